@@ -1,0 +1,192 @@
+//! The arguments, and with them `--help`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::oci::Platform;
+use crate::output::Sink;
+use crate::ui::Mode;
+
+/// Container images from one TOML file: reproducible layers, built in parallel, cached by digest.
+#[derive(Parser)]
+#[command(
+    name = "imgdecl",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 a build failed, 2 the command line or a manifest is wrong, 4 the cache is damaged, \
+                  130 stopped, 101 a bug.\n\n\
+                  Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
+                  NO_COLOR turns colours off."
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Builds images; by default into the OCI layout `imgdecl-out/` beside the manifest
+    Build(Build),
+    /// Prints what would be built, what is cached and why not, without building
+    Plan(Plan),
+    /// Looks after the cache
+    Cache(Cache),
+    /// Prints the reference of all rules, or of one
+    Rules {
+        /// The rule, as `files`
+        name: Option<String>,
+    },
+    /// Prints a JSON schema of image.toml
+    Schema,
+}
+
+/// What `build` and `plan` have in common.
+#[derive(clap::Args)]
+pub(super) struct Common {
+    /// The manifest or its folder, then targets: images or groups. The manifest is `image.toml` here or in the nearest
+    /// parent folder if none is named; without targets, all images are built
+    #[arg(value_name = "MANIFEST] [TARGET")]
+    pub(super) words: Vec<String>,
+
+    /// Only this platform, as `linux/arm64`; repeatable
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(super) platform: Vec<Platform>,
+
+    /// Overrides a variable of `[vars]`; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(super) set: Vec<(String, String)>,
+
+    /// How many actions run at once, and on how many threads [default: the number of CPUs]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) jobs: Option<u16>,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Build {
+    #[command(flatten)]
+    pub(super) common: Common,
+
+    /// Where images go: `oci:DIR` or `oci-archive:FILE`; repeatable
+    #[arg(long, short, value_name = "OUTPUT")]
+    pub(super) output: Vec<Sink>,
+
+    /// Gives every image this image tag instead of its own; repeatable
+    #[arg(long, value_name = "TAG", value_parser = tag)]
+    pub(super) tag: Vec<String>,
+
+    /// Writes names, digests, sizes and layers of the images to a JSON file
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<PathBuf>,
+
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) progress: Mode,
+
+    /// Prints the key of each action, and how it differs from the last one
+    #[arg(long)]
+    pub(super) explain: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Cache {
+    #[command(subcommand)]
+    pub(super) command: CacheCommand,
+}
+
+#[derive(Subcommand)]
+pub(super) enum CacheCommand {
+    /// Prints where the cache is and what it holds
+    Info {
+        /// The form of what is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Removes what was not used for the longest time
+    Gc {
+        /// How much to keep, as `10GB` or `500MiB`
+        #[arg(long, value_name = "SIZE", default_value = "20GB", value_parser = bytes)]
+        max_size: u64,
+    },
+    /// Hashes everything, and removes what is damaged
+    Verify,
+    /// Removes everything
+    Clear,
+}
+
+/// The form of what is printed to stdout.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// JSON for scripts.
+    Json,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn tag(text: &str) -> Result<String, String> {
+    crate::oci::check_tag(text)
+        .map(|()| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text
+        .find(|char: char| !char.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" => Some(1000),
+        "m" | "mb" => Some(1_000_000),
+        "g" | "gb" => Some(1_000_000_000),
+        "t" | "tb" => Some(1_000_000_000_000),
+        "kib" => Some(1 << 10),
+        "mib" => Some(1 << 20),
+        "gib" => Some(1 << 30),
+        "tib" => Some(1 << 40),
+        _ => None,
+    };
+    let value = number
+        .parse::<u64>()
+        .ok()
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor));
+    value.ok_or_else(|| "expected a size, as 10GB or 500MiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(bytes("10GB"), Ok(10_000_000_000));
+        assert_eq!(bytes("1 MiB"), Ok(1 << 20));
+        assert_eq!(bytes("7"), Ok(7));
+        for text in ["", "x", "1x", "-1", "99999999999TB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+}

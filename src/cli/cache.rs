@@ -1,0 +1,91 @@
+//! `cache info`, `gc`, `verify` and `clear`.
+
+use serde_json::json;
+
+use super::args::{Cache, CacheCommand, Format};
+use super::exit::Exit;
+use super::report;
+use super::setup::cache_root;
+use crate::store::{Store, StoreError};
+use crate::ui::{self, size};
+
+pub(super) fn cache(args: &Cache) -> Result<Exit, Exit> {
+    run(args).map_err(|error| match error {
+        Error::Exit(exit) => exit,
+        Error::Store(error) => {
+            report::error("imgdecl::cache", &error, None);
+            Exit::Failed
+        }
+    })
+}
+
+enum Error {
+    Exit(Exit),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Exit> for Error {
+    fn from(exit: Exit) -> Self {
+        Self::Exit(exit)
+    }
+}
+
+fn run(args: &Cache) -> Result<Exit, Error> {
+    let root = cache_root()?;
+    let mut exit = Exit::Done;
+    let text = match args.command {
+        CacheCommand::Info { format } => {
+            let info = Store::open(&root)?.info()?;
+            match format {
+                Format::Json => {
+                    let value = json!({
+                        "folder": root.display().to_string(), "blobs": info.blobs, "blob_bytes": info.blob_bytes,
+                        "records": info.records, "other_bytes": info.other_bytes,
+                    });
+                    format!("{value:#}\n")
+                }
+                Format::Text => format!(
+                    "{}\n{} blobs, {}\n{} records and more, {}\n",
+                    root.display(),
+                    info.blobs,
+                    size(info.blob_bytes),
+                    info.records,
+                    size(info.other_bytes)
+                ),
+            }
+        }
+        CacheCommand::Gc { max_size } => {
+            let gone = Store::open_alone(&root)?.gc(max_size)?;
+            format!(
+                "removed {} blobs and {} records, {}\n",
+                gone.blobs,
+                gone.records,
+                size(gone.bytes)
+            )
+        }
+        CacheCommand::Verify => {
+            let verified = Store::open_alone(&root)?.verify(&|_| ())?;
+            let mut text = String::new();
+            for path in verified.damaged.iter().chain(&verified.records) {
+                text.push_str(&format!("damaged, removed: {}\n", path.display()));
+                exit = Exit::Cache;
+            }
+            format!("{text}{} blobs are whole\n", verified.whole)
+        }
+        CacheCommand::Clear => {
+            Store::open_alone(&root)?.clear()?;
+            String::new()
+        }
+    };
+    ui::data(&text).map_err(|error| {
+        report::error("imgdecl::stdout", &error, None);
+        Exit::Failed
+    })?;
+    Ok(exit)
+}

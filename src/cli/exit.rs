@@ -1,0 +1,40 @@
+//! Exit codes.
+
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: a build failed, or an output could not be written.
+    Failed,
+    /// 2: the command line or a manifest is wrong.
+    Usage,
+    /// 4: the cache is damaged.
+    Cache,
+    /// 101: a bug of ours.
+    Bug,
+    /// 130: stopped by Ctrl-C, as shells say it.
+    Stopped,
+}
+
+impl Exit {
+    /// Returns the code.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Cache => 4,
+            Self::Bug => 101,
+            Self::Stopped => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

@@ -1,0 +1,148 @@
+//! Prints errors. The one place that does.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
+
+use super::environment::no_color;
+use super::exit::Exit;
+use crate::graph::{ActionError, Failure, Label, Origin};
+use crate::spec::Problems;
+use crate::ui;
+
+/// An error with nothing but words, or with the place of a node.
+#[derive(Debug)]
+struct Plain {
+    code: String,
+    message: String,
+    causes: Vec<String>,
+    help: Option<String>,
+    source: Option<Arc<NamedSource<String>>>,
+    label: Option<LabeledSpan>,
+}
+
+impl std::fmt::Display for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        self.causes
+            .iter()
+            .try_for_each(|cause| write!(f, "\n{cause}"))
+    }
+}
+
+impl std::error::Error for Plain {}
+
+impl Diagnostic for Plain {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        Some(Box::new(&self.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source
+            .as_ref()
+            .map(|source| &**source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.label.as_ref().map(|label| {
+            Box::new(std::iter::once(label.clone())) as Box<dyn Iterator<Item = LabeledSpan>>
+        })
+    }
+}
+
+/// Prints an error that has no place in a manifest.
+pub(super) fn plain(code: &str, message: &str, help: Option<String>) {
+    print(&Plain {
+        code: code.to_owned(),
+        message: message.to_owned(),
+        causes: Vec::new(),
+        help,
+        source: None,
+        label: None,
+    });
+}
+
+/// Prints an error and what lies behind it.
+pub(super) fn error(code: &str, error: &dyn std::error::Error, help: Option<String>) {
+    let causes = ActionError::of("", error).causes;
+    print(&Plain {
+        code: code.to_owned(),
+        message: error.to_string(),
+        causes,
+        help,
+        source: None,
+        label: None,
+    });
+}
+
+/// Prints all that is wrong with the manifests.
+pub(super) fn problems(problems: Problems) -> Exit {
+    let problems = problems.into_sorted();
+    problems.iter().for_each(|problem| print(problem));
+    if problems.len() > 1 {
+        ui::line(&format!("{} errors", problems.len()));
+    }
+    Exit::Usage
+}
+
+/// Prints why a node failed, with the place that asked for it.
+pub(super) fn failure(label: &Label, origin: &Origin, error: &ActionError) -> Exit {
+    let place = error.origin.as_ref().unwrap_or(origin);
+    let label_text = match error.origin {
+        Some(_) => None,
+        None => Some(format!("{label} needs it")),
+    };
+    print(&Plain {
+        code: error.code.to_owned(),
+        message: error.message.clone(),
+        causes: error.causes.clone(),
+        help: error.help.clone(),
+        source: Some(Arc::new(
+            NamedSource::new(place.source.name.clone(), place.source.text.clone())
+                .with_language("toml"),
+        )),
+        label: Some(LabeledSpan::new_primary_with_span(
+            label_text,
+            place.span.clone(),
+        )),
+    });
+    match error.failure {
+        Failure::Build => Exit::Failed,
+        Failure::Cache => Exit::Cache,
+        Failure::Stopped => Exit::Stopped,
+        Failure::Bug => Exit::Bug,
+    }
+}
+
+fn print(diagnostic: &dyn Diagnostic) {
+    let terminal = std::io::stderr().is_terminal();
+    let theme = if terminal && !no_color() {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_links(false)
+        .with_width(100);
+    let mut text = String::new();
+    match handler.render_report(&mut text, diagnostic) {
+        // Trailing spaces come from empty lines of the frame.
+        Ok(()) => ui::line(
+            &text
+                .lines()
+                .map(str::trim_end)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        ),
+        Err(_) => ui::line(&format!("error: {diagnostic}")),
+    }
+}

@@ -1,0 +1,201 @@
+//! What `build` and `plan` do first: find the manifest, read it, choose targets, open the cache.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::Common;
+use super::environment::{RealHost, cache_dir, current_dir};
+use super::exit::Exit;
+use super::report;
+use crate::output::Sink;
+use crate::plan::{self, Plan, PlanError, Request};
+use crate::rule;
+use crate::spec::{LoadError, MANIFEST, Spec, find_manifest};
+use crate::store::Store;
+
+/// The name of the default output folder, beside the manifest.
+const OUT: &str = "imgdecl-out";
+/// The name of the lock file, in the workspace's root.
+const LOCK: &str = "image.lock";
+
+/// The manifests, and what to build of them.
+pub(super) struct Setup {
+    pub(super) spec: Spec,
+    pub(super) plan: Plan,
+    pub(super) sinks: Vec<Sink>,
+}
+
+/// Reads the manifests and makes the plan. `sinks` are those that the user named.
+pub(super) fn setup(common: &Common, sinks: &[Sink]) -> Result<Setup, Exit> {
+    let here = current_dir().map_err(|error| {
+        usage(
+            "imgdecl::cli::folder",
+            &format!("there is no working folder: {error}"),
+            None,
+        )
+    })?;
+    let (manifest, words) = manifest(&common.words, &here)?;
+    let spec = Spec::load(&manifest, &rule::names(), &common.set)
+        .map_err(|error| load_error(error, &manifest))?;
+    let folder = spec
+        .members
+        .get(&spec.home)
+        .map_or(spec.root.clone(), |home| home.folder.clone());
+    let sinks: Vec<Sink> = match sinks {
+        [] => vec![Sink::Layout(folder.join(OUT))],
+        named => named
+            .iter()
+            .map(|sink| sink.at(here.join(sink.path())))
+            .collect(),
+    };
+    let mut targets = Vec::new();
+    for word in words {
+        let id = spec
+            .resolve_typed(word)
+            .map_err(|(message, help)| usage("imgdecl::cli::target", &message, help))?;
+        targets.push(id);
+    }
+    let host =
+        RealHost::new().map_err(|message| usage("imgdecl::cli::environment", &message, None))?;
+    let request = Request {
+        spec: &spec,
+        host: &host,
+        targets,
+        platforms: common.platform.clone(),
+        never: never(&spec, &sinks),
+    };
+    let plan = plan::plan(&request).map_err(|error| plan_error(error, &manifest))?;
+    Ok(Setup { spec, plan, sinks })
+}
+
+/// Opens the cache.
+pub(super) fn store() -> Result<Arc<Store>, Exit> {
+    let root = cache_root()?;
+    Store::open(&root).map(Arc::new).map_err(|error| {
+        report::error(
+            "imgdecl::cache",
+            &error,
+            Some("name another folder with IMGDECL_CACHE_DIR".into()),
+        );
+        Exit::Failed
+    })
+}
+
+/// Returns the cache folder.
+pub(super) fn cache_root() -> Result<PathBuf, Exit> {
+    cache_dir().map_err(|message| {
+        usage(
+            "imgdecl::cache",
+            &message,
+            Some("name a folder with IMGDECL_CACHE_DIR".into()),
+        )
+    })
+}
+
+/// Prints an error of the command line.
+pub(super) fn usage(code: &str, message: &str, help: Option<String>) -> Exit {
+    report::plain(code, message, help);
+    Exit::Usage
+}
+
+/// Tells the manifest from the targets: it ends in `.toml`, or has a slash, or is `.` or `..`.
+fn manifest<'a>(words: &'a [String], here: &Path) -> Result<(PathBuf, &'a [String]), Exit> {
+    let is_path = |word: &String| {
+        word.ends_with(".toml") || word.contains('/') || word == "." || word == ".."
+    };
+    let not_found = |message: String| {
+        usage(
+            "imgdecl::cli::manifest",
+            &message,
+            Some(format!("name a manifest, or write {MANIFEST}")),
+        )
+    };
+    match words.split_first() {
+        Some((first, rest)) if is_path(first) => {
+            let path = here.join(first);
+            let path = if path.is_dir() {
+                path.join(MANIFEST)
+            } else {
+                path
+            };
+            match path.is_file() {
+                true => Ok((path, rest)),
+                false => Err(not_found(format!(
+                    "there is no manifest {}",
+                    path.display()
+                ))),
+            }
+        }
+        _ => find_manifest(here)
+            .map(|path| (path, words))
+            .ok_or_else(|| {
+                not_found(format!(
+                    "there is no {MANIFEST} in {} or above",
+                    here.display()
+                ))
+            }),
+    }
+}
+
+/// Returns the paths that are never inputs: outputs and the lock file.
+fn never(spec: &Spec, sinks: &[Sink]) -> BTreeSet<PathBuf> {
+    let outs = spec.members.values().map(|member| member.folder.join(OUT));
+    let named = sinks.iter().map(|sink| {
+        let path = sink.path();
+        // The output may not be there yet; its folder tells where it really lies.
+        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+        folder
+            .zip(path.file_name())
+            .map_or(path.to_owned(), |(folder, name)| folder.join(name))
+    });
+    outs.chain(named).chain([spec.root.join(LOCK)]).collect()
+}
+
+fn load_error(error: LoadError, manifest: &Path) -> Exit {
+    match error {
+        LoadError::Problems(problems) => report::problems(problems),
+        LoadError::Io { path, source } => {
+            let help = (path != manifest).then(|| format!("needed by {}", manifest.display()));
+            usage(
+                "imgdecl::cli::manifest",
+                &format!("cannot read {}: {source}", path.display()),
+                help,
+            )
+        }
+        LoadError::Set { name, near } => {
+            let help = near.map_or("variables are declared under [vars]".to_owned(), |near| {
+                format!("did you mean `{near}`?")
+            });
+            usage(
+                "imgdecl::cli::set",
+                &format!("no manifest has a variable `{name}`"),
+                Some(help),
+            )
+        }
+    }
+}
+
+fn plan_error(error: PlanError, manifest: &Path) -> Exit {
+    match error {
+        PlanError::Problems(problems) => report::problems(problems),
+        PlanError::NotAnImage { id, rule } => usage(
+            "imgdecl::cli::target",
+            &format!("`{id}` is no image, but a target of rule {rule}"),
+            Some("name an image or a group".into()),
+        ),
+        PlanError::NoImages => usage(
+            "imgdecl::cli::no_images",
+            &format!("{} has no image", manifest.display()),
+            Some("add one: [image.NAME]".into()),
+        ),
+        PlanError::Platform { wanted, have } => {
+            let help = format!("they have: {}", have.join(", "));
+            usage(
+                "imgdecl::cli::platform",
+                &format!("no image is for {wanted}"),
+                Some(help),
+            )
+        }
+    }
+}

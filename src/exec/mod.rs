@@ -1,0 +1,11 @@
+//! Runs a graph: one coordinator owns all state, jobs run on a pool of threads and send messages.
+//!
+//! Every action runs at most once for a key: in this process, and in all processes that share the store. Knows no rule,
+//! no TOML, no network and no terminal.
+
+mod event;
+mod job;
+mod schedule;
+
+pub use event::{Event, Outcome, Watch, Why};
+pub use schedule::{NodeResult, Options, run};

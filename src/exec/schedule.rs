@@ -1,0 +1,519 @@
+//! The coordinator: decides what runs when. Owns all state; there is no lock on the graph.
+//!
+//! A node waits until its inputs are done, is looked up, and runs if it is not recorded. Nodes of one key run one after
+//! the other, so that all but the first are hits; a key that another process holds is tried again a little later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rayon::Scope;
+
+use super::event::{Event, Outcome, Watch, Why};
+use super::job::{self, Report, Shared};
+use crate::graph::{ActionError, ActionKey, Graph, NodeId, Product};
+use crate::store::Store;
+
+/// How a graph is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many threads work, and how many actions run at once.
+    pub jobs: usize,
+    /// Whether the bytes of layers must be there in the end.
+    pub want_layers: bool,
+    /// Whether to find out only what would be done.
+    pub dry: bool,
+    /// The workspace, by which last keys are remembered.
+    pub workspace: String,
+}
+
+/// What became of a node.
+#[derive(Debug)]
+pub struct NodeResult {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it made.
+    pub product: Option<Product>,
+    /// Why it failed.
+    pub error: Option<ActionError>,
+    /// Its key, if it has one and it became known.
+    pub key: Option<ActionKey>,
+    /// How the key compares with the last one.
+    pub why: Option<Why>,
+    /// Bytes that it got through.
+    pub bytes: u64,
+    /// Time that it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// How long to wait before trying again a key that another process holds.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Runs all nodes of a graph; returns what became of each, in the order of the graph.
+///
+/// A failure stops what depends on it; the rest finishes. `cancel` stops all.
+pub fn run(
+    graph: &Graph,
+    store: &Arc<Store>,
+    options: &Options,
+    watch: &dyn Watch,
+    cancel: &AtomicBool,
+) -> Vec<NodeResult> {
+    let jobs = options.jobs.max(1);
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(jobs)
+        .thread_name(|number| format!("cpu-{number}"))
+        // A thread that waits for its own segments may run another node's job meanwhile, on the same stack.
+        .stack_size(16 << 20)
+        .build()
+        .expect("the system gives threads");
+    let shared = Shared {
+        store,
+        options,
+        watch,
+        cancel,
+    };
+    let (sender, receiver) = mpsc::channel();
+    pool.in_place_scope(|scope| {
+        let mut coordinator = Coordinator {
+            graph,
+            shared: &shared,
+            jobs,
+            sender,
+            waiting: graph
+                .nodes()
+                .map(|(_, node)| node.inputs.iter().collect::<BTreeSet<_>>().len())
+                .collect(),
+            users: users(graph),
+            results: graph.nodes().map(|_| None).collect(),
+            ready: BTreeSet::new(),
+            running: 0,
+            keys: BTreeMap::new(),
+            parked: Vec::new(),
+            retry_at: None,
+        };
+        coordinator.ready.extend(
+            graph
+                .nodes()
+                .filter(|(_, node)| node.inputs.is_empty())
+                .map(|(id, _)| id),
+        );
+        coordinator.run(scope, &receiver);
+        coordinator.results
+    })
+    .into_iter()
+    .map(|result| result.unwrap_or_else(|| NodeResult::ended(Outcome::Skipped)))
+    .collect()
+}
+
+impl NodeResult {
+    /// Makes the result of a node that has nothing but an outcome.
+    pub(super) fn ended(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            product: None,
+            error: None,
+            key: None,
+            why: None,
+            bytes: 0,
+            millis: 0,
+        }
+    }
+
+    /// Makes the result of a node that failed.
+    pub(super) fn failed(error: ActionError) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::ended(Outcome::Failed)
+        }
+    }
+}
+
+/// Returns the nodes that take each node.
+fn users(graph: &Graph) -> Vec<Vec<NodeId>> {
+    let mut users = vec![Vec::new(); graph.len()];
+    for (id, node) in graph.nodes() {
+        for input in node.inputs.iter().collect::<BTreeSet<_>>() {
+            users[input.0 as usize].push(id);
+        }
+    }
+    users
+}
+
+struct Coordinator<'a> {
+    graph: &'a Graph,
+    shared: &'a Shared<'a>,
+    jobs: usize,
+    sender: mpsc::Sender<(NodeId, Report)>,
+    /// How many inputs each node still waits for.
+    waiting: Vec<usize>,
+    users: Vec<Vec<NodeId>>,
+    results: Vec<Option<NodeResult>>,
+    ready: BTreeSet<NodeId>,
+    running: usize,
+    /// The keys that are being built here, and by which node.
+    keys: BTreeMap<ActionKey, NodeId>,
+    /// Nodes that missed, and wait for the lock of their key.
+    parked: Vec<(NodeId, ActionKey, Why)>,
+    retry_at: Option<Instant>,
+}
+
+impl<'a> Coordinator<'a> {
+    fn run<'scope>(&mut self, scope: &Scope<'scope>, receiver: &mpsc::Receiver<(NodeId, Report)>)
+    where
+        'a: 'scope,
+    {
+        loop {
+            if self.shared.cancel.load(Ordering::Relaxed) {
+                self.ready.clear();
+                self.parked.clear();
+            }
+            self.retry(scope);
+            while self.running < self.jobs
+                && let Some(id) = self.ready.pop_first()
+            {
+                self.look(scope, id);
+            }
+            if self.running == 0 && self.parked.is_empty() && self.ready.is_empty() {
+                return;
+            }
+            // Wakes up now and then to see whether someone asked to stop.
+            match receiver.recv_timeout(if self.parked.is_empty() {
+                10 * RETRY
+            } else {
+                RETRY
+            }) {
+                Ok((id, report)) => {
+                    self.running -= 1;
+                    self.take(id, report);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn inputs(&self, id: NodeId) -> Option<Vec<Product>> {
+        let product = |input: &NodeId| self.results[input.0 as usize].as_ref()?.product.clone();
+        self.graph.node(id).inputs.iter().map(product).collect()
+    }
+
+    fn look<'scope>(&mut self, scope: &Scope<'scope>, id: NodeId)
+    where
+        'a: 'scope,
+    {
+        let Some(inputs) = self.inputs(id) else {
+            return;
+        };
+        let (graph, shared, sender) = (self.graph, self.shared, self.sender.clone());
+        self.running += 1;
+        scope.spawn(move |_| {
+            let report = job::look(shared, id, graph.node(id), &inputs);
+            let _ = sender.send((id, report));
+        });
+    }
+
+    /// Tries to start the nodes that wait for the lock of their key.
+    fn retry<'scope>(&mut self, scope: &Scope<'scope>)
+    where
+        'a: 'scope,
+    {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.retry_at = None;
+        for (id, key, why) in std::mem::take(&mut self.parked) {
+            if self.running >= self.jobs || self.keys.contains_key(&key) {
+                self.parked.push((id, key, why));
+                continue;
+            }
+            let lock = match self.shared.store.try_lock(&key.0) {
+                Ok(Some(lock)) => lock,
+                Ok(None) => {
+                    self.parked.push((id, key, why));
+                    self.retry_at = Some(Instant::now() + RETRY);
+                    continue;
+                }
+                Err(error) => {
+                    self.end(id, NodeResult::failed(error.into()));
+                    continue;
+                }
+            };
+            let Some(inputs) = self.inputs(id) else {
+                continue;
+            };
+            let (graph, shared, sender) = (self.graph, self.shared, self.sender.clone());
+            self.keys.insert(key, id);
+            self.running += 1;
+            scope.spawn(move |_| {
+                let node = graph.node(id);
+                let report = job::build(shared, id, node, &inputs, (key, why), lock);
+                let _ = sender.send((id, report));
+            });
+        }
+    }
+
+    fn take(&mut self, id: NodeId, report: Report) {
+        match report {
+            Report::Miss { key, why } if self.shared.options.dry => {
+                let result = NodeResult::ended(Outcome::Would);
+                self.end(
+                    id,
+                    NodeResult {
+                        key: Some(key),
+                        why: Some(why),
+                        ..result
+                    },
+                );
+            }
+            Report::Miss { key, why } => {
+                self.parked.push((id, key, why));
+                self.retry_at = None;
+            }
+            Report::Done(result) => {
+                self.keys.retain(|_, holder| *holder != id);
+                self.retry_at = None;
+                self.end(id, *result);
+            }
+        }
+    }
+
+    /// Ends a node, and starts or ends what waits for it.
+    fn end(&mut self, id: NodeId, result: NodeResult) {
+        let node = self.graph.node(id);
+        let (outcome, bytes, millis) = (result.outcome, result.bytes, result.millis);
+        let (label, action) = (&node.label, node.action.name());
+        self.shared.watch.event(&Event::Done {
+            node: id,
+            label,
+            action,
+            outcome,
+            bytes,
+            millis,
+        });
+        self.results[id.0 as usize] = Some(result);
+        for user in self.users[id.0 as usize].clone() {
+            if self.results[user.0 as usize].is_some() {
+                continue;
+            }
+            match outcome {
+                Outcome::Seen | Outcome::Hit | Outcome::Built => {
+                    let waiting = &mut self.waiting[user.0 as usize];
+                    *waiting -= 1;
+                    if *waiting == 0 {
+                        self.ready.insert(user);
+                    }
+                }
+                Outcome::Would => {
+                    let why = Some(Why::Unknown);
+                    self.end(
+                        user,
+                        NodeResult {
+                            why,
+                            ..NodeResult::ended(outcome)
+                        },
+                    );
+                }
+                Outcome::Failed | Outcome::Skipped => {
+                    self.end(user, NodeResult::ended(Outcome::Skipped));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Action, Context, KeyWriter, Label, Origin, SourceText, TreeProduct};
+    use crate::layer::Tree;
+    use crate::oci::{Descriptor, Digest, MediaType};
+    use std::sync::atomic::AtomicUsize;
+
+    struct Silent;
+
+    impl Watch for Silent {
+        fn event(&self, _: &Event<'_>) {}
+    }
+
+    /// An action that makes a blob of its text, or does something wrong.
+    struct Say {
+        text: &'static str,
+        runs: Arc<AtomicUsize>,
+    }
+
+    impl Action for Say {
+        fn name(&self) -> &'static str {
+            "say"
+        }
+
+        fn parameters(&self, key: &mut dyn KeyWriter) {
+            key.field("text", self.text);
+        }
+
+        fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+            self.runs.fetch_add(1, Ordering::Relaxed);
+            match self.text {
+                "fail" => Err(ActionError::new("test", "failed")),
+                "panic" => panic!("on purpose"),
+                text => {
+                    let blob = context.store.put_blob(text.as_bytes())?;
+                    let descriptor = Descriptor::new(MediaType::OciLayer, blob.digest, blob.size);
+                    Ok(Product::Layer(crate::graph::Layer {
+                        descriptor,
+                        diff_id: crate::oci::DiffId(blob.digest),
+                    }))
+                }
+            }
+        }
+    }
+
+    struct Look;
+
+    impl Action for Look {
+        fn name(&self) -> &'static str {
+            "look"
+        }
+
+        fn is_cached(&self) -> bool {
+            false
+        }
+
+        fn parameters(&self, _: &mut dyn KeyWriter) {}
+
+        fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+            Ok(Product::Tree(TreeProduct::new(Tree::default())))
+        }
+    }
+
+    fn add(
+        graph: &mut Graph,
+        action: impl Action + 'static,
+        inputs: Vec<NodeId>,
+        target: &str,
+    ) -> NodeId {
+        let origin = Origin {
+            source: Arc::new(SourceText {
+                name: String::new(),
+                text: String::new(),
+            }),
+            span: 0..0,
+        };
+        graph.add(
+            Arc::new(action),
+            inputs,
+            origin,
+            Label {
+                rule: "test",
+                target: target.into(),
+                platform: None,
+            },
+        )
+    }
+
+    fn run_on(graph: &Graph, folder: &std::path::Path, dry: bool) -> Vec<NodeResult> {
+        let store = Arc::new(Store::open(folder).unwrap());
+        let options = Options {
+            jobs: 2,
+            want_layers: true,
+            dry,
+            workspace: "w".into(),
+        };
+        run(graph, &store, &options, &Silent, &AtomicBool::new(false))
+    }
+
+    fn outcomes(results: &[NodeResult]) -> Vec<Outcome> {
+        results.iter().map(|result| result.outcome).collect()
+    }
+
+    #[test]
+    fn builds_once_then_hits() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut graph = Graph::default();
+        let look = add(&mut graph, Look, vec![], "look");
+        let say = |text| Say {
+            text,
+            runs: runs.clone(),
+        };
+        add(&mut graph, say("a"), vec![look], "a");
+        // The same key by another way: it runs once.
+        let other = add(&mut graph, say("b"), vec![], "b");
+        add(&mut graph, say("a"), vec![look], "a again");
+        add(&mut graph, say("c"), vec![other], "c");
+        use Outcome::{Built, Hit, Seen, Would};
+        assert_eq!(
+            outcomes(&run_on(&graph, folder.path(), true)),
+            [Seen, Would, Would, Would]
+        );
+        assert_eq!(runs.load(Ordering::Relaxed), 0);
+        assert_eq!(
+            outcomes(&run_on(&graph, folder.path(), false)),
+            [Seen, Built, Built, Built]
+        );
+        let again = run_on(&graph, folder.path(), false);
+        assert_eq!(outcomes(&again), [Seen, Hit, Hit, Hit]);
+        assert_eq!(again[1].why, Some(Why::Same));
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_failure_stops_what_needs_it_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut graph = Graph::default();
+        let say = |text| Say {
+            text,
+            runs: runs.clone(),
+        };
+        let fail = add(&mut graph, say("fail"), vec![], "fail");
+        let panic = add(&mut graph, say("panic"), vec![], "panic");
+        let good = add(&mut graph, say("good"), vec![], "good");
+        add(&mut graph, say("x"), vec![good, fail], "x");
+        add(&mut graph, say("y"), vec![good], "y");
+        add(&mut graph, say("z"), vec![panic], "z");
+        use Outcome::{Built, Failed, Skipped};
+        let results = run_on(&graph, folder.path(), false);
+        assert_eq!(
+            outcomes(&results),
+            [Failed, Failed, Built, Skipped, Built, Skipped]
+        );
+        let bug = results[1].error.as_ref().unwrap();
+        assert!(bug.message.contains("on purpose") && bug.failure == crate::graph::Failure::Bug);
+    }
+
+    #[test]
+    fn lost_and_damaged_blobs_are_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut graph = Graph::default();
+        add(
+            &mut graph,
+            Say {
+                text: "a",
+                runs: runs.clone(),
+            },
+            vec![],
+            "a",
+        );
+        run_on(&graph, folder.path(), false);
+        let path = Store::open(folder.path())
+            .unwrap()
+            .blob_path(&Digest::of(b"a"));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(
+            outcomes(&run_on(&graph, folder.path(), false)),
+            [Outcome::Built]
+        );
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "b").unwrap();
+        assert_eq!(
+            outcomes(&run_on(&graph, folder.path(), false)),
+            [Outcome::Built]
+        );
+        assert_eq!(std::fs::read(&path).unwrap(), b"a");
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+    }
+}

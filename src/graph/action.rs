@@ -1,0 +1,274 @@
+//! Actions and the graph they form.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{ActionKey, HashKey, KeyWriter, Origin, Product, TextKey, key};
+use crate::layer::Tick;
+use crate::oci::{Digest, Platform};
+use crate::store::{Store, StoreError};
+
+/// One unit of work. A rule lowers its targets to nodes that hold actions.
+pub trait Action: Send + Sync {
+    /// Returns the action's name, as `layer`.
+    fn name(&self) -> &'static str;
+
+    /// Returns the version of what the action does. A change that makes other bytes of equal inputs raises it.
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// Tells whether the product is recorded under the action's key. Actions that only look at the host, or that are
+    /// faster than a look-up, are run each time.
+    fn is_cached(&self) -> bool {
+        true
+    }
+
+    /// Adds all that decides the product besides the inputs.
+    fn parameters(&self, key: &mut dyn KeyWriter);
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// When it cannot be done, or was stopped.
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError>;
+}
+
+/// What an action may use while it runs.
+pub struct Context<'a> {
+    /// The cache.
+    pub store: &'a Arc<Store>,
+    /// Reports bytes of progress; returns false when the build was stopped.
+    pub tick: Tick<'a>,
+}
+
+/// Why an action failed, in the terms of whoever reads it.
+#[derive(Debug)]
+pub struct ActionError {
+    /// What went wrong, for the exit code.
+    pub failure: Failure,
+    /// The name of the kind of error, as `imgdecl::files::no_match`.
+    pub code: &'static str,
+    /// What is wrong and where.
+    pub message: String,
+    /// What lies behind it, outermost first.
+    pub causes: Vec<String>,
+    /// How to mend it.
+    pub help: Option<String>,
+    /// The place in the manifest, if it is nearer than the node's own.
+    pub origin: Option<Origin>,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// The build failed.
+    Build,
+    /// The cache is damaged or cannot be used.
+    Cache,
+    /// The user stopped it.
+    Stopped,
+    /// It is a bug of ours.
+    Bug,
+}
+
+impl ActionError {
+    /// Makes an error.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            failure: Failure::Build,
+            code,
+            message: message.into(),
+            causes: Vec::new(),
+            help: None,
+            origin: None,
+        }
+    }
+
+    /// Makes an error of another one and what lies behind it.
+    pub fn of(code: &'static str, error: &dyn Error) -> Self {
+        Self {
+            causes: causes(error),
+            ..Self::new(code, error.to_string())
+        }
+    }
+
+    /// Adds an error that lies behind this one.
+    #[must_use]
+    pub fn because(mut self, error: &dyn Error) -> Self {
+        self.causes.push(error.to_string());
+        self.causes.extend(causes(error));
+        self
+    }
+
+    /// Says how to mend it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Names the place in the manifest.
+    #[must_use]
+    pub fn at(mut self, origin: &Origin) -> Self {
+        self.origin = Some(origin.clone());
+        self
+    }
+
+    /// The error of a build that the user stopped.
+    pub fn stopped() -> Self {
+        Self {
+            failure: Failure::Stopped,
+            ..Self::new("imgdecl::stopped", "stopped")
+        }
+    }
+}
+
+fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(error) = next {
+        causes.push(error.to_string());
+        next = error.source();
+    }
+    causes
+}
+
+impl From<StoreError> for ActionError {
+    fn from(error: StoreError) -> Self {
+        let failure = match error {
+            StoreError::Io { .. } => Failure::Build,
+            _ => Failure::Cache,
+        };
+        let help = "free space, or name another folder with IMGDECL_CACHE_DIR";
+        Self {
+            failure,
+            ..Self::of("imgdecl::cache", &error)
+        }
+        .help(help)
+    }
+}
+
+impl fmt::Display for ActionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for ActionError {}
+
+/// The number of a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct NodeId(pub(crate) u32);
+
+/// What people call a node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Label {
+    /// The rule, as `files`.
+    pub rule: &'static str,
+    /// The target, as `frontend:app`.
+    pub target: String,
+    /// The platform, where the node is of one alone.
+    pub platform: Option<Platform>,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.rule, self.target)?;
+        match &self.platform {
+            Some(platform) => write!(f, " {platform}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An action, what it takes, and who asked for it.
+pub struct Node {
+    /// The action.
+    pub action: Arc<dyn Action>,
+    /// The nodes whose products it takes, in order.
+    pub inputs: Vec<NodeId>,
+    /// The place in the manifest that asked for it first.
+    pub origin: Origin,
+    /// Its name for people.
+    pub label: Label,
+}
+
+impl Node {
+    /// Returns the key, given the products of the inputs.
+    pub fn key(&self, inputs: &[Product]) -> ActionKey {
+        let mut key = HashKey::default();
+        key::write(&*self.action, inputs, &mut key);
+        key.finish()
+    }
+
+    /// Returns the text of the key, given the products of the inputs.
+    pub fn key_text(&self, inputs: &[Product]) -> String {
+        let mut key = TextKey::default();
+        key::write(&*self.action, inputs, &mut key);
+        key.0
+    }
+
+    /// Returns what identifies this node from build to build, whatever its key: where the last key is remembered.
+    pub fn identity(&self, workspace: &str) -> Digest {
+        Digest::of(format!("{workspace}\0{}\0{}", self.action.name(), self.label).as_bytes())
+    }
+}
+
+/// A graph of actions without cycles: a node's inputs have lower numbers.
+#[derive(Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    known: BTreeMap<(Digest, Vec<NodeId>), NodeId>,
+}
+
+impl Graph {
+    /// Adds a node, or returns the one that is there and does the same.
+    pub fn add(
+        &mut self,
+        action: Arc<dyn Action>,
+        inputs: Vec<NodeId>,
+        origin: Origin,
+        label: Label,
+    ) -> NodeId {
+        let mut parameters = HashKey::default();
+        key::write(&*action, &[], &mut parameters);
+        let next =
+            NodeId(u32::try_from(self.nodes.len()).expect("a graph has less than 2^32 nodes"));
+        let id = *self
+            .known
+            .entry((parameters.finish().0, inputs.clone()))
+            .or_insert(next);
+        if id == next {
+            self.nodes.push(Node {
+                action,
+                inputs,
+                origin,
+                label,
+            });
+        }
+        id
+    }
+
+    /// Returns a node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    /// Returns all nodes in order: inputs first.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        (0..).map(NodeId).zip(&self.nodes)
+    }
+
+    /// Returns how many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Tells whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}

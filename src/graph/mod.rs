@@ -1,0 +1,16 @@
+//! What a build consists of: actions, what goes into their keys, what they make, and which place in a manifest asked
+//! for them.
+//!
+//! Rules make graphs and `exec` runs them. Knows nothing of TOML, threads or terminals.
+
+mod action;
+mod key;
+mod lazy;
+mod origin;
+mod product;
+
+pub use action::{Action, ActionError, Context, Failure, Graph, Label, Node, NodeId};
+pub use key::{ActionKey, HashKey, KeyWriter, Lines, TextKey, compare};
+pub use lazy::Lazy;
+pub use origin::{Origin, SourceText};
+pub use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};

@@ -1,0 +1,468 @@
+//! What actions make. The set is closed, so that whoever takes products apart can do it exhaustively.
+//!
+//! Digests and sizes are always known; the bytes may be absent.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ActionError, KeyWriter, Lazy};
+use crate::layer::{Attrs, Changeset, Content, Entry, Facts, Kind, LayerPath, Owner, Source, Tree};
+use crate::oci::{Descriptor, DiffId, Digest, Platform};
+use crate::store::{Blob, Record, Store, StoreError};
+
+/// What an action makes.
+#[derive(Clone, Debug)]
+pub enum Product {
+    /// Something outside that was found, with its digest: a base in a layout, an archive.
+    Found(Descriptor),
+    /// What a rule brings into an image.
+    Tree(TreeProduct),
+    /// A layer's changes on top of what lies below it.
+    Stack(Arc<Stack>),
+    /// An image to build on.
+    Base(Arc<Base>),
+    /// A layer.
+    Layer(Layer),
+    /// An image of one platform.
+    Image(Arc<Image>),
+    /// An image of several platforms.
+    Index(Arc<Index>),
+}
+
+/// A tree, known by the digest of its listing.
+#[derive(Clone, Debug)]
+pub struct TreeProduct {
+    /// The digest of [`Tree::listing`].
+    pub digest: Digest,
+    /// The tree.
+    pub tree: Arc<Lazy<Tree>>,
+    /// The blobs that hold the tree's contents and listing, if it is kept in the store.
+    pub blobs: Vec<Blob>,
+}
+
+/// A layer's changes, and the image that they make with what lies below.
+#[derive(Debug)]
+pub struct Stack {
+    /// The trees that the changes come from, one for each part.
+    pub parts: Vec<TreeProduct>,
+    /// The facts below that decided something, a line for each.
+    pub used: Vec<String>,
+    /// The digest of the facts above, in their text form.
+    pub above_digest: Digest,
+    /// The changes.
+    pub changes: Arc<Lazy<Changeset>>,
+    /// The facts about the image up to and with this layer.
+    pub above: Lazy<Facts>,
+}
+
+/// A finished layer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Layer {
+    /// Media type, digest and size of the blob.
+    pub descriptor: Descriptor,
+    /// The digest of the uncompressed tar.
+    pub diff_id: DiffId,
+}
+
+/// An image to build on, for one platform.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// The reference that it is known by, if any.
+    pub name: Option<String>,
+    /// The digest of the manifest or index that was asked for; docker archives have neither.
+    pub digest: Option<Digest>,
+    /// The config blob.
+    pub config: Blob,
+    /// The layers, bottom first.
+    pub layers: Vec<Layer>,
+    /// The folders and symlinks of the image.
+    pub facts: Arc<Facts>,
+    /// The blob that holds the facts.
+    pub facts_blob: Blob,
+}
+
+/// An image of one platform.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// The manifest, with its platform.
+    pub manifest: Descriptor,
+    /// The config blob.
+    pub config: Blob,
+    /// The layers, bottom first.
+    pub layers: Vec<Layer>,
+}
+
+impl Image {
+    /// Returns the platform.
+    pub fn platform(&self) -> Platform {
+        self.manifest
+            .platform
+            .clone()
+            .unwrap_or_else(|| Platform::new("linux", "amd64"))
+    }
+}
+
+/// An image of several platforms.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Index {
+    /// The index blob.
+    pub descriptor: Descriptor,
+    /// The images, in the order of the index.
+    pub images: Vec<Image>,
+}
+
+fn blob(descriptor: &Descriptor) -> Blob {
+    Blob {
+        digest: descriptor.digest,
+        size: descriptor.size,
+    }
+}
+
+impl Layer {
+    /// Returns the blob.
+    pub fn blob(&self) -> Blob {
+        blob(&self.descriptor)
+    }
+}
+
+impl Image {
+    /// Returns the manifest and the config.
+    pub fn documents(&self) -> [Blob; 2] {
+        [self.config, blob(&self.manifest)]
+    }
+}
+
+impl Index {
+    /// Returns the index itself.
+    pub fn document(&self) -> Blob {
+        blob(&self.descriptor)
+    }
+}
+
+impl Product {
+    /// Adds what this is to the key of an action that takes it.
+    pub(super) fn write_key(&self, key: &mut dyn KeyWriter) {
+        let json = |descriptor: &Descriptor| {
+            serde_json::to_string(descriptor).expect("descriptors have string keys")
+        };
+        match self {
+            Self::Found(descriptor) => key.field("found", &json(descriptor)),
+            Self::Tree(tree) => tree.write_key(key),
+            Self::Stack(stack) => {
+                stack.parts.iter().for_each(|tree| tree.write_key(key));
+                stack.used.iter().for_each(|fact| key.field("below", fact));
+            }
+            Self::Base(base) => {
+                key.field(
+                    "base",
+                    &base
+                        .digest
+                        .map_or("-".to_owned(), |digest| digest.to_string()),
+                );
+                key.field("base name", base.name.as_deref().unwrap_or("-"));
+                key.field("base config", &base.config.digest.to_string());
+                for layer in &base.layers {
+                    key.field(
+                        "base layer",
+                        &format!("{} {}", json(&layer.descriptor), layer.diff_id),
+                    );
+                }
+            }
+            Self::Layer(layer) => key.field(
+                "layer",
+                &format!("{} {}", json(&layer.descriptor), layer.diff_id),
+            ),
+            Self::Image(image) => key.field("image", &json(&image.manifest)),
+            Self::Index(index) => key.field("index", &json(&index.descriptor)),
+        }
+    }
+
+    /// Returns the blobs without which the product is of no use: `layers` says whether those of layers count.
+    pub fn blobs(&self, layers: bool) -> Vec<Blob> {
+        let layer_blobs = |list: &[Layer]| -> Vec<Blob> {
+            let foreign = |layer: &&Layer| layer.descriptor.urls.is_empty();
+            list.iter()
+                .filter(|_| layers)
+                .filter(foreign)
+                .map(Layer::blob)
+                .collect()
+        };
+        match self {
+            Self::Found(_) | Self::Stack(_) => Vec::new(),
+            Self::Tree(tree) => tree.blobs.clone(),
+            Self::Base(base) => [
+                vec![base.config, base.facts_blob],
+                layer_blobs(&base.layers),
+            ]
+            .concat(),
+            Self::Layer(layer) => layer_blobs(std::slice::from_ref(layer)),
+            // The layers of an image are the products of other nodes, which answer for them.
+            Self::Image(image) => image.documents().to_vec(),
+            Self::Index(index) => vec![index.document()],
+        }
+    }
+
+    /// Turns the product into a record.
+    pub fn to_record(&self) -> Option<Record> {
+        let saved = match self {
+            Self::Found(_) | Self::Stack(_) => return None,
+            Self::Tree(tree) => Saved::Tree {
+                blobs: tree.blobs.clone(),
+                digest: tree.digest,
+            },
+            Self::Base(base) => Saved::Base {
+                name: base.name.clone(),
+                digest: base.digest,
+                config: base.config,
+                layers: base.layers.clone(),
+                facts: base.facts_blob,
+            },
+            Self::Layer(layer) => Saved::Layer(layer.clone()),
+            Self::Image(image) => Saved::Image(Image::clone(image)),
+            Self::Index(index) => Saved::Index(Index::clone(index)),
+        };
+        Some(Record {
+            blobs: self.blobs(true),
+            product: serde_json::to_value(saved).expect("products have string keys only"),
+        })
+    }
+
+    /// Turns a record into the product; `None` if it holds anything else, or a blob that it needs is gone.
+    pub fn from_record(record: &Record, store: &Arc<Store>) -> Option<Self> {
+        Some(match serde_json::from_value(record.product.clone()).ok()? {
+            Saved::Tree { blobs, digest } => Self::Tree(TreeProduct::load(store, blobs, digest)?),
+            Saved::Base {
+                name,
+                digest,
+                config,
+                layers,
+                facts,
+            } => {
+                let text = String::from_utf8(store.read_blob(&facts).ok()?).ok()?;
+                Self::Base(Arc::new(Base {
+                    name,
+                    digest,
+                    config,
+                    layers,
+                    facts: Arc::new(Facts::parse(&text)?),
+                    facts_blob: facts,
+                }))
+            }
+            Saved::Layer(layer) => Self::Layer(layer),
+            Saved::Image(image) => Self::Image(Arc::new(image)),
+            Saved::Index(index) => Self::Index(Arc::new(index)),
+        })
+    }
+}
+
+/// The form of a product in a record.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Saved {
+    Tree {
+        blobs: Vec<Blob>,
+        digest: Digest,
+    },
+    Base {
+        name: Option<String>,
+        digest: Option<Digest>,
+        config: Blob,
+        layers: Vec<Layer>,
+        facts: Blob,
+    },
+    Layer(Layer),
+    Image(Image),
+    Index(Index),
+}
+
+/// One entry of a tree that is kept in the store.
+#[derive(Serialize, Deserialize)]
+struct SavedEntry {
+    path: String,
+    kind: char,
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    mtime: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<String>,
+    /// Offset, size and digest of a file's content within the contents blob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<(u64, u64, Digest)>,
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    xattrs: std::collections::BTreeMap<String, Vec<u8>>,
+}
+
+impl TreeProduct {
+    /// Makes the product of a tree that is not kept in the store.
+    pub fn new(tree: Tree) -> Self {
+        Self {
+            digest: tree.digest(),
+            tree: Arc::new(Lazy::ready(Arc::new(tree))),
+            blobs: Vec::new(),
+        }
+    }
+
+    /// Makes the product of a tree that is known by its digest, and that `make` makes.
+    pub fn lazy(
+        digest: Digest,
+        blobs: Vec<Blob>,
+        make: impl Fn() -> Result<Tree, ActionError> + Send + Sync + 'static,
+    ) -> Self {
+        let make = move || {
+            let tree = make()?;
+            match tree.digest() == digest {
+                true => Ok(Arc::new(tree)),
+                false => Err(ActionError::new(
+                    "imgdecl::host::changed",
+                    "files changed while they were read",
+                )
+                .help("run the build again when nothing writes to them")),
+            }
+        };
+        Self {
+            digest,
+            tree: Arc::new(Lazy::new(make)),
+            blobs,
+        }
+    }
+
+    /// Keeps a tree in the store, all of whose contents are ranges of the blob `contents`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn keep(tree: Tree, contents: Blob, store: &Store) -> Result<Self, StoreError> {
+        let entries = tree.entries().iter();
+        let saved: Vec<SavedEntry> = entries
+            .map(|(path, entry)| SavedEntry::of(path, entry))
+            .collect();
+        let bytes = serde_json::to_vec(&saved).expect("entries have string keys only");
+        let listing = store.put_blob(&bytes)?;
+        Ok(Self {
+            blobs: vec![listing, contents],
+            ..Self::new(tree)
+        })
+    }
+
+    fn load(store: &Arc<Store>, blobs: Vec<Blob>, digest: Digest) -> Option<Self> {
+        let [listing, contents] = blobs[..] else {
+            return None;
+        };
+        let store = store.clone();
+        let make = move || {
+            let damaged =
+                || ActionError::new("imgdecl::cache", "a listing in the cache is damaged");
+            let saved = serde_json::from_slice(&store.read_blob(&listing)?);
+            let saved: Vec<SavedEntry> = saved.map_err(|error| damaged().because(&error))?;
+            let contents: Arc<Path> = store.blob_path(&contents.digest).into();
+            let entries: Option<Vec<_>> = saved
+                .into_iter()
+                .map(|entry| entry.load(&contents))
+                .collect();
+            let tree = entries.and_then(|entries| Tree::from_sorted(entries).ok());
+            tree.ok_or_else(damaged)
+        };
+        Some(Self::lazy(digest, blobs, make))
+    }
+
+    fn write_key(&self, key: &mut dyn KeyWriter) {
+        key.lines("tree", &self.digest, &|line| {
+            // Only the text of a key lists a tree; the hash takes the digest that stands for the lines.
+            if let Ok(tree) = self.tree.get() {
+                tree.listing(line);
+            }
+        });
+    }
+}
+
+impl SavedEntry {
+    fn of(path: &LayerPath, entry: &Entry) -> Self {
+        let (kind, attrs, link, content) = match &entry.kind {
+            Kind::Folder { attrs, firm: true } => ('D', *attrs, None, None),
+            Kind::Folder { attrs, firm: false } => ('d', *attrs, None, None),
+            Kind::File { attrs, content } => {
+                let offset = match content.source {
+                    Source::Range { offset, .. } => offset,
+                    _ => 0,
+                };
+                (
+                    'f',
+                    *attrs,
+                    None,
+                    Some((offset, content.size, content.digest)),
+                )
+            }
+            Kind::Symlink { target, owner } => (
+                's',
+                Attrs {
+                    mode: 0o777,
+                    owner: *owner,
+                },
+                Some(target.clone()),
+                None,
+            ),
+            Kind::Hardlink { target, attrs } => ('h', *attrs, Some(target.to_string()), None),
+        };
+        Self {
+            path: path.to_string(),
+            kind,
+            mode: attrs.mode,
+            uid: attrs.owner.uid,
+            gid: attrs.owner.gid,
+            mtime: entry.mtime,
+            link,
+            content,
+            xattrs: entry.xattrs.clone(),
+        }
+    }
+
+    fn load(self, contents: &Arc<Path>) -> Option<(LayerPath, Entry)> {
+        let owner = Owner {
+            uid: self.uid,
+            gid: self.gid,
+        };
+        let attrs = Attrs {
+            mode: self.mode,
+            owner,
+        };
+        let kind = match self.kind {
+            'D' | 'd' => Kind::Folder {
+                attrs,
+                firm: self.kind == 'D',
+            },
+            'f' => {
+                let (offset, size, digest) = self.content?;
+                let source = Source::Range {
+                    path: contents.clone(),
+                    offset,
+                };
+                Kind::File {
+                    attrs,
+                    content: Content {
+                        size,
+                        digest,
+                        source,
+                    },
+                }
+            }
+            's' => Kind::Symlink {
+                target: self.link?,
+                owner,
+            },
+            'h' => Kind::Hardlink {
+                target: LayerPath::parse(&self.link?).ok()?,
+                attrs,
+            },
+            _ => return None,
+        };
+        let entry = Entry {
+            kind,
+            mtime: self.mtime,
+            replace: false,
+            xattrs: self.xattrs,
+        };
+        Some((LayerPath::parse(&self.path).ok()?, entry))
+    }
+}

@@ -1,0 +1,225 @@
+//! The content of a file: its size and digest, known beforehand, and where its bytes are.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::oci::{Digest, Hasher};
+
+/// Files that changed less than this ago are not trusted to be unchanged because their stamp is:
+/// a second write within the clock's granularity leaves no trace in it.
+pub const RECENT: Duration = Duration::from_secs(2);
+
+/// The content of a file.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// The size in bytes.
+    pub size: u64,
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// Where the bytes are.
+    pub source: Source,
+}
+
+/// Where the bytes of a file are.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// In memory.
+    Bytes(Arc<[u8]>),
+    /// In a file of the host, which must still have this stamp when it is read.
+    Host {
+        /// A folder, shared by many files.
+        folder: Arc<Path>,
+        /// The file's path below it.
+        below: Box<str>,
+        /// What the file looked like when its digest was taken.
+        stamp: Stamp,
+    },
+    /// In a part of a file of the cache, which nobody changes.
+    Range {
+        /// The file.
+        path: Arc<Path>,
+        /// Where the content starts, in bytes.
+        offset: u64,
+    },
+}
+
+/// What tells whether a file of the host changed: never part of a layer or a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stamp {
+    /// The size in bytes.
+    pub size: u64,
+    /// The modification time, in nanoseconds since 1970.
+    pub mtime: i64,
+    /// The time of the last change of content or attributes, in nanoseconds since 1970.
+    pub ctime: i64,
+    /// The inode.
+    pub inode: u64,
+    /// The device of the file system.
+    pub device: u64,
+}
+
+impl Stamp {
+    /// Takes the stamp from what `stat` says.
+    pub fn of(metadata: &Metadata) -> Self {
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            size: metadata.size(),
+            mtime: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            device: metadata.dev(),
+        }
+    }
+
+    /// Waits until a change after this one must have another stamp: clocks of file systems tick every 4 to 10 ms.
+    fn settle(&self) {
+        const TICK: Duration = Duration::from_millis(20);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "decides how long to wait, never what is written"
+        )]
+        let now = SystemTime::now();
+        let changed = u64::try_from(self.mtime.max(self.ctime)).unwrap_or(0);
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_nanos(changed);
+        let age = now.duration_since(changed).unwrap_or(TICK);
+        std::thread::sleep(TICK.saturating_sub(age));
+    }
+
+    /// Tells whether the file changed so recently, seen from `now`, that it may change again unseen.
+    pub fn is_recent(&self, now: SystemTime) -> bool {
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let limit = i64::try_from(now.saturating_sub(RECENT).as_nanos()).unwrap_or(i64::MAX);
+        self.mtime.max(self.ctime) >= limit
+    }
+}
+
+/// Content that could not be read, or that is not what it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file changed between the time its digest was taken and the time it was written.
+    #[error("{} changed while it was read", .0.display())]
+    Changed(PathBuf),
+}
+
+impl Content {
+    /// Makes the content of a file that exists in memory only.
+    pub fn bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        Self {
+            size: bytes.len() as u64,
+            digest: Digest::of(&bytes),
+            source: Source::Bytes(bytes),
+        }
+    }
+
+    /// Reads `length` bytes from `offset`, all of which lie within the content, onto the end of `out`.
+    ///
+    /// # Errors
+    /// When the bytes cannot be read, or the host's file is not the one whose digest was taken.
+    pub fn append(
+        &self,
+        out: &mut Vec<u8>,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), ContentError> {
+        let (path, skip, stamp) = match &self.source {
+            Source::Bytes(bytes) => {
+                let start =
+                    usize::try_from(offset).expect("content in memory fits the address space");
+                out.extend_from_slice(&bytes[start..start + length]);
+                return Ok(());
+            }
+            Source::Host {
+                folder,
+                below,
+                stamp,
+            } => (folder.join(&**below), 0, Some(stamp)),
+            Source::Range { path, offset } => (path.to_path_buf(), *offset, None),
+        };
+        let fail = |source| ContentError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(&path).map_err(fail)?;
+        let start = out.len();
+        out.resize(start + length, 0);
+        let read = file.read_exact_at(&mut out[start..], skip + offset);
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(ContentError::Changed(path));
+            }
+            other => other.map_err(fail)?,
+        }
+        let Some(stamp) = stamp else { return Ok(()) };
+        if Stamp::of(&file.metadata().map_err(fail)?) != *stamp {
+            return Err(ContentError::Changed(path));
+        }
+        // On file systems with coarse clocks a stamp this young cannot tell; only the content can.
+        let whole = offset == 0 && length as u64 == self.size;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "decides how much to check, never what is written"
+        )]
+        let now = SystemTime::now();
+        if whole && stamp.is_recent(now) && Digest::of(&out[start..]) != self.digest {
+            return Err(ContentError::Changed(path));
+        }
+        Ok(())
+    }
+
+    /// Takes the digest of the file of the host `below` a folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, or changes meanwhile.
+    pub fn of_host(folder: &Arc<Path>, below: &str, stamp: Stamp) -> Result<Self, ContentError> {
+        let path = folder.join(below);
+        stamp.settle();
+        let fail = |source| ContentError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(&path).map_err(fail)?;
+        let mut hasher = Hasher::default();
+        let mut buffer =
+            vec![0; usize::try_from(stamp.size).map_or(1 << 20, |size| size.clamp(1, 1 << 20))];
+        let mut offset = 0;
+        loop {
+            let count = file.read_at(&mut buffer, offset).map_err(fail)?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            offset += count as u64;
+            if offset > stamp.size {
+                break;
+            }
+        }
+        if offset != stamp.size || Stamp::of(&file.metadata().map_err(fail)?) != stamp {
+            return Err(ContentError::Changed(path));
+        }
+        Ok(Self {
+            size: stamp.size,
+            digest: hasher.finish(),
+            source: Source::Host {
+                folder: folder.clone(),
+                below: below.into(),
+                stamp,
+            },
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! What lies below a layer, as far as it decides the layer's bytes: folders, and symlinks to folders.
+
+use std::collections::BTreeMap;
+
+use super::{Attrs, LayerPath};
+
+/// One fact about a path of the image below.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// It is a folder.
+    Folder(Attrs),
+    /// It is a symlink.
+    Link {
+        /// The link's text.
+        target: String,
+        /// Whether it is known to lead to a folder. Always true for links of a base.
+        folder: bool,
+    },
+}
+
+impl Fact {
+    /// Tells whether a layer above depends on this: anything but a folder with 0755 and 0:0.
+    pub fn is_notable(&self) -> bool {
+        *self != Self::Folder(Attrs::FOLDER)
+    }
+}
+
+/// The facts about an image, by path.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Facts(BTreeMap<LayerPath, Fact>);
+
+impl Facts {
+    /// Returns the fact about `path`.
+    pub fn get(&self, path: &LayerPath) -> Option<&Fact> {
+        self.0.get(path)
+    }
+
+    /// Sets the fact about `path`.
+    pub fn insert(&mut self, path: LayerPath, fact: Fact) {
+        self.0.insert(path, fact);
+    }
+
+    /// Forgets `path` and all below it.
+    pub fn remove(&mut self, path: &LayerPath) {
+        self.0.remove(path);
+        let prefix = LayerPath::parse(path.as_str()).unwrap_or_default();
+        let below: Vec<LayerPath> = self
+            .0
+            .range(path.clone()..)
+            .map(|(below, _)| below)
+            // Siblings such as `a-b` sort between `a` and `a/b`; what shares no prefix ends the run.
+            .take_while(|below| below.as_str().starts_with(prefix.as_str()))
+            .filter(|below| below.is_within(path))
+            .cloned()
+            .collect();
+        for path in below {
+            self.0.remove(&path);
+        }
+    }
+
+    /// Returns all facts, sorted by path.
+    pub fn iter(&self) -> impl Iterator<Item = (&LayerPath, &Fact)> {
+        self.0.iter()
+    }
+
+    /// Returns the facts that a layer above can depend on, sorted by path.
+    pub fn notable(&self) -> impl Iterator<Item = (&LayerPath, &Fact)> {
+        self.0.iter().filter(|(_, fact)| fact.is_notable())
+    }
+
+    /// Writes one line per fact, which [`Facts::parse`] reads.
+    pub fn to_text(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        for (path, fact) in &self.0 {
+            let _ = match fact {
+                Fact::Folder(Attrs { mode, owner }) => {
+                    writeln!(
+                        text,
+                        "{}\tfolder\t{mode:o}\t{}\t{}",
+                        escape(path.as_str()),
+                        owner.uid,
+                        owner.gid
+                    )
+                }
+                Fact::Link { target, folder } => {
+                    let word = if *folder { "link" } else { "maybe" };
+                    writeln!(
+                        text,
+                        "{}\t{word}\t{}",
+                        escape(path.as_str()),
+                        escape(target)
+                    )
+                }
+            };
+        }
+        text
+    }
+
+    /// Reads what [`Facts::to_text`] wrote; `None` if it is anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut facts = Self::default();
+        for line in text.lines() {
+            let mut fields = line.split('\t');
+            let path = LayerPath::parse(&unescape(fields.next()?)?).ok()?;
+            let fact = match (fields.next()?, fields.next()?) {
+                ("folder", mode) => Fact::Folder(Attrs {
+                    mode: u16::from_str_radix(mode, 8).ok()?,
+                    owner: super::Owner {
+                        uid: fields.next()?.parse().ok()?,
+                        gid: fields.next()?.parse().ok()?,
+                    },
+                }),
+                (word @ ("link" | "maybe"), target) => Fact::Link {
+                    target: unescape(target)?,
+                    folder: word == "link",
+                },
+                _ => return None,
+            };
+            facts.insert(path, fact);
+        }
+        Some(facts)
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('\t', "\\t")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r")
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        out.push(match char {
+            '\\' => match chars.next()? {
+                '\\' => '\\',
+                't' => '\t',
+                'n' => '\n',
+                'r' => '\r',
+                _ => return None,
+            },
+            other => other,
+        });
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trip() {
+        let mut facts = Facts::default();
+        let path = |text| LayerPath::parse(text).unwrap();
+        facts.insert(path("a\tb\\\n"), Fact::Folder(Attrs::FOLDER));
+        facts.insert(
+            path("lib"),
+            Fact::Link {
+                target: "usr/lib".into(),
+                folder: true,
+            },
+        );
+        assert_eq!(Facts::parse(&facts.to_text()), Some(facts));
+        assert_eq!(Facts::parse("x\tfolder\t9"), None);
+    }
+
+    #[test]
+    fn remove_takes_the_subtree_and_no_sibling() {
+        let path = |text| LayerPath::parse(text).unwrap();
+        let mut facts = Facts::default();
+        for name in ["a", "a-b", "a/b", "a/b/c", "ab", "b"] {
+            facts.insert(path(name), Fact::Folder(Attrs::FOLDER));
+        }
+        facts.remove(&path("a"));
+        let left: Vec<&str> = facts.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(left, ["a-b", "ab", "b"]);
+    }
+}

@@ -1,0 +1,34 @@
+//! Format 1: how files become the bytes of a layer, and how a layer's bytes become files again.
+//!
+//! `docs/format-1.md` is the contract; this module is its one implementation. A [`Tree`] says what a rule brings,
+//! [`Facts`] say what lies below, [`resolve`] puts the one onto the other and makes a [`Changeset`], and
+//! [`write()`] turns that into a stream of compressed segments. Knows nothing of rules, the graph or the network.
+
+mod changeset;
+mod compress;
+mod content;
+mod facts;
+mod header;
+mod path;
+mod read;
+mod segment;
+mod tree;
+mod write;
+
+pub use changeset::{Changeset, Folder, ResolveError, resolve};
+pub use compress::compressor_id;
+pub use content::{Content, ContentError, RECENT, Source, Stamp};
+pub use facts::{Fact, Facts};
+pub use header::{BLOCK, padding, plain_header};
+pub use path::{LayerPath, PathError};
+pub use read::{FactsBuilder, Peeked, ReadError, decoder, detect};
+pub use tree::{Attrs, Clash, Entry, Kind, Owner, Tree};
+pub use write::{Tick, WriteError, Written, write};
+
+/// The format whose bytes this module writes.
+pub const FORMAT: u32 = 1;
+
+/// The prefix of a whiteout's file name (image-spec, layer.md, "Whiteouts").
+pub const WHITEOUT: &str = ".wh.";
+/// The file name that hides everything below in its folder (image-spec, layer.md, "Opaque Whiteout").
+pub const OPAQUE: &str = ".wh..wh..opq";

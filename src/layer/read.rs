@@ -1,0 +1,331 @@
+//! Reads layers and archives: decompresses them, and gathers the facts about the image they make up.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+
+use super::{Attrs, Fact, Facts, LayerPath, OPAQUE, Owner, WHITEOUT};
+use crate::oci::Compression;
+
+/// How many entries a layer may have: enough for every real one, and an end to made-up ones.
+const MAX_ENTRIES: usize = 8_000_000;
+/// How many symlinks a path may go through (Linux: 40).
+const MAX_LINKS: usize = 40;
+
+/// A layer or archive that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is truncated, is not compressed as it says, or is no tar.
+    #[error("it is damaged, or no tar archive")]
+    Tar(#[source] io::Error),
+    /// It has more entries than any real layer.
+    #[error("it has more than {MAX_ENTRIES} entries")]
+    TooMany,
+    /// An entry has a path that no image can hold.
+    #[error("it has an entry with a bad path")]
+    Path(#[from] super::PathError),
+}
+
+/// Decompresses a stream: gzip with any number of members, zstd with any number of frames, or nothing at all.
+///
+/// # Errors
+/// When a zstd decoder cannot be set up.
+pub fn decoder<'a>(
+    compression: Compression,
+    reader: impl Read + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    Ok(match compression {
+        Compression::None => Box::new(reader),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
+            BufReader::with_capacity(1 << 16, reader),
+        )),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::new(reader)?;
+            // 128 MiB: what zstd's own tool allows without being asked for more.
+            decoder.window_log_max(27)?;
+            Box::new(decoder)
+        }
+    })
+}
+
+/// A reader whose first bytes were looked at.
+pub type Peeked<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+
+/// Tells by the first bytes how a stream is compressed, and gives them back.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn detect<R: Read>(mut reader: R) -> io::Result<(Compression, Peeked<R>)> {
+    let mut magic = Vec::with_capacity(4);
+    reader.by_ref().take(4).read_to_end(&mut magic)?;
+    let compression = match magic[..] {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd] => Compression::Zstd,
+        _ => Compression::None,
+    };
+    Ok((compression, io::Cursor::new(magic).chain(reader)))
+}
+
+/// What is at a path, as far as layers above care. Files need no node.
+#[derive(Clone, Debug)]
+enum Node {
+    Folder(Attrs),
+    Link(String),
+}
+
+/// Gathers the facts about an image from its layers, bottom first.
+#[derive(Default)]
+pub struct FactsBuilder {
+    nodes: BTreeMap<LayerPath, Node>,
+}
+
+impl FactsBuilder {
+    /// Applies the next layer, whose uncompressed tar `reader` gives.
+    ///
+    /// # Errors
+    /// When it is no tar, or holds what no image can hold.
+    pub fn apply(&mut self, reader: &mut dyn Read) -> Result<(), ReadError> {
+        let mut changes: Vec<(LayerPath, Option<Node>)> = Vec::new();
+        let mut archive = tar::Archive::new(reader);
+        for (count, entry) in archive.entries().map_err(ReadError::Tar)?.enumerate() {
+            if count > MAX_ENTRIES {
+                return Err(ReadError::TooMany);
+            }
+            let entry = entry.map_err(ReadError::Tar)?;
+            let path = LayerPath::parse_bytes(&entry.path_bytes())?;
+            let name = path.name();
+            if let (Some(hidden), Some(parent)) = (name.strip_prefix(WHITEOUT), path.parent()) {
+                // Whiteouts hide what lower layers hold, never what this one does, wherever they stand in it.
+                if name == OPAQUE {
+                    let real = self.real(&parent, 0);
+                    self.clear(&real, false);
+                } else if let Ok(hidden) = parent.join(hidden) {
+                    let real = self.place(&hidden);
+                    self.clear(&real, true);
+                }
+                continue;
+            }
+            let header = entry.header();
+            let node = match header.entry_type() {
+                tar::EntryType::Directory => {
+                    Some(Node::Folder(attrs(header).map_err(ReadError::Tar)?))
+                }
+                tar::EntryType::Symlink => {
+                    let target = entry.link_name_bytes().unwrap_or_default();
+                    Some(Node::Link(String::from_utf8_lossy(&target).into_owned()))
+                }
+                _ => None,
+            };
+            changes.push((path, node));
+        }
+        for (path, node) in changes {
+            let place = self.place(&path);
+            if place.is_root() {
+                continue;
+            }
+            match (self.nodes.get(&place), node) {
+                (_, None) => self.clear(&place, true),
+                (None | Some(Node::Folder(_)), Some(node @ Node::Folder(_))) => {
+                    self.nodes.insert(place, node);
+                }
+                (_, Some(node)) => {
+                    self.clear(&place, true);
+                    self.nodes.insert(place, node);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what was gathered: all folders, and the symlinks that lead to one.
+    pub fn finish(self) -> Facts {
+        let mut facts = Facts::default();
+        for (path, node) in &self.nodes {
+            match node {
+                Node::Folder(attrs) => facts.insert(path.clone(), Fact::Folder(*attrs)),
+                Node::Link(target) => {
+                    let end = self.real(path, 0);
+                    if end.is_root() || matches!(self.nodes.get(&end), Some(Node::Folder(_))) {
+                        let target = target.clone();
+                        facts.insert(
+                            path.clone(),
+                            Fact::Link {
+                                target,
+                                folder: true,
+                            },
+                        );
+                    }
+                }
+            }
+        }
+        facts
+    }
+
+    /// Removes what is below `path`, and `path` itself if `whole`.
+    fn clear(&mut self, path: &LayerPath, whole: bool) {
+        if !whole
+            || matches!(self.nodes.get(path), Some(Node::Folder(_)))
+            || !self.nodes.contains_key(path)
+        {
+            let below: Vec<LayerPath> = self
+                .nodes
+                .range(path.clone()..)
+                .map(|(below, _)| below)
+                .take_while(|below| below.as_str().starts_with(path.as_str()))
+                .filter(|below| below.is_within(path) && *below != path)
+                .cloned()
+                .collect();
+            for path in below {
+                self.nodes.remove(&path);
+            }
+        }
+        if whole {
+            self.nodes.remove(path);
+        }
+    }
+
+    /// Returns the real path of an entry: its folder is followed, its own name is not.
+    fn place(&self, path: &LayerPath) -> LayerPath {
+        match path.parent() {
+            Some(parent) => self.real(&parent, 0).child(path.name()),
+            None => path.clone(),
+        }
+    }
+
+    /// Follows the symlinks on the way to `path`, and `path` itself. A circle ends where it was found.
+    fn real(&self, path: &LayerPath, links: usize) -> LayerPath {
+        let Some(parent) = path.parent() else {
+            return path.clone();
+        };
+        let place = self.real(&parent, links).child(path.name());
+        let Some(Node::Link(target)) = self.nodes.get(&place).filter(|_| links < MAX_LINKS) else {
+            return place;
+        };
+        let mut at = match (target.starts_with('/'), place.parent()) {
+            (false, Some(parent)) => parent,
+            _ => LayerPath::root(),
+        };
+        for component in target.split('/') {
+            at = match component {
+                "" | "." => at,
+                ".." => at.parent().unwrap_or_default(),
+                name => match at.join(name) {
+                    Ok(next) => self.real(&next, links + 1),
+                    Err(_) => return place,
+                },
+            };
+        }
+        at
+    }
+}
+
+/// Reads mode and owner from a header.
+fn attrs(header: &tar::Header) -> io::Result<Attrs> {
+    let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::other("an id exceeds 32 bits"));
+    Ok(Attrs {
+        mode: (header.mode()? & 0o7777) as u16,
+        owner: Owner {
+            uid: id(header.uid()?)?,
+            gid: id(header.gid()?)?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Content, Entry, Kind, Tree, resolve, write};
+    use super::*;
+    use std::sync::Arc;
+
+    fn path(text: &str) -> LayerPath {
+        LayerPath::parse(text).unwrap()
+    }
+
+    fn tar(entries: &[(&str, Kind)], removed: &[&str]) -> Vec<u8> {
+        let mut tree = Tree::default();
+        for (at, kind) in entries {
+            tree.insert(path(at), Entry::new(kind.clone())).unwrap();
+        }
+        for at in removed {
+            tree.remove(path(at));
+        }
+        let changes = resolve(&[Arc::new(tree)], &Facts::default()).unwrap();
+        let mut out = Vec::new();
+        write(&changes, Compression::None, &mut out, &|_| true).unwrap();
+        out
+    }
+
+    fn folder(mode: u16) -> Kind {
+        let attrs = Attrs {
+            mode,
+            owner: Owner::default(),
+        };
+        Kind::Folder { attrs, firm: true }
+    }
+
+    fn link(target: &str) -> Kind {
+        Kind::Symlink {
+            target: target.into(),
+            owner: Owner::default(),
+        }
+    }
+
+    #[test]
+    fn facts_of_a_stack_of_layers() {
+        let file = Kind::File {
+            attrs: Attrs {
+                mode: 0o644,
+                owner: Owner::default(),
+            },
+            content: Content::bytes(*b"x"),
+        };
+        let mut builder = FactsBuilder::default();
+        let base = tar(
+            &[
+                ("usr/lib/x", file.clone()),
+                ("lib", link("usr/lib")),
+                ("lib64", link("/lib")),
+                ("etc/mtab", link("/proc/mounts")),
+                ("tmp", folder(0o1777)),
+                ("old/deep/er", folder(0o700)),
+                ("b", folder(0o711)),
+            ],
+            &[],
+        );
+        builder.apply(&mut &base[..]).unwrap();
+        let next = tar(&[("tmp/x", file.clone()), ("b", file)], &["old"]);
+        builder.apply(&mut &next[..]).unwrap();
+        let facts = builder.finish();
+        let text = facts.to_text();
+        // The second tar was made without knowledge of the base, so its /tmp is 0755.
+        let expected = "etc\tfolder\t755\t0\t0\nlib\tlink\tusr/lib\nlib64\tlink\t/lib\ntmp\tfolder\t755\t0\t0\nusr\tfolder\t755\t0\t0\nusr/lib\tfolder\t755\t0\t0\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn members_frames_and_plain() {
+        let data: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+        for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
+            let blob: Vec<u8> = data
+                .chunks(70_000)
+                .flat_map(|chunk| super::super::compress::compress(compression, chunk))
+                .collect();
+            let (found, peeked) = detect(&blob[..]).unwrap();
+            assert_eq!(found, compression);
+            let mut out = Vec::new();
+            decoder(found, peeked)
+                .unwrap()
+                .read_to_end(&mut out)
+                .unwrap();
+            assert!(out == data);
+            if compression != Compression::None {
+                let cut = &blob[..blob.len() - 5];
+                assert!(
+                    decoder(compression, cut)
+                        .unwrap()
+                        .read_to_end(&mut Vec::new())
+                        .is_err()
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! imgdecl builds container images from one TOML file. No daemon, no Dockerfile; the same bytes on every machine.
+//!
+//! ```text
+//! image.toml ──spec──▶ Spec ──plan──▶ Graph ──exec──▶ Products ──output──▶ layout │ archive
+//!                             rules lower     actions run,
+//!                             their targets   cached by key
+//! ```
+//!
+//! # The map
+//!
+//! A module uses only modules on lower floors; modules of one floor do not know each other. `tests/floors.rs` holds this
+//! table, and fails with the offending line.
+//!
+//! | floor | module | holds | must not know |
+//! |---|---|---|---|
+//! | 0 | [`oci`] | digests, descriptors, platforms, references, configs, manifests, indexes: plain data | files, network, TOML |
+//! | 1 | [`store`] | the cache folder: blobs by digest, records, stamps of host files, locks, gc | rules, layers, the graph |
+//! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
+//! | 2 | [`graph`] | actions, keys, products, origins | how anything is run |
+//! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
+//! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
+//! | 4 | [`rule`] | one file for each rule: base, files, tar, image, group | threads, HTTP, the terminal |
+//! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
+//! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
+//! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
+//! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
+//!
+//! # How a layer comes about
+//!
+//! A layer rule lowers to a node that makes a *tree*: what the rule brings, and nothing of the host. A *stack* puts the
+//! tree onto the facts below: the base's folders and symlinks, and those of earlier layers. A *layer* writes the stack's
+//! changes: it is cached by the digest of the tree, the facts that it used, and the compressor. So the tree of files that
+//! were touched but not changed ends the rebuild, and a tree below `/app` is one layer on every base.
+//!
+//! # Invariants
+//!
+//! 1. Only `layer` writes tar and compresses.
+//! 2. A [`layer::Tree`] cannot express a host fact.
+//! 3. Only `graph` decides what a key contains; its text and its hash are two readings of one list.
+//! 4. A blob enters the store only under its own verified digest.
+//! 5. `exec` knows no rule; a rule knows no thread.
+//! 6. Nothing here opens sockets yet; when something does, it is on floor 7.
+//! 7. Only `cli` and `ui` print, read the environment, or exit.
+//! 8. An error of a manifest has a span; an error of a run has an origin.
+//! 9. Equal input gives an equal plan, and a plan can be printed.
+//! 10. Nothing from an archive or a layout is trusted before its digest, its size and its paths are checked.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests write and damage files on purpose"
+    )
+)]
+
+pub mod cli;
+pub mod exec;
+pub mod graph;
+pub mod layer;
+pub mod oci;
+pub mod output;
+pub mod plan;
+pub mod rule;
+pub mod source;
+pub mod spec;
+pub mod store;
+pub mod ui;

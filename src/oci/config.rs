@@ -1,0 +1,249 @@
+//! Image configs (image-spec, config.md), kept as a JSON tree so that no field of a base is lost.
+
+use serde_json::{Map, Value};
+
+use super::{DiffId, MAX_DOCUMENT, Platform};
+
+/// An image config. Fields that we do not know survive an edit.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config(Map<String, Value>);
+
+/// A config that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is no JSON object.
+    #[error("the image config is not a JSON object: {0}")]
+    Json(String),
+    /// A field that we need is missing, or has another type than the spec says.
+    #[error("the image config has no usable `{0}`")]
+    Field(&'static str),
+}
+
+impl Config {
+    /// Makes the config of an image without layers.
+    pub fn scratch(platform: &Platform) -> Self {
+        let mut config = Self(Map::new());
+        config.set_platform(platform);
+        config.set_diff_ids(&[]);
+        config
+    }
+
+    /// Parses the bytes of a config blob.
+    ///
+    /// # Errors
+    /// When it is no JSON object, or lacks what every image needs (`architecture`, `os`, `rootfs.diff_ids`).
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            return Err(ConfigError::Json(format!(
+                "it is larger than {MAX_DOCUMENT} bytes"
+            )));
+        }
+        let map =
+            serde_json::from_slice(bytes).map_err(|error| ConfigError::Json(error.to_string()))?;
+        let config = Self(map);
+        config.platform()?;
+        config.diff_ids()?;
+        Ok(config)
+    }
+
+    /// Returns the bytes: no white space, keys sorted.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.0).expect("a JSON tree has string keys only")
+    }
+
+    /// Returns the platform that the config names.
+    ///
+    /// # Errors
+    /// When `os` or `architecture` is missing.
+    pub fn platform(&self) -> Result<Platform, ConfigError> {
+        let text = |field| {
+            self.0
+                .get(field)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        };
+        let (Some(os), Some(architecture)) = (text("os"), text("architecture")) else {
+            return Err(ConfigError::Field("os and architecture"));
+        };
+        let features = self.0.get("os.features").and_then(Value::as_array);
+        Ok(Platform {
+            variant: text("variant").map(str::to_owned),
+            os_version: text("os.version").map(str::to_owned),
+            os_features: features
+                .into_iter()
+                .flatten()
+                .filter_map(|feature| feature.as_str().map(str::to_owned))
+                .collect(),
+            ..Platform::new(os, architecture)
+        })
+    }
+
+    /// Names the platform.
+    pub fn set_platform(&mut self, platform: &Platform) {
+        self.0.insert("os".into(), platform.os.clone().into());
+        self.0
+            .insert("architecture".into(), platform.architecture.clone().into());
+        if let Some(variant) = &platform.variant {
+            self.0.insert("variant".into(), variant.clone().into());
+        }
+    }
+
+    /// Returns the diff_ids, bottom first.
+    ///
+    /// # Errors
+    /// When `rootfs` is missing or holds anything else.
+    pub fn diff_ids(&self) -> Result<Vec<DiffId>, ConfigError> {
+        let list = self
+            .0
+            .get("rootfs")
+            .and_then(|rootfs| rootfs.get("diff_ids"));
+        let list = match list {
+            None => return Err(ConfigError::Field("rootfs.diff_ids")),
+            Some(Value::Null) => return Ok(Vec::new()),
+            Some(list) => list,
+        };
+        serde_json::from_value(list.clone()).map_err(|_| ConfigError::Field("rootfs.diff_ids"))
+    }
+
+    /// Sets the diff_ids, bottom first.
+    pub fn set_diff_ids(&mut self, diff_ids: &[DiffId]) {
+        let list: Vec<String> = diff_ids.iter().map(DiffId::to_string).collect();
+        self.0.insert(
+            "rootfs".into(),
+            serde_json::json!({"type": "layers", "diff_ids": list}),
+        );
+    }
+
+    /// Sets `created` (RFC 3339).
+    pub fn set_created(&mut self, created: &str) {
+        self.0.insert("created".into(), created.into());
+    }
+
+    /// Returns the history, bottom first, padded with empty words where it counts fewer layers than there are.
+    ///
+    /// The spec wants as many entries without `empty_layer` as diff_ids; a base may have no history at all.
+    pub fn history(&self) -> Vec<Value> {
+        let mut history = match self.0.get("history") {
+            Some(Value::Array(list)) => list.clone(),
+            _ => Vec::new(),
+        };
+        let is_layer =
+            |entry: &&Value| entry.get("empty_layer").and_then(Value::as_bool) != Some(true);
+        let layers = self.diff_ids().map_or(0, |list| list.len());
+        let counted = history.iter().filter(is_layer).count();
+        for _ in counted..layers {
+            history.push(
+                serde_json::json!({"comment": "imgdecl: the base has no history of this layer"}),
+            );
+        }
+        let mut surplus = counted.saturating_sub(layers);
+        for entry in history.iter_mut().rev() {
+            if surplus > 0
+                && is_layer(&&*entry)
+                && let Some(fields) = entry.as_object_mut()
+            {
+                fields.insert("empty_layer".into(), true.into());
+                surplus -= 1;
+            }
+        }
+        history
+    }
+
+    /// Sets the history, bottom first.
+    pub fn set_history(&mut self, history: Vec<Value>) {
+        self.0.insert("history".into(), Value::Array(history));
+    }
+
+    /// Returns a field of the `config` object, as `Env`.
+    pub fn runtime(&self, field: &str) -> Option<&Value> {
+        self.0
+            .get("config")?
+            .get(field)
+            .filter(|value| !value.is_null())
+    }
+
+    /// Sets a field of the `config` object; `None` removes it.
+    pub fn set_runtime(&mut self, field: &str, value: Option<Value>) {
+        let slot = self
+            .0
+            .entry("config")
+            .or_insert_with(|| Value::Object(Map::new()));
+        if !slot.is_object() {
+            *slot = Value::Object(Map::new());
+        }
+        let Value::Object(config) = slot else { return };
+        match value {
+            Some(value) => config.insert(field.into(), value),
+            None => config.remove(field),
+        };
+    }
+
+    /// Returns `config.Env` as pairs, in order. An entry without `=` has an empty value.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let list = self.runtime("Env").and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(|entry| {
+                let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+                (name.to_owned(), value.to_owned())
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn unknown_fields_survive() {
+        let text = r#"{"architecture":"amd64","config":{"OnBuild":["x"],"StartInterval":1.5},"os":"linux","rootfs":{"diff_ids":[],"type":"layers"},"x-unknown":{"a":[null]}}"#;
+        let mut config = parse(text);
+        assert_eq!(String::from_utf8(config.to_bytes()).unwrap(), text);
+        config.set_runtime("User", Some("1000".into()));
+        assert!(
+            String::from_utf8(config.to_bytes())
+                .unwrap()
+                .contains(r#""OnBuild":["x"]"#)
+        );
+    }
+
+    #[test]
+    fn history_counts_the_layers() {
+        let digest = super::super::Digest::of(b"");
+        let base = |history: &str| {
+            parse(&format!(
+                r#"{{"architecture":"amd64","os":"linux","rootfs":{{"diff_ids":["{digest}","{digest}"]}}{history}}}"#
+            ))
+            .history()
+            .iter()
+            .filter(|entry| entry.get("empty_layer").is_none())
+            .count()
+        };
+        assert_eq!(base(""), 2);
+        assert_eq!(base(r#","history":null"#), 2);
+        assert_eq!(
+            base(r#","history":[{"created_by":"a"},{"empty_layer":true}]"#),
+            2
+        );
+        assert_eq!(base(r#","history":[{},{},{}]"#), 2);
+    }
+
+    #[test]
+    fn refuses_what_is_no_config() {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"os":"linux","architecture":"amd64"}"#,
+            r#"{"os":"","architecture":"x","rootfs":{"diff_ids":[]}}"#,
+        ] {
+            assert!(Config::parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The nouns of the OCI specs: digests, descriptors, platforms, references, configs, manifests and indexes.
+//!
+//! Plain data that can be parsed, compared and written. Knows nothing of files, the network or TOML.
+
+mod config;
+mod descriptor;
+mod digest;
+mod index;
+mod manifest;
+mod media_type;
+mod platform;
+mod reference;
+
+pub use config::{Config, ConfigError};
+pub use descriptor::Descriptor;
+pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
+pub use index::Index;
+pub use manifest::Manifest;
+pub use media_type::{Compression, MediaType};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError, check_tag};
+
+use std::collections::BTreeMap;
+
+/// Annotations of a descriptor, manifest or index: sorted, so that their bytes are stable.
+pub type Annotations = BTreeMap<String, String>;
+
+/// `org.opencontainers.image.ref.name`: the name of an entry in a layout's `index.json`.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// `io.containerd.image.name`: the full reference of an entry in a layout's `index.json`.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// `org.opencontainers.image.base.name`: the reference of the base of an image.
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// `org.opencontainers.image.base.digest`: the manifest or index digest of the base of an image.
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+/// The largest manifest, index or config that is read, in bytes.
+///
+/// Registries must accept manifests of 4 MiB (distribution-spec, "Pushing Manifests"); some images exceed that.
+pub const MAX_DOCUMENT: u64 = 20 << 20;

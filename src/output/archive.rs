@@ -1,0 +1,105 @@
+//! `oci-archive:FILE`: an OCI image layout as one tar, itself reproducible.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::{OCI_LAYOUT, OURS, Output, OutputError, fail, merge, ours};
+use crate::layer::{BLOCK, padding, plain_header};
+use crate::oci::{Index, MAX_DOCUMENT};
+use crate::store::{Blob, Store};
+
+/// Makes sure that `path` is an archive of ours, or not there.
+pub(super) fn check(path: &Path) -> Result<(), OutputError> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(path)(error)),
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(OutputError::NotOurs(path.to_owned())),
+    }
+    match read_index(path) {
+        Some(index) if index.annotations.contains_key(OURS) => Ok(()),
+        _ => Err(OutputError::NotOurs(path.to_owned())),
+    }
+}
+
+/// Reads the index of an archive of ours: it is the second entry.
+fn read_index(path: &Path) -> Option<Index> {
+    let mut archive = tar::Archive::new(File::open(path).ok()?);
+    for entry in archive.entries().ok()?.take(2) {
+        let entry = entry.ok()?;
+        if &*entry.path_bytes() == b"index.json" && entry.size() <= MAX_DOCUMENT {
+            let mut bytes = Vec::new();
+            entry.take(MAX_DOCUMENT).read_to_end(&mut bytes).ok()?;
+            return serde_json::from_slice(&bytes).ok();
+        }
+    }
+    None
+}
+
+pub(super) fn write(path: &Path, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
+    let partial = partial(path);
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        fs::create_dir_all(folder).map_err(fail(folder))?;
+    }
+    // The name is the same each time, so that the next build takes over what a killed one left.
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&partial)
+        .map_err(fail(&partial))?;
+    file.lock()
+        .and_then(|()| file.set_len(0))
+        .map_err(fail(&partial))?;
+    check(path)?;
+    let written = tar(&file, outputs, store, &partial)
+        .and_then(|()| fs::rename(&partial, path).map_err(fail(path)));
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+fn partial(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+fn tar(file: &File, outputs: &[Output<'_>], store: &Store, path: &Path) -> Result<(), OutputError> {
+    let index = Index::new(merge(Vec::new(), outputs), ours()).to_bytes();
+    let blobs: BTreeSet<Blob> = outputs.iter().flat_map(Output::blobs).collect();
+    let mut out = BufWriter::with_capacity(1 << 18, file);
+    let mut add = |name: &str, size: u64, mut content: &mut dyn Read| {
+        out.write_all(&plain_header(name, size))?;
+        let copied = io::copy(&mut content, &mut out)?;
+        if copied != size {
+            return Err(io::Error::other(format!(
+                "{name} has {copied} bytes instead of {size}"
+            )));
+        }
+        out.write_all(&[0; BLOCK][..padding(size)])
+    };
+    add("oci-layout", OCI_LAYOUT.len() as u64, &mut &OCI_LAYOUT[..]).map_err(fail(path))?;
+    add("index.json", index.len() as u64, &mut &index[..]).map_err(fail(path))?;
+    add("blobs/", 0, &mut io::empty()).map_err(fail(path))?;
+    add("blobs/sha256/", 0, &mut io::empty()).map_err(fail(path))?;
+    for blob in &blobs {
+        let mut content = store.open_blob(blob)?;
+        add(
+            &format!("blobs/sha256/{}", blob.digest.hex()),
+            blob.size,
+            &mut content,
+        )
+        .map_err(fail(path))?;
+    }
+    out.write_all(&[0; 2 * BLOCK])
+        .and_then(|()| out.flush())
+        .map_err(fail(path))
+}

@@ -1,0 +1,193 @@
+//! `oci:DIR`: an OCI image layout (image-spec, image-layout.md). Blobs first, `index.json` last and at once.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::{OCI_LAYOUT, OURS, Output, OutputError, fail, merge, ours};
+use crate::oci::{Descriptor, Digest, Index, MAX_DOCUMENT, Manifest};
+use crate::store::{Blob, Store};
+
+/// The end of the name of a file that is being written. What a killed process leaves, the next one removes.
+const PARTIAL: &str = ".partial";
+
+/// Makes sure that `root` is a layout of ours, empty, or not there.
+pub(super) fn check(root: &Path) -> Result<(), OutputError> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(OutputError::NotOurs(root.to_owned()));
+        }
+        Err(error) => return Err(fail(root)(error)),
+    };
+    match read_index(root) {
+        Some(index) if index.annotations.contains_key(OURS) => return Ok(()),
+        Some(_) => return Err(OutputError::NotOurs(root.to_owned())),
+        None => {}
+    }
+    for entry in entries {
+        let name = entry.map_err(fail(root))?.file_name();
+        // A build that was killed before it wrote the first index leaves this alone.
+        if !name.to_string_lossy().ends_with(PARTIAL) {
+            return Err(OutputError::NotOurs(root.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn write(root: &Path, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
+    fs::create_dir_all(root).map_err(fail(root))?;
+    // The folder itself is the lock: two builds into one layout come one after the other.
+    let lock = File::open(root).map_err(fail(root))?;
+    lock.lock().map_err(fail(root))?;
+    check(root)?;
+    let before = match read_index(root) {
+        Some(index) => index.manifests,
+        None => {
+            replace(
+                root,
+                "index.json",
+                &Index::new(Vec::new(), ours()).to_bytes(),
+            )?;
+            Vec::new()
+        }
+    };
+    replace(root, "oci-layout", OCI_LAYOUT)?;
+    let blobs = root.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(fail(&blobs))?;
+    let wanted: BTreeSet<Blob> = outputs.iter().flat_map(Output::blobs).collect();
+    for blob in &wanted {
+        place(&blobs, blob, store)?;
+    }
+    let entries = merge(before, outputs);
+    let index = Index::new(entries, ours());
+    replace(root, "index.json", &index.to_bytes())?;
+    prune(root, &blobs, &index)
+}
+
+/// Reads the index of a layout; `None` if there is none that can be read.
+fn read_index(root: &Path) -> Option<Index> {
+    let path = root.join("index.json");
+    let size = fs::metadata(&path).ok()?.len();
+    (size <= MAX_DOCUMENT)
+        .then(|| serde_json::from_slice(&fs::read(&path).ok()?).ok())
+        .flatten()
+}
+
+/// Replaces a file of the layout at once.
+fn replace(root: &Path, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
+    let path = root.join(name);
+    if fs::read(&path).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    let partial = root.join(format!("{name}{PARTIAL}"));
+    let mut file = create(&partial)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(fail(&partial))?;
+    fs::rename(&partial, &path).map_err(fail(&path))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "partial files of a layout, which are renamed when whole"
+)]
+fn create(path: &Path) -> Result<File, OutputError> {
+    let _ = fs::remove_file(path);
+    File::create(path).map_err(fail(path))
+}
+
+/// Puts a blob of the store into the layout: by reflink, hard link or copy.
+fn place(blobs: &Path, blob: &Blob, store: &Store) -> Result<(), OutputError> {
+    let path = blobs.join(blob.digest.hex());
+    let source = store.open_blob(blob)?;
+    let sealed = source
+        .metadata()
+        .and_then(|metadata| metadata.modified())
+        .map_err(fail(&path))?;
+    // What is there from last time is taken as it is if nobody touched it since.
+    if let Ok(present) = fs::symlink_metadata(&path)
+        && present.is_file()
+        && present.len() == blob.size
+        && present.modified().is_ok_and(|time| time == sealed)
+    {
+        return Ok(());
+    }
+    let partial = blobs.join(format!("{}{PARTIAL}", blob.digest.hex()));
+    let target = create(&partial)?;
+    if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+        finish(&target, sealed).map_err(fail(&partial))?;
+        return fs::rename(&partial, &path).map_err(fail(&path));
+    }
+    drop(target);
+    let _ = fs::remove_file(&partial);
+    let linked = fs::hard_link(store.blob_path(&blob.digest), &partial);
+    if linked.is_err() {
+        let mut target = create(&partial)?;
+        io::copy(&mut &source, &mut target)
+            .and_then(|_| finish(&target, sealed))
+            .map_err(fail(&partial))?;
+    }
+    fs::rename(&partial, &path).map_err(fail(&path))?;
+    // A rename between two links of one file does nothing, and leaves both.
+    let _ = fs::remove_file(&partial);
+    Ok(())
+}
+
+fn finish(file: &File, time: SystemTime) -> io::Result<()> {
+    let mut permissions = file.metadata()?.permissions();
+    permissions.set_readonly(true);
+    file.set_permissions(permissions)?;
+    file.set_modified(time)
+}
+
+/// Removes the blobs that no image of the layout needs. Does nothing where an image cannot be followed.
+fn prune(root: &Path, blobs: &Path, index: &Index) -> Result<(), OutputError> {
+    let mut needed = BTreeSet::new();
+    if index
+        .manifests
+        .iter()
+        .any(|descriptor| follow(blobs, descriptor, &mut needed).is_none())
+    {
+        return Ok(());
+    }
+    for folder in [root, blobs] {
+        for entry in fs::read_dir(folder).map_err(fail(folder))? {
+            let entry = entry.map_err(fail(folder))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let stale = Digest::from_hex(&name).is_ok_and(|digest| !needed.contains(&digest));
+            if name.ends_with(PARTIAL) || (folder == blobs && stale) {
+                fs::remove_file(entry.path()).map_err(fail(&entry.path()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds all digests that an image needs; `None` if a document is not there or cannot be read.
+fn follow(blobs: &Path, descriptor: &Descriptor, needed: &mut BTreeSet<Digest>) -> Option<()> {
+    needed.insert(descriptor.digest);
+    let path = blobs.join(descriptor.digest.hex());
+    let read = || {
+        (descriptor.size <= MAX_DOCUMENT)
+            .then(|| fs::read(&path).ok())
+            .flatten()
+    };
+    if descriptor.media_type.is_index() {
+        let index: Index = serde_json::from_slice(&read()?).ok()?;
+        index
+            .manifests
+            .iter()
+            .try_for_each(|next| follow(blobs, next, needed))
+    } else if descriptor.media_type.is_manifest() {
+        let manifest: Manifest = serde_json::from_slice(&read()?).ok()?;
+        needed.insert(manifest.config.digest);
+        needed.extend(manifest.layers.iter().map(|layer| layer.digest));
+        Some(())
+    } else {
+        None
+    }
+}

@@ -1,0 +1,224 @@
+//! Where finished images go: one file per sink. An output that exists and is not one of ours is never overwritten.
+//!
+//! Knows nothing of rules, or of how anything was built.
+
+mod archive;
+mod layout;
+mod metadata;
+
+pub use metadata::metadata;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::graph::{Image, Index, Product};
+use crate::oci::{Annotations, CONTAINERD_NAME, Descriptor, Digest, Platform, REF_NAME, Reference};
+use crate::store::{Blob, Store, StoreError};
+
+/// A finished image, and its names.
+pub struct Output<'a> {
+    /// The name of the target.
+    pub name: String,
+    /// Registry and repository, if the manifest says.
+    pub repository: Option<String>,
+    /// The image tags.
+    pub tags: Vec<String>,
+    /// The image or index.
+    pub product: &'a Product,
+}
+
+impl Output<'_> {
+    /// Returns the manifest or index.
+    pub fn descriptor(&self) -> Descriptor {
+        match self.product {
+            Product::Index(index) => index.descriptor.clone(),
+            Product::Image(image) => image.manifest.clone(),
+            _ => unreachable!("plans make images and indexes"),
+        }
+    }
+
+    /// Returns the image of each platform.
+    pub fn images(&self) -> Vec<(Platform, &Image)> {
+        match self.product {
+            Product::Index(index) => index
+                .images
+                .iter()
+                .map(|image| (image.platform(), image))
+                .collect(),
+            Product::Image(image) => vec![(image.platform(), image)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the repository, or the name where there is none: what stands before the `@`.
+    pub fn reference(&self) -> String {
+        let name = self.repository.clone().unwrap_or_else(|| self.name.clone());
+        format!("{name}@{}", self.descriptor().digest)
+    }
+
+    /// Returns the entry of a layout's index.
+    fn entry(&self) -> Descriptor {
+        let mut descriptor = self.descriptor();
+        let tag = self.tags.first().map_or("latest", String::as_str);
+        let full = format!("{}:{tag}", self.repository.as_ref().unwrap_or(&self.name))
+            .parse::<Reference>()
+            .ok();
+        descriptor.annotations = Annotations::from([(REF_NAME.to_owned(), self.name.clone())]);
+        descriptor
+            .annotations
+            .extend(full.map(|full| (CONTAINERD_NAME.to_owned(), full.to_string())));
+        descriptor
+    }
+
+    /// Returns all blobs of the image: index, manifests, configs, layers.
+    fn blobs(&self) -> BTreeSet<Blob> {
+        let index: Option<&Index> = match self.product {
+            Product::Index(index) => Some(index),
+            _ => None,
+        };
+        let images = self.images();
+        let documents = images.iter().flat_map(|(_, image)| image.documents());
+        let layers = images.iter().flat_map(|(_, image)| image.layers.iter());
+        let layers = layers
+            .filter(|layer| layer.descriptor.urls.is_empty())
+            .map(|layer| layer.blob());
+        index
+            .map(Index::document)
+            .into_iter()
+            .chain(documents)
+            .chain(layers)
+            .collect()
+    }
+}
+
+/// Where to put images.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Sink {
+    /// An OCI image layout in a folder.
+    Layout(PathBuf),
+    /// An OCI image layout as one tar.
+    OciArchive(PathBuf),
+}
+
+impl Sink {
+    /// The names by which sinks are chosen.
+    pub const NAMES: &'static str = "oci:DIR or oci-archive:FILE";
+
+    /// Returns the path that the sink writes.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Layout(path) | Self::OciArchive(path) => path,
+        }
+    }
+
+    /// Returns the same sink with another path.
+    #[must_use]
+    pub fn at(&self, path: PathBuf) -> Self {
+        match self {
+            Self::Layout(_) => Self::Layout(path),
+            Self::OciArchive(_) => Self::OciArchive(path),
+        }
+    }
+
+    /// Makes sure, before anything is built, that the sink can take images: it is ours, or not there.
+    ///
+    /// # Errors
+    /// When it is not ours.
+    pub fn check(&self) -> Result<(), OutputError> {
+        match self {
+            Self::Layout(path) => layout::check(path),
+            Self::OciArchive(path) => archive::check(path),
+        }
+    }
+
+    /// Writes images.
+    ///
+    /// # Errors
+    /// When the sink cannot be written; then it is as it was.
+    pub fn write(&self, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
+        match self {
+            Self::Layout(path) => layout::write(path, outputs, store),
+            Self::OciArchive(path) => archive::write(path, outputs, store),
+        }
+    }
+}
+
+impl FromStr for Sink {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((_, "")) => Err(format!("`{text}` names no file: expected {}", Self::NAMES)),
+            Some(("oci", path)) => Ok(Self::Layout(path.into())),
+            Some(("oci-archive", path)) => Ok(Self::OciArchive(path.into())),
+            _ => Err(format!("`{text}` is no output: expected {}", Self::NAMES)),
+        }
+    }
+}
+
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Layout(path) => write!(f, "oci:{}", path.display()),
+            Self::OciArchive(path) => write!(f, "oci-archive:{}", path.display()),
+        }
+    }
+}
+
+/// An output that was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// It exists, and is not one of ours.
+    #[error("{} exists, and was not written by imgdecl", .0.display())]
+    NotOurs(PathBuf),
+    /// It cannot be written.
+    #[error("cannot write {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The cache cannot give a blob.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn fail(path: &Path) -> impl FnOnce(io::Error) -> OutputError + use<> {
+    let path = path.to_owned();
+    move |source| OutputError::Io { path, source }
+}
+
+/// The annotation by which we know an index of ours again.
+const OURS: &str = "io.imgdecl.layout";
+
+/// The `oci-layout` file (image-spec, image-layout.md).
+const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The annotations of an `index.json` of ours.
+fn ours() -> Annotations {
+    Annotations::from([(OURS.to_owned(), "1".to_owned())])
+}
+
+/// Returns the entries sorted by name: those of `outputs`, and those of `before` that have other names.
+fn merge(before: Vec<Descriptor>, outputs: &[Output<'_>]) -> Vec<Descriptor> {
+    let name = |descriptor: &Descriptor| {
+        descriptor
+            .annotations
+            .get(REF_NAME)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let mut entries: BTreeMap<(String, Digest), Descriptor> = BTreeMap::new();
+    let new: BTreeSet<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+    let kept = before
+        .into_iter()
+        .filter(|descriptor| !new.contains(name(descriptor).as_str()));
+    for descriptor in kept.chain(outputs.iter().map(Output::entry)) {
+        entries.insert((name(&descriptor), descriptor.digest), descriptor);
+    }
+    entries.into_values().collect()
+}

@@ -1,0 +1,260 @@
+//! From manifests to a graph: which images, for which platforms, by which actions. Equal input gives an equal plan.
+//!
+//! Knows nothing of threads or the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::graph::{Graph, Node, NodeId};
+use crate::oci::Platform;
+use crate::rule::{self, Lower, Lowered, Names, RULES};
+use crate::spec::{Host, Problems, Spec, TargetId};
+
+/// What to plan.
+pub struct Request<'a> {
+    /// The manifests.
+    pub spec: &'a Spec,
+    /// The host.
+    pub host: &'a dyn Host,
+    /// The images and groups; all images of the home manifest, and of its members, if empty.
+    pub targets: Vec<TargetId>,
+    /// The platforms, if the user says so.
+    pub platforms: Vec<Platform>,
+    /// Paths of the host that are never inputs.
+    pub never: BTreeSet<PathBuf>,
+}
+
+/// A graph, and the images that it makes.
+pub struct Plan {
+    /// The graph.
+    pub graph: Graph,
+    /// The images, sorted by target.
+    pub images: Vec<PlannedImage>,
+}
+
+/// An image that a plan makes.
+#[derive(Clone, Debug)]
+pub struct PlannedImage {
+    /// The target.
+    pub id: TargetId,
+    /// Its name for people, and in layouts.
+    pub name: String,
+    /// Where it is kept.
+    pub names: Names,
+    /// The node of each platform's image.
+    pub platforms: Vec<(Platform, NodeId)>,
+    /// The node of the index, or of the only image.
+    pub node: NodeId,
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum PlanError {
+    /// The manifests are wrong.
+    Problems(Problems),
+    /// A target that the user named is no image.
+    NotAnImage {
+        /// The target.
+        id: TargetId,
+        /// Its rule.
+        rule: &'static str,
+    },
+    /// There is nothing to build.
+    NoImages,
+    /// No image has a platform that the user asked for.
+    Platform {
+        /// The platform.
+        wanted: String,
+        /// The platforms of the images.
+        have: Vec<String>,
+    },
+}
+
+impl From<Problems> for PlanError {
+    fn from(problems: Problems) -> Self {
+        Self::Problems(problems)
+    }
+}
+
+/// A host whose git always answers: for targets that are checked but not built.
+struct AnyGit<'a>(&'a dyn Host);
+
+impl Host for AnyGit<'_> {
+    fn git(&self, _: &Path, _: &str) -> Result<String, String> {
+        Ok("0".into())
+    }
+
+    fn source_date_epoch(&self) -> Option<u64> {
+        self.0.source_date_epoch()
+    }
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// All that is wrong with the manifests, also with targets that were not asked for.
+pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
+    check(request)?;
+    let mut lower = Lower::new(request.spec, request.host, request.never.clone());
+    let mut ids = BTreeSet::new();
+    for id in &request.targets {
+        let images = rule::images(id, &mut lower).map_err(|rule| PlanError::NotAnImage {
+            id: id.clone(),
+            rule,
+        })?;
+        ids.extend(images);
+    }
+    if request.targets.is_empty() {
+        let home = &request.spec.home;
+        let images = request
+            .spec
+            .targets()
+            .filter(|target| RULES[target.rule].name() == "image");
+        ids.extend(
+            images
+                .filter(|target| home.is_empty() || target.id.member == *home)
+                .map(|target| target.id.clone()),
+        );
+    }
+    if ids.is_empty() {
+        return Err(PlanError::NoImages);
+    }
+    let mut images = Vec::new();
+    let mut have = BTreeSet::new();
+    for id in ids {
+        let Some(target) = request.spec.target(&id) else {
+            continue;
+        };
+        let mut platforms = rule::platforms(target, &lower)?;
+        have.extend(platforms.iter().map(ToString::to_string));
+        if !request.platforms.is_empty() {
+            platforms.retain(|platform| {
+                request
+                    .platforms
+                    .iter()
+                    .any(|wanted| platform.matches(wanted))
+            });
+        }
+        if platforms.is_empty() {
+            continue;
+        }
+        let names = rule::image_names(target, &lower)?;
+        let mut nodes = Vec::new();
+        for platform in platforms {
+            lower.platform = Some(platform.clone());
+            if let Some(Lowered::Image(image)) = lower.lower(&id) {
+                nodes.push((platform, image.image));
+            }
+        }
+        lower.platform = None;
+        let node = match nodes[..] {
+            [(_, one)] => one,
+            _ => rule::index(
+                target,
+                &mut lower,
+                nodes.iter().map(|(_, node)| *node).collect(),
+            )?,
+        };
+        images.push(PlannedImage {
+            name: request.spec.short_name(&id),
+            id,
+            names,
+            platforms: nodes,
+            node,
+        });
+    }
+    if !lower.problems.is_empty() {
+        return Err(lower.problems.into());
+    }
+    if let Some(wanted) = request.platforms.iter().find(|wanted| {
+        !images
+            .iter()
+            .flat_map(|image| &image.platforms)
+            .any(|(platform, _)| platform.matches(wanted))
+    }) {
+        return Err(PlanError::Platform {
+            wanted: wanted.to_string(),
+            have: have.into_iter().collect(),
+        });
+    }
+    Ok(Plan {
+        graph: lower.graph,
+        images,
+    })
+}
+
+/// Lowers every target for every platform, so that all problems come out at once.
+fn check(request: &Request<'_>) -> Result<(), Problems> {
+    let host = AnyGit(request.host);
+    let mut lower = Lower::new(request.spec, &host, request.never.clone());
+    let mut used = BTreeSet::new();
+    for target in request
+        .spec
+        .targets()
+        .filter(|target| RULES[target.rule].name() == "image")
+    {
+        let platforms = rule::platforms(target, &lower);
+        let platforms = platforms.unwrap_or_else(|problems| {
+            lower.problems.extend(problems);
+            Vec::new()
+        });
+        if let Err(problems) = rule::image_names(target, &lower) {
+            lower.problems.extend(problems);
+        }
+        used.extend(platforms.iter().cloned());
+        for platform in platforms {
+            lower.platform = Some(platform);
+            lower.lower(&target.id);
+        }
+        lower.platform = None;
+    }
+    // Targets that no image uses have problems too; any platform shows them.
+    lower.platform = Some(
+        used.into_iter()
+            .next()
+            .unwrap_or_else(|| Platform::new("linux", "amd64")),
+    );
+    for target in request.spec.targets() {
+        lower.lower(&target.id);
+    }
+    if lower.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(lower.problems)
+    }
+}
+
+/// Writes a plan out: each image with its platforms, and under each platform what makes it. `state` says what to add
+/// about a node.
+pub fn render(plan: &Plan, state: &dyn Fn(NodeId, &Node) -> String) -> String {
+    let mut text = String::new();
+    for image in &plan.images {
+        text.push_str(&image.name);
+        if let Some(repository) = &image.names.repository {
+            text.push_str(&format!("  {repository}"));
+        }
+        if image.platforms.len() > 1 {
+            text.push_str(&state(image.node, plan.graph.node(image.node)));
+        }
+        text.push('\n');
+        for (platform, node) in &image.platforms {
+            text.push_str(&format!("  {platform}\n"));
+            let mut shown = BTreeMap::new();
+            collect(&plan.graph, *node, &mut shown);
+            for (id, node) in shown {
+                let what = format!("{} {}", node.action.name(), node.label.target);
+                text.push_str(&format!("    {what}{}\n", state(id, node)));
+            }
+        }
+    }
+    text
+}
+
+/// Gathers a node and all that it needs, inputs first.
+fn collect<'a>(graph: &'a Graph, id: NodeId, shown: &mut BTreeMap<NodeId, &'a Node>) {
+    if shown.insert(id, graph.node(id)).is_none() {
+        for input in &graph.node(id).inputs {
+            collect(graph, *input, shown);
+        }
+    }
+}

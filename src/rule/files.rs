@@ -1,0 +1,312 @@
+//! A layer of files: trees of the host, and entries written in the manifest itself.
+//!
+//! ```toml
+//! [files.app]
+//! src     = "app"
+//! dest    = "/app"
+//! include = ["**/*.py", "templates"]
+//! exclude = ["tests"]
+//! ```
+//!
+//! A `src` that names a file is copied to `dest`, or into it where `dest` ends in `/`. A `src` that names a folder has
+//! its content copied below `dest`. Patterns are relative to `src`; `*` never crosses a `/`, `**` does, and a pattern
+//! that matches a folder takes all of it. A pattern of `include` that matches nothing is an error.
+//!
+//! Files are owned by `owner` and have mode 0755 where the host lets anyone execute them, else 0644. Folders are 0755.
+//! `dest` and the folders above it keep what the image below says of them. Nothing else of the host reaches the layer:
+//! no times, no names, no umask. Symlinks are copied as they are, and must not lead out of the workspace; links to
+//! places in the image are written under `symlinks`. Empty folders are kept.
+//!
+//! `.git`, `image.lock` and the output folders are never copied.
+//!
+//! Several trees in one layer are written as `entries`, each a table with the same keys:
+//!
+//! ```toml
+//! [files.web]
+//! entries  = [
+//!   { src = "html", dest = "/srv/www" },
+//!   { src = "nginx.conf", dest = "/etc/nginx/nginx.conf", mode = "0600" },
+//! ]
+//! symlinks = { "/srv/current" = "www" }
+//! dirs     = { "/var/cache/nginx" = "0700" }
+//! text     = { "/etc/motd" = "hello\n" }
+//! remove   = ["/etc/nginx/conf.d/default.conf"]
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::host::HostPath;
+use super::patterns::Patterns;
+use super::scan::{Scan, TreeSpec};
+use super::value::{Collect, fields, image_path, mode, owner};
+use super::{Lower, Lowered, Rule};
+use crate::layer::{Attrs, Content, Kind};
+use crate::spec::{Key, Problems, Table, Target, Type};
+
+macro_rules! keys {
+    ($($more:expr),*) => {
+        &[
+            Key::new("src", Type::String, "\".\"", "A file or folder of the host, relative to the manifest. Where only `symlinks`, `dirs`, `text`, `remove` or `entries` are written, there is none."),
+            Key::new("dest", Type::String, "\"/\"", "Where it goes in the image."),
+            Key::new("include", Type::Strings, "[\"**\"]", "Patterns of what to take from a folder."),
+            Key::new("exclude", Type::Strings, "[]", "Patterns of what to leave out. They win over `include`."),
+            Key::new("gitignore", Type::Boolean, "false", "Leaves out what the workspace's .gitignore files name."),
+            Key::new("allow_empty", Type::Boolean, "false", "Lets patterns match nothing."),
+            Key::new("owner", Type::String, "\"0:0\"", "The numeric owner of all entries, as UID:GID."),
+            Key::new("mode", Type::String, "", "The mode of all files, in octal. By default 0755 for executable files, else 0644."),
+            Key::new("mtime", Type::Integer, "0", "The modification time of all entries, in seconds since 1970."),
+            Key::new("replace", Type::Boolean, "false", "Lets entries replace folders of the image below, or symlinks to folders."),
+            Key::new("symlinks", Type::StringMap, "{}", "Symlinks to make: path in the image = text of the link."),
+            Key::new("dirs", Type::StringMap, "{}", "Folders to make: path in the image = mode. Mode and `owner` hold even where the image below has the folder."),
+            Key::new("text", Type::StringMap, "{}", "Files to make: path in the image = content."),
+            Key::new("remove", Type::Strings, "[]", "Paths of the image below to remove."),
+            $($more),*
+        ]
+    };
+}
+
+const ENTRY: &[Key] = keys!();
+const KEYS: &[Key] = keys!(Key::new(
+    "entries",
+    Type::Tables(ENTRY),
+    "[]",
+    "Several trees for one layer: tables with the keys above."
+));
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilesTable {
+    src: Option<Spanned<String>>,
+    dest: Option<Spanned<String>>,
+    include: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    exclude: Vec<Spanned<String>>,
+    #[serde(default)]
+    gitignore: bool,
+    #[serde(default)]
+    allow_empty: bool,
+    owner: Option<Spanned<String>>,
+    mode: Option<Spanned<String>>,
+    mtime: Option<Spanned<i64>>,
+    #[serde(default)]
+    replace: bool,
+    #[serde(default)]
+    symlinks: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    dirs: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    text: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    remove: Vec<Spanned<String>>,
+    entries: Option<Vec<FilesTable>>,
+}
+
+pub(super) struct Files;
+
+impl Rule for Files {
+    fn name(&self) -> &'static str {
+        "files"
+    }
+
+    fn summary(&self) -> &'static str {
+        "a layer of files"
+    }
+
+    fn source(&self) -> &'static str {
+        include_str!("files.rs")
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        KEYS
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        fields::<FilesTable>()
+    }
+
+    fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
+        let mut table: FilesTable = lower.read(target, KEYS)?;
+        let mut collect = Collect::default();
+        let mut trees = Vec::new();
+        let nested = table.entries.take();
+        let has_entries = nested.is_some();
+        for nested in nested.into_iter().flatten() {
+            trees.push(TreeSpec::new(
+                &target.table,
+                nested,
+                false,
+                target,
+                lower,
+                &mut collect,
+            ));
+        }
+        trees.push(TreeSpec::new(
+            &target.table,
+            table,
+            has_entries,
+            target,
+            lower,
+            &mut collect,
+        ));
+        let scan = collect.finish(Scan::new(trees, lower.never.clone()))?;
+        let node = lower.add(target, scan, vec![], target.table.origin());
+        Ok(Lowered::Layer(vec![node]))
+    }
+}
+
+impl TreeSpec {
+    /// Checks the table of one tree.
+    fn new(
+        at: &Table,
+        table: FilesTable,
+        has_entries: bool,
+        target: &Target,
+        lower: &Lower<'_>,
+        collect: &mut Collect,
+    ) -> Self {
+        let owner = table
+            .owner
+            .as_ref()
+            .map(|value| collect.take(owner(at, value)))
+            .unwrap_or_default();
+        let file_mode = table
+            .mode
+            .as_ref()
+            .map(|value| collect.take(mode(at, value)));
+        let mut made = Vec::new();
+        for (path, text) in &table.symlinks {
+            let place = collect.take(image_path(at, path.get_ref(), path.span()));
+            if text.get_ref().is_empty() {
+                collect.0.push(at.problem(
+                    "imgdecl::value::path",
+                    text.span(),
+                    "a symlink needs a target",
+                    "empty",
+                ));
+            }
+            made.push((
+                place,
+                Kind::Symlink {
+                    target: text.get_ref().clone(),
+                    owner,
+                },
+                at.place(path.span()),
+            ));
+        }
+        for (path, text) in &table.dirs {
+            let place = collect.take(image_path(at, path.get_ref(), path.span()));
+            let attrs = Attrs {
+                mode: collect.take(mode(at, text)),
+                owner,
+            };
+            if place.is_root() {
+                collect.0.push(at.problem(
+                    "imgdecl::value::path",
+                    path.span(),
+                    "the root of the image has no entry",
+                    "no such entry",
+                ));
+            }
+            made.push((
+                place,
+                Kind::Folder { attrs, firm: true },
+                at.place(path.span()),
+            ));
+        }
+        for (path, text) in &table.text {
+            let place = collect.take(image_path(at, path.get_ref(), path.span()));
+            let attrs = Attrs {
+                mode: file_mode.unwrap_or(0o644),
+                owner,
+            };
+            let content = Content::bytes(text.get_ref().as_bytes());
+            made.push((place, Kind::File { attrs, content }, at.place(path.span())));
+        }
+        let mut remove = Vec::new();
+        for path in &table.remove {
+            let place = collect.take(image_path(at, path.get_ref(), path.span()));
+            if place.is_root() {
+                collect.0.push(at.problem(
+                    "imgdecl::value::path",
+                    path.span(),
+                    "the root of the image cannot be removed",
+                    "not the root",
+                ));
+            }
+            remove.push(place);
+        }
+        let only_made = has_entries || !made.is_empty() || !remove.is_empty();
+        let default = Spanned::new(at.span.clone(), ".".to_owned());
+        let src = match (&table.src, only_made) {
+            (Some(src), _) => Some(src),
+            (None, true) => None,
+            (None, false) => Some(&default),
+        };
+        let root = lower.root();
+        let src = src.and_then(|src| {
+            HostPath::new(at, src, &target.folder, &root)
+                .map_err(|it| collect.0.push(it))
+                .ok()
+        });
+        for (key, span) in [
+            (
+                "include",
+                table
+                    .include
+                    .as_ref()
+                    .and_then(|list| list.first())
+                    .map(Spanned::span),
+            ),
+            ("exclude", table.exclude.first().map(Spanned::span)),
+            ("dest", table.dest.as_ref().map(Spanned::span)),
+        ] {
+            if let (Some(span), None, true) = (span, &table.src, only_made) {
+                let message = format!("`{key}` says nothing without `src`");
+                collect.0.push(
+                    at.problem(
+                        "imgdecl::files::no_src",
+                        span,
+                        message,
+                        "there is no tree that it applies to",
+                    )
+                    .help("add `src`"),
+                );
+            }
+        }
+        let dest = table.dest.as_ref();
+        let mtime = table.mtime.as_ref().map_or(Ok(0), |value| {
+            let problem = || {
+                at.problem(
+                    "imgdecl::value::mtime",
+                    value.span(),
+                    "`mtime` is before 1970",
+                    "seconds since 1970",
+                )
+            };
+            u64::try_from(*value.get_ref()).map_err(|_| problem())
+        });
+        Self {
+            src,
+            dest: dest
+                .map(|dest| collect.take(image_path(at, dest.get_ref(), dest.span())))
+                .unwrap_or_default(),
+            into: dest.is_none_or(|dest| dest.get_ref().ends_with('/')),
+            include: table
+                .include
+                .as_ref()
+                .map(|list| Patterns::new(at, list, collect)),
+            exclude: Patterns::new(at, &table.exclude, collect),
+            gitignore: table.gitignore,
+            allow_empty: table.allow_empty,
+            owner,
+            mode: file_mode,
+            mtime: collect.take(mtime),
+            replace: table.replace,
+            made,
+            remove,
+        }
+    }
+}

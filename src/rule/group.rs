@@ -1,0 +1,88 @@
+//! A name for several images, to build or push them together.
+//!
+//! ```toml
+//! [group.all]
+//! images = ["frontend", "qa-api"]
+//! ```
+//!
+//! Groups may hold groups.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::value::fields;
+use super::{Lower, Lowered, RULES, Rule};
+use crate::spec::{Key, Problems, Target, Type};
+
+const KEYS: &[Key] = &[Key::new(
+    "images",
+    Type::Strings,
+    "",
+    "The names of images, or of other groups.",
+)];
+
+#[derive(Deserialize)]
+struct GroupTable {
+    images: Vec<Spanned<String>>,
+}
+
+pub(super) struct Group;
+
+impl Rule for Group {
+    fn name(&self) -> &'static str {
+        "group"
+    }
+
+    fn summary(&self) -> &'static str {
+        "a name for several images"
+    }
+
+    fn source(&self) -> &'static str {
+        include_str!("group.rs")
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        KEYS
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        fields::<GroupTable>()
+    }
+
+    fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
+        let table: GroupTable = lower.read(target, KEYS)?;
+        let mut problems = Problems::default();
+        let mut images = Vec::new();
+        for name in &table.images {
+            let id = match lower.resolve(target, name.get_ref(), name.span()) {
+                Ok(id) => id,
+                Err(problem) => {
+                    problems.push(problem);
+                    continue;
+                }
+            };
+            let rule = lower
+                .spec
+                .target(&id)
+                .map_or("", |it| RULES[it.rule].name());
+            match rule {
+                "image" => images.push(id),
+                "group" => match lower.target(&id, target, name.span()) {
+                    Ok(Some(Lowered::Group(more))) => images.extend(more),
+                    Ok(_) => {}
+                    Err(problem) => problems.push(problem),
+                },
+                other => problems.push(target.table.problem(
+                    "imgdecl::group::not_an_image",
+                    name.span(),
+                    format!("`{}` is no image", name.get_ref()),
+                    format!("a target of rule {other}"),
+                )),
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(Lowered::Group(images)),
+            false => Err(problems),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What all layer rules share: trees are put onto what lies below, and written.
+
+use std::sync::Arc;
+
+use super::host::content_error;
+use crate::graph::{
+    Action, ActionError, Context, KeyWriter, Layer, Lazy, Product, Stack, TreeProduct,
+};
+use crate::layer::{self, Facts, ResolveError, WriteError, compressor_id, resolve};
+use crate::oci::{Compression, Descriptor, Digest};
+
+/// Puts the trees of one layer onto the image below: its first input, if it `has_below`.
+pub(super) struct StackAction {
+    pub(super) has_below: bool,
+}
+
+impl Action for StackAction {
+    fn name(&self) -> &'static str {
+        "stack"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("has below", if self.has_below { "yes" } else { "no" });
+    }
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let (below, trees) = inputs.split_at(usize::from(self.has_below));
+        let below = below.first().cloned();
+        let below_digest = match &below {
+            Some(Product::Base(base)) => base.facts_blob.digest,
+            Some(Product::Stack(stack)) => stack.above_digest,
+            _ => Digest::of(b""),
+        };
+        let trees = trees.iter().filter_map(|product| match product {
+            Product::Tree(tree) => Some(tree.clone()),
+            _ => None,
+        });
+        let parts: Vec<TreeProduct> = trees.collect();
+        let trees: Vec<_> = parts.iter().map(|part| part.tree.clone()).collect();
+        let from = below.clone();
+        let changes = Arc::new(Lazy::new(move || {
+            let trees: Result<Vec<_>, ActionError> = trees.iter().map(|tree| tree.get()).collect();
+            let changes = resolve(&trees?, &*facts(&from)?);
+            Ok(Arc::new(changes.map_err(|errors| explain(&errors))?))
+        }));
+        let made = changes.clone();
+        let above = Lazy::new(move || Ok(Arc::new(made.get()?.above(&*facts(&below)?))));
+
+        // What the trees use of the facts is remembered by both their digests: a build in which nothing changed needs
+        // no tree.
+        let digests: String = parts
+            .iter()
+            .map(|part| format!(" {}", part.digest))
+            .collect();
+        let key = Digest::of(format!("stack 1 {below_digest}{digests}").as_bytes());
+        let known = context
+            .store
+            .memo(&key)?
+            .and_then(|value| serde_json::from_value(value).ok());
+        let (used, above_digest): (Vec<String>, Digest) = match known {
+            Some(known) => known,
+            None => {
+                let used = changes.get()?;
+                let used = used
+                    .used
+                    .iter()
+                    .map(|(path, fact)| format!("{path:?} {fact:?}"));
+                let found = (
+                    used.collect(),
+                    Digest::of(above.get()?.to_text().as_bytes()),
+                );
+                context.store.put_memo(&key, serde_json::json!(found))?;
+                found
+            }
+        };
+        Ok(Product::Stack(Arc::new(Stack {
+            parts,
+            used,
+            above_digest,
+            changes,
+            above,
+        })))
+    }
+}
+
+/// Returns the facts of what lies below.
+fn facts(below: &Option<Product>) -> Result<Arc<Facts>, ActionError> {
+    match below {
+        Some(Product::Base(base)) => Ok(base.facts.clone()),
+        Some(Product::Stack(stack)) => stack.above.get(),
+        _ => Ok(Arc::default()),
+    }
+}
+
+fn explain(errors: &[ResolveError]) -> ActionError {
+    let Some(first) = errors.first() else {
+        return ActionError::new("imgdecl::layer::place", "the layer cannot be placed");
+    };
+    let (code, help) = match first {
+        ResolveError::Clash(_) => (
+            "imgdecl::layer::clash",
+            "keep one of them; `exclude` leaves a path out",
+        ),
+        ResolveError::NoFolder { .. } => (
+            "imgdecl::layer::no_folder",
+            "rename one of them, or leave it out with `exclude`",
+        ),
+        ResolveError::Replaces { .. } => (
+            "imgdecl::layer::replaces",
+            "give it another place with `dest`, or write `replace = true` if the image below shall lose it",
+        ),
+        ResolveError::Links(_) => ("imgdecl::layer::links", "write the real path"),
+        ResolveError::Hardlink { .. } => (
+            "imgdecl::layer::hardlink",
+            "include the file that it links to",
+        ),
+    };
+    let mut error = ActionError::new(code, first.to_string()).help(help);
+    let more = errors.iter().skip(1);
+    error.causes = more.clone().take(4).map(ToString::to_string).collect();
+    if errors.len() > 5 {
+        error.causes.push(format!("and {} more", errors.len() - 5));
+    }
+    error
+}
+
+/// Writes a layer: the stack that is its one input.
+pub(super) struct LayerAction {
+    pub(super) compression: Compression,
+}
+
+impl Action for LayerAction {
+    fn name(&self) -> &'static str {
+        "layer"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("compressor", compressor_id(self.compression));
+    }
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let [Product::Stack(stack)] = inputs else {
+            return Err(ActionError::new("imgdecl::bug", "a layer takes one stack"));
+        };
+        let mut blob = context.store.writer()?;
+        let written = layer::write(
+            &*stack.changes.get()?,
+            self.compression,
+            &mut blob,
+            context.tick,
+        );
+        let written = written.map_err(|error| match error {
+            WriteError::Content(error) => content_error(&error, None),
+            WriteError::Sink(error) => context.store.unwritable(error).into(),
+            WriteError::Stopped => ActionError::stopped(),
+        })?;
+        let blob = blob.complete()?;
+        Ok(Product::Layer(Layer {
+            descriptor: Descriptor::new(self.compression.layer(), blob.digest, blob.size),
+            diff_id: written.diff_id,
+        }))
+    }
+}

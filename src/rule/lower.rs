@@ -1,0 +1,215 @@
+//! What a rule may use while it lowers a target: other targets, variables, and the graph.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{ImageNodes, RULES};
+use crate::graph::{Action, Graph, Label, NodeId, Origin};
+use crate::oci::Platform;
+use crate::spec::{Defaults, Host, Key, Problem, Problems, Spec, Table, Target, TargetId, Vars};
+
+/// What a target becomes.
+#[derive(Clone, Debug)]
+pub enum Lowered {
+    /// An image to build on.
+    Base(NodeId),
+    /// A layer: its trees, one for each part.
+    Layer(Vec<NodeId>),
+    /// An image of one platform.
+    Image(ImageNodes),
+    /// Other targets.
+    Group(Vec<TargetId>),
+}
+
+/// Lowers targets to a graph, each at most once for a platform.
+pub struct Lower<'a> {
+    /// The manifests.
+    pub spec: &'a Spec,
+    /// The graph so far.
+    pub graph: Graph,
+    /// The host.
+    pub host: &'a dyn Host,
+    /// Paths of the host that are never inputs: outputs of this program, the lock file.
+    pub never: Arc<BTreeSet<PathBuf>>,
+    /// The platform that targets are lowered for now.
+    pub platform: Option<Platform>,
+    /// What is wrong so far.
+    pub problems: Problems,
+    root: Arc<Path>,
+    known: BTreeMap<(TargetId, Option<Platform>), Option<Lowered>>,
+    open: Vec<TargetId>,
+}
+
+impl<'a> Lower<'a> {
+    /// Starts with an empty graph.
+    pub fn new(spec: &'a Spec, host: &'a dyn Host, never: BTreeSet<PathBuf>) -> Self {
+        Self {
+            root: spec.root.clone().into(),
+            spec,
+            graph: Graph::default(),
+            host,
+            never: Arc::new(never),
+            platform: None,
+            problems: Problems::default(),
+            known: BTreeMap::new(),
+            open: Vec::new(),
+        }
+    }
+
+    /// Returns the workspace's root.
+    pub fn root(&self) -> Arc<Path> {
+        self.root.clone()
+    }
+
+    /// Returns the variables of a target for the present platform.
+    pub fn vars(&self, target: &Target) -> Vars<'a> {
+        self.spec
+            .vars(&target.id, self.platform.as_ref(), self.host)
+    }
+
+    /// Reads a target's table into the rule's struct.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        target: &Target,
+        keys: &'static [Key],
+    ) -> Result<T, Problems> {
+        target.table.read(keys, &self.vars(target))
+    }
+
+    /// Returns the defaults of a target, and the table they come from.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn defaults(&self, target: &Target) -> Result<(Defaults, Option<Table>), Problems> {
+        self.spec.defaults(&target.id, &self.vars(target))
+    }
+
+    /// Adds a node that serves `target`.
+    pub fn add(
+        &mut self,
+        target: &Target,
+        action: impl Action + 'static,
+        inputs: Vec<NodeId>,
+        origin: Origin,
+    ) -> NodeId {
+        let name = self.spec.short_name(&target.id);
+        self.add_as(RULES[target.rule].name(), name, action, inputs, origin)
+    }
+
+    /// Adds a node that serves the target of another rule, by its name.
+    pub fn add_as(
+        &mut self,
+        rule: &'static str,
+        name: String,
+        action: impl Action + 'static,
+        inputs: Vec<NodeId>,
+        origin: Origin,
+    ) -> NodeId {
+        let label = Label {
+            rule,
+            target: name,
+            platform: self.platform.clone(),
+        };
+        self.graph.add(Arc::new(action), inputs, origin, label)
+    }
+
+    /// Resolves a name that `target` uses at a place of its manifest.
+    ///
+    /// # Errors
+    /// When there is no target of that name.
+    pub fn resolve(
+        &self,
+        target: &Target,
+        name: &str,
+        span: Range<usize>,
+    ) -> Result<TargetId, Problem> {
+        let shared = |target: &Target| RULES[target.rule].name() == "base";
+        self.spec
+            .resolve(&target.id.member, name, shared)
+            .map_err(|near| {
+                target
+                    .table
+                    .problem(
+                        "imgdecl::spec::unknown_target",
+                        span,
+                        format!("there is no target `{name}`"),
+                        "no such target",
+                    )
+                    .did_you_mean(near.as_deref())
+            })
+    }
+
+    /// Lowers a target that `user` names at a place of its manifest.
+    ///
+    /// # Errors
+    /// When that closes a circle. `None` stands for a target whose own problems are noted already.
+    pub fn target(
+        &mut self,
+        id: &TargetId,
+        user: &Target,
+        span: Range<usize>,
+    ) -> Result<Option<Lowered>, Problem> {
+        if let Some(at) = self.open.iter().position(|open| open == id) {
+            let circle: Vec<String> = self.open[at..]
+                .iter()
+                .chain([id])
+                .map(|id| format!("`{id}`"))
+                .collect();
+            return Err(user
+                .table
+                .problem(
+                    "imgdecl::spec::cycle",
+                    span,
+                    format!("`{id}` needs itself"),
+                    "this closes the circle",
+                )
+                .help(format!("the circle is {}", circle.join(" → "))));
+        }
+        Ok(self.lower(id))
+    }
+
+    /// Lowers a target. `None` if it has problems, which are noted.
+    pub fn lower(&mut self, id: &TargetId) -> Option<Lowered> {
+        let key = (id.clone(), self.platform.clone());
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let target = self.spec.target(id)?;
+        self.open.push(id.clone());
+        let lowered = RULES[target.rule].lower(target, self);
+        self.open.pop();
+        let lowered = lowered
+            .map_err(|problems| self.problems.extend(problems))
+            .ok();
+        self.known.insert(key, lowered.clone());
+        lowered
+    }
+
+    /// Lowers a target that is written in place inside `user`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn inline(
+        &mut self,
+        user: &Target,
+        rule: usize,
+        table: Table,
+        number: usize,
+    ) -> Result<Lowered, Problems> {
+        let target = Target {
+            id: TargetId {
+                member: user.id.member.clone(),
+                name: format!("{}#{number}", user.id.name),
+            },
+            rule,
+            table,
+            folder: user.folder.clone(),
+        };
+        RULES[rule].lower(&target, self)
+    }
+}

@@ -1,0 +1,117 @@
+//! The rules: one file each. A rule says which keys its tables have, and lowers a table to nodes of the graph.
+//!
+//! A new rule is a file, a line in [`RULES`], and a case in `golden/`. Knows nothing of threads, HTTP or terminals.
+
+mod base;
+mod files;
+mod group;
+mod host;
+mod image;
+mod layer;
+mod lower;
+mod patterns;
+mod reference;
+mod scan;
+mod tar;
+mod value;
+mod walk;
+
+pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
+pub use lower::{Lower, Lowered};
+pub use reference::{reference, schema, table_of_rules};
+
+use crate::spec::{Key, Problems, Target};
+
+/// A rule.
+pub trait Rule: Sync {
+    /// Returns the name, as it stands in `[NAME.TARGET]`.
+    fn name(&self) -> &'static str;
+
+    /// Says in a few words what the rule makes.
+    fn summary(&self) -> &'static str;
+
+    /// Returns the source file, whose head is the user's reference.
+    fn source(&self) -> &'static str;
+
+    /// Returns the keys of the rule's tables.
+    fn keys(&self) -> &'static [Key];
+
+    /// Returns the names of the fields that the rule reads its tables into: the keys, but for lists of layers.
+    fn fields(&self) -> &'static [&'static str];
+
+    /// Lowers a target, for the platform of `lower`, to nodes.
+    ///
+    /// # Errors
+    /// What is wrong with the target's table.
+    fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems>;
+}
+
+/// All rules, in the order of the reference.
+pub const RULES: &[&dyn Rule] = &[
+    &base::Base,
+    &files::Files,
+    &tar::Tar,
+    &image::Image,
+    &group::Group,
+];
+
+/// Returns the names of all rules.
+pub fn names() -> Vec<&'static str> {
+    RULES.iter().map(|rule| rule.name()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Type;
+
+    #[test]
+    fn every_rule_is_whole() {
+        let mut names = names();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), RULES.len(), "names are unique");
+        for rule in RULES {
+            let name = rule.name();
+            let golden = format!(
+                "{}/golden/rule-{name}/image.toml",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            assert!(
+                std::path::Path::new(&golden).is_file(),
+                "no golden case {golden}"
+            );
+            let text = reference(*rule);
+            assert!(
+                text.contains("```toml"),
+                "the reference of `{name}` has no example"
+            );
+            for key in rule.keys() {
+                assert!(
+                    text.contains(&format!("`{}`", key.name)),
+                    "the reference of `{name}` lacks `{}`",
+                    key.name
+                );
+                assert!(!key.doc.is_empty());
+            }
+        }
+    }
+
+    /// The keys, from which come checks, reference and schema, are the fields of the struct that is read.
+    #[test]
+    fn keys_are_the_fields_of_the_struct() {
+        for rule in RULES {
+            let keys: Vec<&str> = rule
+                .keys()
+                .iter()
+                .filter(|key| !matches!(key.kind, Type::Layers))
+                .map(|key| key.name)
+                .collect();
+            let mut fields = rule.fields().to_vec();
+            let mut sorted = keys.clone();
+            fields.sort_unstable();
+            sorted.sort_unstable();
+            assert_eq!(sorted, fields, "rule `{}`", rule.name());
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Images on disk, to build on: OCI layouts, and archives as `docker save`, podman and skopeo write them.
+//!
+//! Finds the pieces of an image of one platform. What it finds is not trusted: whoever reads a piece checks its size
+//! and digest. Knows nothing of rules or the graph.
+
+mod archive;
+mod layout;
+
+pub use archive::Archive;
+pub use layout::Layout;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+
+use crate::oci::{
+    CONTAINERD_NAME, Config, ConfigError, Descriptor, Digest, Index, MAX_DOCUMENT, Manifest,
+    MediaType, Platform, REF_NAME, Reference,
+};
+use crate::store::Blob;
+
+/// An image that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The reference that it is known by, if any.
+    pub name: Option<String>,
+    /// The digest of the manifest or index that the reference names; docker archives have neither.
+    pub digest: Option<Digest>,
+    /// The config blob.
+    pub config: Piece,
+    /// The layers, bottom first.
+    pub layers: Vec<Piece>,
+}
+
+/// A blob of an image that was found.
+#[derive(Debug)]
+pub struct Piece {
+    /// What to call it in messages.
+    pub what: String,
+    /// Its media type, where something names it.
+    pub media_type: Option<MediaType>,
+    /// Its digest and size, where something names them.
+    pub expected: Option<Blob>,
+    /// Annotations of its descriptor.
+    pub descriptor: Option<Descriptor>,
+    /// The file that holds it.
+    pub path: PathBuf,
+    /// The part of the file that it is: offset and size in bytes. `None` for all of it.
+    pub range: Option<(u64, u64)>,
+}
+
+/// A layout or archive that does not hold what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no OCI layout.
+    #[error("{} is not an OCI image layout: {why}", path.display())]
+    NoLayout {
+        /// The folder or archive.
+        path: PathBuf,
+        /// What is missing.
+        why: String,
+    },
+    /// A document is not what its media type says.
+    #[error("{what} is not a valid {kind}: {why}")]
+    Document {
+        /// The document.
+        what: String,
+        /// What it should be.
+        kind: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// A document has another digest than the one it is known by.
+    #[error("{what} has the digest {found} instead of {expected}")]
+    Digest {
+        /// The document.
+        what: String,
+        /// The digest that it is known by.
+        expected: Digest,
+        /// The digest of its bytes.
+        found: Digest,
+    },
+    /// There is no image of that name, or several and no name was given.
+    #[error("{what}; it holds {}", list(have))]
+    Reference {
+        /// What is wrong.
+        what: String,
+        /// The names of the images that are there.
+        have: Vec<String>,
+    },
+    /// There is no image for the platform.
+    #[error("there is no image for {wanted}; there is {}", list(have))]
+    Platform {
+        /// The platform that was asked for.
+        wanted: String,
+        /// The platforms that are there.
+        have: Vec<String>,
+    },
+    /// The config is of no use.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+impl Piece {
+    /// Opens the piece's bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn open(&self) -> Result<impl Read + Send + use<>, SourceError> {
+        let fail = |source| SourceError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let mut file = File::open(&self.path).map_err(fail)?;
+        let (offset, size) = self.range.unwrap_or((0, u64::MAX));
+        file.seek(SeekFrom::Start(offset)).map_err(fail)?;
+        Ok(file.take(size))
+    }
+
+    /// Reads a document: all its bytes, checked against what is expected of it.
+    ///
+    /// # Errors
+    /// When it cannot be read, is too large, or has another digest.
+    pub fn read(&self) -> Result<Vec<u8>, SourceError> {
+        let fail = |why| SourceError::Document {
+            what: self.what.clone(),
+            kind: "document",
+            why,
+        };
+        let limit = self.expected.map_or(MAX_DOCUMENT, |blob| blob.size);
+        if limit > MAX_DOCUMENT {
+            return Err(fail(format!(
+                "it claims {limit} bytes; {MAX_DOCUMENT} is the limit"
+            )));
+        }
+        let mut bytes = Vec::new();
+        let read = self.open()?.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|source| SourceError::Io {
+            path: self.path.clone(),
+            source,
+        })?;
+        if bytes.len() as u64 > limit
+            || self
+                .expected
+                .is_some_and(|blob| blob.size != bytes.len() as u64)
+        {
+            return Err(fail(format!(
+                "it has {} bytes or more; {limit} were expected",
+                bytes.len()
+            )));
+        }
+        let found = Digest::of(&bytes);
+        match self.expected {
+            Some(Blob {
+                digest: expected, ..
+            }) if expected != found => Err(SourceError::Digest {
+                what: self.what.clone(),
+                expected,
+                found,
+            }),
+            _ => Ok(bytes),
+        }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, kind: &'static str) -> Result<T, SourceError> {
+        let fail = |why| SourceError::Document {
+            what: self.what.clone(),
+            kind,
+            why,
+        };
+        serde_json::from_slice(&self.read()?).map_err(|error| fail(error.to_string()))
+    }
+}
+
+/// Where blobs can be found by their descriptor.
+trait Blobs {
+    /// What to call the source in messages.
+    fn what(&self) -> String;
+
+    /// Returns the blob that `descriptor` names.
+    fn piece(&self, descriptor: &Descriptor) -> Result<Piece, SourceError>;
+}
+
+/// Returns the entry of a layout's index that `reference` names: by its name, its full reference or its digest.
+fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descriptor, SourceError> {
+    let names = |descriptor: &Descriptor| -> Vec<String> {
+        let annotation = |key| descriptor.annotations.get(key).cloned();
+        let mut names: Vec<String> = [REF_NAME, CONTAINERD_NAME]
+            .into_iter()
+            .filter_map(annotation)
+            .collect();
+        names.push(descriptor.digest.to_string());
+        names
+    };
+    let have = || -> Vec<String> {
+        index
+            .manifests
+            .iter()
+            .filter_map(|it| names(it).into_iter().next())
+            .map(|name| format!("`{name}`"))
+            .collect()
+    };
+    let found: Vec<&Descriptor> = match reference {
+        Some(reference) => index
+            .manifests
+            .iter()
+            .filter(|it| names(it).iter().any(|name| name == reference))
+            .collect(),
+        None => index.manifests.iter().collect(),
+    };
+    match (&found[..], reference) {
+        ([one], _) => Ok((*one).clone()),
+        // Tools that append instead of replacing leave the newest one last.
+        ([.., last], Some(_)) => Ok((*last).clone()),
+        ([], Some(reference)) => Err(SourceError::Reference {
+            what: format!("{what} has no image `{reference}`"),
+            have: have(),
+        }),
+        (_, None) => Err(SourceError::Reference {
+            what: format!("{what} has {} images, and no `ref` says which", found.len()),
+            have: have(),
+        }),
+    }
+}
+
+/// Follows a descriptor to the image of one platform.
+fn resolve(
+    blobs: &dyn Blobs,
+    root: &Descriptor,
+    platform: &Platform,
+) -> Result<Found, SourceError> {
+    let mut have = Vec::new();
+    let Some((manifest, config)) = descend(blobs, root, platform, &mut have, 0)? else {
+        return Err(SourceError::Platform {
+            wanted: platform.to_string(),
+            have,
+        });
+    };
+    let layers: Result<Vec<Piece>, SourceError> = manifest
+        .layers
+        .iter()
+        .map(|layer| blobs.piece(layer))
+        .collect();
+    let name = root
+        .annotations
+        .get(CONTAINERD_NAME)
+        .or_else(|| root.annotations.get(REF_NAME));
+    Ok(Found {
+        // A bare tag or a made-up name is no reference that someone could pull.
+        name: name
+            .filter(|name| name.contains('/'))
+            .and_then(|name| name.parse::<Reference>().ok())
+            .map(|it| it.to_string()),
+        digest: Some(root.digest),
+        config,
+        layers: layers?,
+    })
+}
+
+/// How deep indexes may be nested.
+const MAX_DEPTH: usize = 4;
+
+fn descend(
+    blobs: &dyn Blobs,
+    at: &Descriptor,
+    platform: &Platform,
+    have: &mut Vec<String>,
+    depth: usize,
+) -> Result<Option<(Manifest, Piece)>, SourceError> {
+    let piece = blobs.piece(at)?;
+    if at.media_type.is_index() && depth < MAX_DEPTH {
+        let index: Index = piece.parse("image index")?;
+        for next in &index.manifests {
+            match &next.platform {
+                Some(other) if other.is_unknown() => continue,
+                Some(other) if !other.matches(platform) => have.push(other.to_string()),
+                _ => match descend(blobs, next, platform, have, depth + 1)? {
+                    Some(found) => return Ok(Some(found)),
+                    None => continue,
+                },
+            }
+        }
+        return Ok(None);
+    }
+    if !at.media_type.is_manifest() {
+        let why = format!("its media type is {}", at.media_type);
+        return Err(SourceError::Document {
+            what: piece.what,
+            kind: "image manifest",
+            why,
+        });
+    }
+    let manifest: Manifest = piece.parse("image manifest")?;
+    if manifest.schema_version != 2 {
+        let why = format!("its schema version is {}", manifest.schema_version);
+        return Err(SourceError::Document {
+            what: piece.what,
+            kind: "image manifest",
+            why,
+        });
+    }
+    let config = blobs.piece(&manifest.config)?;
+    let found = Config::parse(&config.read()?)?.platform()?;
+    if !found.matches(platform) {
+        have.push(found.to_string());
+        return Ok(None);
+    }
+    Ok(Some((manifest, config)))
+}
+
+/// Makes the piece of a descriptor.
+fn piece(descriptor: &Descriptor, path: PathBuf, range: Option<(u64, u64)>, what: String) -> Piece {
+    Piece {
+        what,
+        media_type: Some(descriptor.media_type.clone()),
+        expected: Some(Blob {
+            digest: descriptor.digest,
+            size: descriptor.size,
+        }),
+        descriptor: Some(descriptor.clone()),
+        path,
+        range,
+    }
+}

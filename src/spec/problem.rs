@@ -1,0 +1,179 @@
+//! What is wrong with a manifest, where, and how to mend it. Gathered, and reported all at once.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+
+use crate::graph::{Origin, SourceText};
+
+/// One thing that is wrong with a manifest.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    code: &'static str,
+    message: String,
+    help: Option<String>,
+    source: Arc<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+    start: usize,
+}
+
+impl Problem {
+    /// Makes a problem at a place of a manifest. `label` stands at the underlined place.
+    pub fn new(
+        code: &'static str,
+        source: &Arc<SourceText>,
+        span: Range<usize>,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Self {
+        let start = span.start;
+        Self {
+            code,
+            message: message.into(),
+            help: None,
+            source: Arc::new(
+                NamedSource::new(source.name.clone(), source.text.clone()).with_language("toml"),
+            ),
+            labels: vec![LabeledSpan::new_primary_with_span(
+                Some(label.into()).filter(|it| !it.is_empty()),
+                span,
+            )],
+            start,
+        }
+    }
+
+    /// Makes a problem at an origin.
+    pub fn at(
+        code: &'static str,
+        origin: &Origin,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Self {
+        Self::new(code, &origin.source, origin.span.clone(), message, label)
+    }
+
+    /// Says how to mend it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds the suggestion that [`suggest`] found, if any, as help.
+    #[must_use]
+    pub fn did_you_mean(self, near: Option<&str>) -> Self {
+        match near {
+            Some(near) => self.help(format!("did you mean `{near}`?")),
+            None => self,
+        }
+    }
+
+    /// Underlines another place of the same manifest.
+    #[must_use]
+    pub fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.labels
+            .push(LabeledSpan::new_with_span(Some(label.into()), span));
+        self
+    }
+
+    fn sort_key(&self) -> (String, usize, &'static str, &str) {
+        (
+            self.source.name().to_owned(),
+            self.start,
+            self.code,
+            &self.message,
+        )
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Diagnostic for Problem {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&*self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().cloned()))
+    }
+}
+
+/// All that is wrong, so far.
+#[derive(Clone, Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds a problem.
+    pub fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    /// Adds all of `other`.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Tells whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the problems in the order of the manifests, each once: a target that is lowered for several platforms
+    /// has its problems several times.
+    pub fn into_sorted(mut self) -> Vec<Problem> {
+        self.0.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
+        self.0.dedup_by(|a, b| a.sort_key() == b.sort_key());
+        self.0
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+/// Returns the one of `names` that `name` is most likely meant to be.
+pub fn suggest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = |other: &&str| {
+        let distance = strsim::damerau_levenshtein(name, other);
+        distance <= 1 + other.len().min(name.len()) / 4
+            || (name.len() > 2 && other.starts_with(name))
+    };
+    names
+        .into_iter()
+        .filter(near)
+        .min_by_key(|other| strsim::damerau_levenshtein(name, other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_near_names_only() {
+        let names = ["entrypoint", "env", "layers", "labels"];
+        assert_eq!(suggest("entripoint", names), Some("entrypoint"));
+        assert_eq!(suggest("layer", names), Some("layers"));
+        assert_eq!(suggest("lables", names), Some("labels"));
+        assert_eq!(suggest("volumes", names), None);
+    }
+}

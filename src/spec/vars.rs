@@ -1,0 +1,197 @@
+//! Variables: `${name}` in strings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Scope;
+use super::problem::suggest;
+use crate::oci::Platform;
+
+/// What the language asks of the host, besides files.
+pub trait Host {
+    /// Returns what git says of the work tree at `folder`: `commit`, `tag`, `dirty` or `time` (of the commit, in seconds
+    /// since 1970).
+    ///
+    /// # Errors
+    /// When there is no git, no repository, no commit or no tag.
+    fn git(&self, folder: &std::path::Path, what: &str) -> Result<String, String>;
+
+    /// Returns SOURCE_DATE_EPOCH, in seconds since 1970.
+    fn source_date_epoch(&self) -> Option<u64>;
+}
+
+/// The variables that a table may use.
+#[derive(Clone)]
+pub struct Vars<'a> {
+    pub(super) values: BTreeMap<String, String>,
+    pub(super) host: &'a dyn Host,
+    pub(super) folder: PathBuf,
+}
+
+/// A part of an expanded string.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// A name that is no variable of ours: the image below may have it in its environment.
+    Base(String),
+}
+
+/// The names that git answers to.
+const GIT: [&str; 3] = ["git.commit", "git.tag", "git.dirty"];
+
+impl Vars<'_> {
+    /// Adds the variables of a platform.
+    pub(super) fn set_platform(&mut self, platform: &Platform) {
+        let variant = platform.variant.clone().unwrap_or_default();
+        for (name, value) in [
+            ("platform", platform.to_string()),
+            ("os", platform.os.clone()),
+            ("arch", platform.architecture.clone()),
+            ("variant", variant),
+        ] {
+            self.values.insert(name.to_owned(), value);
+        }
+    }
+
+    /// Expands a string in which every name must be known.
+    ///
+    /// # Errors
+    /// What is wrong, and how to mend it.
+    pub fn expand(&self, text: &str, scope: Scope) -> Result<String, (String, Option<String>)> {
+        let mut out = String::new();
+        for part in self.parts(text, scope)? {
+            match part {
+                Part::Text(text) => out.push_str(&text),
+                Part::Base(name) => {
+                    let names = self.values.keys().map(String::as_str).chain(GIT);
+                    let help = match suggest(&name, names) {
+                        Some(near) => format!("did you mean `${{{near}}}`?"),
+                        None => format!(
+                            "write `$${{{name}}}` for the text itself, or add `{name}` to [vars]"
+                        ),
+                    };
+                    return Err((format!("there is no variable `{name}`"), Some(help)));
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Expands a string, leaving names that are no variables.
+    ///
+    /// # Errors
+    /// What is wrong, and how to mend it.
+    pub fn parts(&self, text: &str, scope: Scope) -> Result<Vec<Part>, (String, Option<String>)> {
+        let mut parts = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            plain.push_str(&rest[..at]);
+            rest = &rest[at..];
+            if let Some(after) = rest.strip_prefix("$${") {
+                plain.push_str("${");
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix("${") {
+                let Some((name, after)) = after.split_once('}') else {
+                    return Err((
+                        "a `${` is not closed".into(),
+                        Some("write `$${` for the text `${`".into()),
+                    ));
+                };
+                rest = after;
+                match self.lookup(name, scope)? {
+                    Some(value) => plain.push_str(&value),
+                    None => {
+                        parts.push(Part::Text(std::mem::take(&mut plain)));
+                        parts.push(Part::Base(name.to_owned()));
+                    }
+                }
+            } else {
+                plain.push('$');
+                rest = &rest[1..];
+            }
+        }
+        plain.push_str(rest);
+        parts.push(Part::Text(plain));
+        parts.retain(|part| *part != Part::Text(String::new()));
+        Ok(parts)
+    }
+
+    fn lookup(&self, name: &str, scope: Scope) -> Result<Option<String>, (String, Option<String>)> {
+        if let Some(value) = self.values.get(name) {
+            return Ok(Some(value.clone()));
+        }
+        let Some(what) = name.strip_prefix("git.").filter(|_| GIT.contains(&name)) else {
+            return Ok(None);
+        };
+        if scope != Scope::Stamped {
+            let help = "it changes with every commit, and would make every layer anew: use it in labels, annotations and tags";
+            return Err((format!("`{name}` is not allowed here"), Some(help.into())));
+        }
+        self.host
+            .git(&self.folder, what)
+            .map(Some)
+            .map_err(|error| (format!("`{name}` has no value: {error}"), None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake;
+
+    impl Host for Fake {
+        fn git(&self, _: &std::path::Path, what: &str) -> Result<String, String> {
+            Ok(format!("<{what}>"))
+        }
+
+        fn source_date_epoch(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    fn vars() -> Vars<'static> {
+        let values = BTreeMap::from([("tag".to_owned(), "v1".to_owned())]);
+        let mut vars = Vars {
+            values,
+            host: &Fake,
+            folder: PathBuf::new(),
+        };
+        vars.set_platform(&"linux/arm64/v8".parse().unwrap());
+        vars
+    }
+
+    #[test]
+    fn expands() {
+        let expand = |text| vars().expand(text, Scope::Plain).unwrap();
+        assert_eq!(
+            expand("a-${tag}-${os}-${arch}-${variant}-${platform}"),
+            "a-v1-linux-arm64-v8-linux/arm64/v8"
+        );
+        assert_eq!(expand("$${tag} $tag $$ $"), "${tag} $tag $$ $");
+        assert_eq!(
+            vars().expand("${git.commit}", Scope::Stamped).unwrap(),
+            "<commit>"
+        );
+        for text in ["${tga}", "${", "${git.commit}", "${}"] {
+            assert!(vars().expand(text, Scope::Plain).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_keep_unknown_names() {
+        let parts = vars()
+            .parts("/x:${PATH}:${tag}$${HOME}", Scope::Plain)
+            .unwrap();
+        assert_eq!(
+            parts,
+            [
+                Part::Text("/x:".into()),
+                Part::Base("PATH".into()),
+                Part::Text(":v1${HOME}".into())
+            ]
+        );
+    }
+}

@@ -1,0 +1,308 @@
+//! Blobs: bytes under their own verified digest.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{BLOBS, Store, StoreError};
+use crate::oci::{Digest, Hasher};
+
+/// A blob: its digest and its size in bytes. The bytes themselves may be absent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Blob {
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The size in bytes.
+    pub size: u64,
+}
+
+/// Whether the store can give a blob's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// It can.
+    Whole,
+    /// It never had them, or lost them.
+    Missing,
+    /// It has other bytes.
+    Damaged,
+}
+
+/// The modification time of every blob in the store. A blob whose time differs was touched by someone else, and is
+/// hashed again before it is used.
+const SEALED: Duration = Duration::from_secs(1);
+
+impl Store {
+    /// Returns where the blob's bytes lie, if the store has them.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root
+            .join(BLOBS)
+            .join("sha256")
+            .join(&hex[..2])
+            .join(&hex)
+    }
+
+    /// Tells whether the store can give the blob's bytes: by size and seal, and by hashing where the seal is broken.
+    pub fn check(&self, blob: &Blob) -> Health {
+        let path = self.blob_path(&blob.digest);
+        let Ok(metadata) = fs::symlink_metadata(&path) else {
+            return Health::Missing;
+        };
+        if !metadata.is_file() || metadata.len() != blob.size {
+            return Health::Damaged;
+        }
+        if metadata
+            .modified()
+            .is_ok_and(|time| time == SystemTime::UNIX_EPOCH + SEALED)
+        {
+            return Health::Whole;
+        }
+        match hash(&path) {
+            Ok(digest) if digest == blob.digest => {
+                let _ = File::open(&path).and_then(|file| seal(&file));
+                Health::Whole
+            }
+            _ => Health::Damaged,
+        }
+    }
+
+    /// Opens the blob's bytes.
+    ///
+    /// # Errors
+    /// When the store does not have them, or other bytes.
+    pub fn open_blob(&self, blob: &Blob) -> Result<File, StoreError> {
+        let path = self.blob_path(&blob.digest);
+        let fail = |source| StoreError::Io {
+            doing: "read",
+            path: path.clone(),
+            source,
+        };
+        if self.check(blob) == Health::Damaged {
+            let found = hash(&path).map_err(fail)?;
+            let what = format!("the blob {}", path.display());
+            return Err(StoreError::Digest {
+                what,
+                expected: blob.digest,
+                found,
+            });
+        }
+        File::open(&path).map_err(fail)
+    }
+
+    /// Reads a blob whose size the caller has found small enough.
+    ///
+    /// # Errors
+    /// As [`Store::open_blob`].
+    pub fn read_blob(&self, blob: &Blob) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        let path = self.blob_path(&blob.digest);
+        self.open_blob(blob)?
+            .read_to_end(&mut bytes)
+            .map_err(|source| StoreError::Io {
+                doing: "read",
+                path,
+                source,
+            })?;
+        Ok(bytes)
+    }
+
+    /// Stores `bytes`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Blob, StoreError> {
+        let blob = Blob {
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+        };
+        if self.check(&blob) == Health::Whole {
+            return Ok(blob);
+        }
+        let mut writer = self.writer()?;
+        writer
+            .write_all(bytes)
+            .map_err(|source| self.unwritable(source))?;
+        writer.complete()
+    }
+
+    /// Starts a blob whose digest is not known yet.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn writer(&self) -> Result<BlobWriter<'_>, StoreError> {
+        let file = tempfile::NamedTempFile::new_in(self.tmp())
+            .map_err(|source| self.unwritable(source))?;
+        Ok(BlobWriter {
+            store: self,
+            file,
+            hasher: Hasher::default(),
+            size: 0,
+        })
+    }
+
+    /// Makes the error for a failed write to the store.
+    pub fn unwritable(&self, source: io::Error) -> StoreError {
+        StoreError::Io {
+            doing: "write",
+            path: self.root.clone(),
+            source,
+        }
+    }
+}
+
+/// A blob that is being written. Dropped before it is complete, it leaves nothing.
+pub struct BlobWriter<'a> {
+    store: &'a Store,
+    file: tempfile::NamedTempFile,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl BlobWriter<'_> {
+    /// Ends the blob and stores it under its digest.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn complete(self) -> Result<Blob, StoreError> {
+        let blob = Blob {
+            digest: self.hasher.finish(),
+            size: self.size,
+        };
+        let path = self.store.blob_path(&blob.digest);
+        let fail = |source| StoreError::Io {
+            doing: "write",
+            path: path.clone(),
+            source,
+        };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(fail)?;
+        }
+        let mut permissions = self.file.as_file().metadata().map_err(fail)?.permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o444);
+        self.file
+            .as_file()
+            .set_permissions(permissions)
+            .map_err(fail)?;
+        seal(self.file.as_file()).map_err(fail)?;
+        self.file
+            .persist(&path)
+            .map_err(|error| fail(error.error))?;
+        Ok(blob)
+    }
+
+    /// Ends the blob and stores it, if it is the one that was expected. `what` names it in errors.
+    ///
+    /// # Errors
+    /// When size or digest differ, or the store cannot be written.
+    pub fn complete_verified_as(self, expected: &Blob, what: &str) -> Result<Blob, StoreError> {
+        if self.size != expected.size {
+            let (what, found) = (what.to_owned(), self.size);
+            return Err(StoreError::Size {
+                what,
+                expected: expected.size,
+                found,
+            });
+        }
+        let found = self.hasher.clone().finish();
+        if found != expected.digest {
+            let (what, expected) = (what.to_owned(), expected.digest);
+            return Err(StoreError::Digest {
+                what,
+                expected,
+                found,
+            });
+        }
+        self.complete()
+    }
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn seal(file: &File) -> io::Result<()> {
+    file.set_modified(SystemTime::UNIX_EPOCH + SEALED)
+}
+
+/// Hashes a file.
+pub(super) fn hash(path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_what_its_digest_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let blob = store.put_blob(b"hello").unwrap();
+        assert_eq!(
+            blob,
+            Blob {
+                digest: Digest::of(b"hello"),
+                size: 5
+            }
+        );
+        assert_eq!(store.check(&blob), Health::Whole);
+        assert_eq!(store.read_blob(&blob).unwrap(), b"hello");
+
+        let path = store.blob_path(&blob.digest);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(store.check(&blob), Health::Missing);
+        fs::write(&path, b"hullo").unwrap();
+        assert_eq!(store.check(&blob), Health::Damaged);
+        assert!(store.open_blob(&blob).is_err());
+        fs::write(&path, b"hello").unwrap();
+        assert_eq!(store.check(&blob), Health::Whole);
+        fs::write(&path, b"hell").unwrap();
+        assert_eq!(store.check(&blob), Health::Damaged);
+    }
+
+    #[test]
+    fn verified_writes_refuse_other_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let write = |bytes: &[u8], expected: Blob| {
+            let mut writer = store.writer().unwrap();
+            writer.write_all(bytes).unwrap();
+            writer.complete_verified_as(&expected, "x")
+        };
+        let expected = Blob {
+            digest: Digest::of(b"abc"),
+            size: 3,
+        };
+        assert!(matches!(
+            write(b"abcd", expected),
+            Err(StoreError::Size { .. })
+        ));
+        assert!(matches!(
+            write(b"abd", expected),
+            Err(StoreError::Digest { .. })
+        ));
+        assert_eq!(store.check(&expected), Health::Missing);
+        write(b"abc", expected).unwrap();
+        assert_eq!(fs::read_dir(store.tmp()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,240 @@
+//! What people see while a build runs: lines on a terminal, plain lines elsewhere, or JSON events for scripts.
+//!
+//! Writes to stderr only. Takes events and knows nothing of how they come about.
+
+mod fancy;
+mod plain;
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::exec::{Event, Outcome, Watch};
+
+/// How progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Mode {
+    /// Lines that move on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// One line for each action that ran.
+    Plain,
+    /// One JSON object for each event.
+    Json,
+    /// Nothing but errors.
+    None,
+}
+
+/// Shows a build, and counts what happened.
+pub struct Progress {
+    show: Show,
+    start: Instant,
+    counts: Mutex<Counts>,
+}
+
+enum Show {
+    Fancy(fancy::Fancy),
+    Plain,
+    Json,
+    None,
+}
+
+/// What happened in a build.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counts {
+    /// Actions that ran.
+    pub built: u64,
+    /// Actions whose product was recorded.
+    pub hit: u64,
+    /// Actions that failed.
+    pub failed: u64,
+    /// Actions that did not run because of a failure.
+    pub skipped: u64,
+    /// Bytes of files, archives and layers that were read or written.
+    pub bytes: u64,
+}
+
+impl Progress {
+    /// Starts to show a build.
+    pub fn new(mode: Mode) -> Self {
+        let show = match mode {
+            Mode::Auto if io::stderr().is_terminal() => Show::Fancy(fancy::Fancy::new()),
+            Mode::Auto | Mode::Plain => Show::Plain,
+            Mode::Json => Show::Json,
+            Mode::None => Show::None,
+        };
+        Self {
+            show,
+            start: Instant::now(),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Returns what happened so far.
+    pub fn counts(&self) -> Counts {
+        *self
+            .counts
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// Says something between the lines.
+    pub fn note(&self, text: &str) {
+        match &self.show {
+            Show::Fancy(fancy) => fancy.line(text),
+            Show::Plain => line(text),
+            Show::Json => line(&json!({"event": "note", "text": text}).to_string()),
+            Show::None => {}
+        }
+    }
+
+    /// Ends the show with a summary.
+    pub fn finish(&self) {
+        let Counts {
+            built,
+            hit,
+            failed,
+            skipped,
+            bytes,
+        } = self.counts();
+        let elapsed = self.start.elapsed();
+        match &self.show {
+            Show::None => {}
+            Show::Json => line(
+                &json!({
+                    "event": "summary", "built": built, "hit": hit, "failed": failed, "skipped": skipped,
+                    "bytes": bytes, "millis": elapsed.as_millis() as u64,
+                })
+                .to_string(),
+            ),
+            Show::Fancy(_) | Show::Plain => {
+                let mut text = format!("{built} built, {hit} hit");
+                for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
+                    if count > 0 {
+                        text.push_str(&format!(", {count} {word}"));
+                    }
+                }
+                line(&format!("{text}, {} in {}", size(bytes), seconds(elapsed)));
+            }
+        }
+    }
+}
+
+impl Watch for Progress {
+    fn event(&self, event: &Event<'_>) {
+        {
+            let mut counts = self
+                .counts
+                .lock()
+                .unwrap_or_else(|poison| poison.into_inner());
+            match event {
+                Event::Progress { bytes, .. } => counts.bytes += bytes,
+                Event::Done { outcome, .. } => match outcome {
+                    Outcome::Built => counts.built += 1,
+                    Outcome::Hit => counts.hit += 1,
+                    Outcome::Failed => counts.failed += 1,
+                    Outcome::Skipped => counts.skipped += 1,
+                    Outcome::Seen | Outcome::Would => {}
+                },
+                _ => {}
+            }
+        }
+        match &self.show {
+            Show::Fancy(fancy) => fancy.event(event),
+            Show::Plain => plain::event(event),
+            Show::Json => json_event(event),
+            Show::None => {}
+        }
+    }
+}
+
+fn json_event(event: &Event<'_>) {
+    let node = |label: &crate::graph::Label, action: &str, number: u32| {
+        json!({
+            "node": number, "action": action, "rule": label.rule, "target": label.target,
+            "platform": label.platform.as_ref().map(ToString::to_string),
+        })
+    };
+    let mut value = match event {
+        Event::Start {
+            node: id,
+            label,
+            action,
+        } => node(label, action, id.0),
+        Event::Done {
+            node: id,
+            label,
+            action,
+            outcome,
+            bytes,
+            millis,
+        } => {
+            let mut value = node(label, action, id.0);
+            value["outcome"] = outcome.word().into();
+            value["bytes"] = (*bytes).into();
+            value["millis"] = (*millis).into();
+            value
+        }
+        Event::Progress { node, bytes } => json!({"node": node.0, "bytes": bytes}),
+        Event::Note(text) => json!({"text": text}),
+    };
+    value["event"] = match event {
+        Event::Start { .. } => "start",
+        Event::Progress { .. } => "progress",
+        Event::Done { .. } => "done",
+        Event::Note(_) => "note",
+    }
+    .into();
+    line(&value.to_string());
+}
+
+/// Writes a line to stderr. A closed stderr is no reason to fail.
+pub fn line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes data to stdout.
+///
+/// # Errors
+/// When stdout cannot be written. A reader that went away is no error.
+pub fn data(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Formats a number of bytes.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1000.0 {
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
+/// Formats a time.
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(1500), "1.5 kB");
+        assert_eq!(size(2_000_000_000_000), "2.0 TB");
+    }
+}

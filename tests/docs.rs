@@ -1,0 +1,215 @@
+//! What the documents say works: every manifest in them is one, and the examples build.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::golden::Case;
+use crate::support::{Space, copy, validate};
+
+/// What may be wrong with a manifest in a document: it names files and targets that are elsewhere.
+const ELSEWHERE: &[&str] = &[
+    "imgdecl::base::registry",
+    "imgdecl::base::unreadable",
+    "imgdecl::host::missing",
+    "imgdecl::spec::member",
+    "imgdecl::spec::unknown_target",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).expect("README.md")
+}
+
+/// Returns the blocks of TOML of a document in Markdown.
+fn toml_blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<String> = None;
+    for line in text.lines() {
+        match &mut open {
+            None if line.trim_start() == "```toml" => open = Some(String::new()),
+            None => {}
+            Some(_) if line.trim_start() == "```" => blocks.extend(open.take()),
+            Some(block) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+/// Plans a manifest, and fails where anything is wrong but what lies elsewhere.
+fn check_manifest(block: &str, place: &str) {
+    let space = Space::new();
+    let mut text = block.to_owned();
+    if !text.contains("[image.") {
+        text.push_str("\n[image.of-the-test]\nbase = \"scratch\"\n");
+    }
+    space.write("image.toml", &text);
+    let output = space.run(&["plan"]);
+    let codes = output
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("imgdecl::"));
+    let wrong = codes.filter(|code| !ELSEWHERE.contains(code)).count();
+    let known = output.status == 0 || output.stderr.contains("imgdecl::");
+    assert!(
+        wrong == 0 && known && output.status <= 2,
+        "{place}, exit code {}:\n{block}\n{}",
+        output.status,
+        output.stderr
+    );
+}
+
+/// Finds the folders of a name.
+fn find(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        if !entry.file_type().is_ok_and(|it| it.is_dir()) {
+            continue;
+        }
+        match entry.file_name() == name {
+            true => found.push(entry.path()),
+            false => find(&entry.path(), name, found),
+        }
+    }
+}
+
+/// A copy of the examples and what lies beside them, without what was built there.
+fn with_examples() -> Space {
+    let space = Space::new();
+    copy(&root().join("examples"), &space.path().join("examples"));
+    for name in ["image.toml.example", "LICENSE-MIT", "LICENSE-APACHE"] {
+        let text = fs::read_to_string(root().join(name)).expect(name);
+        space.write(name, text);
+    }
+    let mut built = Vec::new();
+    find(space.path(), "imgdecl-out", &mut built);
+    built
+        .iter()
+        .for_each(|path| fs::remove_dir_all(path).expect("a copy"));
+    // build.sh compiles it; what it does is not the matter here.
+    space.write("examples/hello-cloud/hello", "not a program\n");
+    space
+}
+
+#[test]
+fn manifests_of_the_readme_are_right() {
+    let blocks = toml_blocks(&readme());
+    assert!(!blocks.is_empty(), "README.md has no block of TOML");
+    for (number, block) in (1..).zip(&blocks) {
+        check_manifest(block, &format!("README.md, block {number}"));
+    }
+}
+
+#[test]
+fn manifests_of_the_reference_are_right() {
+    for rule in imgdecl::rule::RULES {
+        let space = Space::new();
+        let output = space.ok(&["rules", rule.name()]);
+        let blocks = toml_blocks(&output.stdout);
+        assert!(
+            !blocks.is_empty(),
+            "the reference of {} has no example",
+            rule.name()
+        );
+        for (number, block) in (1..).zip(&blocks) {
+            check_manifest(
+                block,
+                &format!("imgdecl rules {}, block {number}", rule.name()),
+            );
+        }
+    }
+}
+
+#[test]
+fn the_table_of_the_readme_is_that_of_the_code() {
+    let table = Space::new().ok(&["rules"]).stdout;
+    assert!(table.contains("| `files` |"), "{table}");
+    assert!(
+        readme().contains(&table),
+        "README.md must have this table, as `imgdecl rules` prints it:\n\n{table}"
+    );
+}
+
+#[test]
+fn the_example_manifest_builds() {
+    let space = with_examples();
+    let output = space.ok(&["build", "./image.toml.example"]);
+    assert!(!output.stdout.is_empty());
+    let layout = validate(&space.path().join("imgdecl-out"));
+    assert_eq!(layout.images.len(), output.stdout.lines().count());
+}
+
+#[test]
+fn the_examples_build() {
+    let space = with_examples();
+    let mut count = 0;
+    for entry in fs::read_dir(space.path().join("examples"))
+        .expect("examples")
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !entry.path().join("image.toml").exists() {
+            continue;
+        }
+        let output = space.ok(&["build", &format!("examples/{name}")]);
+        let layout = validate(&entry.path().join("imgdecl-out"));
+        assert_eq!(layout.images.len(), output.stdout.lines().count(), "{name}");
+        count += 1;
+    }
+    assert!(count >= 2, "only {count} examples");
+}
+
+/// Every key of every rule stands in the example manifest, commented out or not.
+#[test]
+fn the_example_manifest_has_every_key() {
+    let text = fs::read_to_string(root().join("image.toml.example")).expect("image.toml.example");
+    let words: BTreeSet<&str> = text
+        .split(|it: char| !it.is_alphanumeric() && it != '_')
+        .collect();
+    for rule in imgdecl::rule::RULES {
+        for key in rule.keys() {
+            assert!(
+                words.contains(key.name),
+                "`{}` of rule {}",
+                key.name,
+                rule.name()
+            );
+        }
+    }
+}
+
+/// The JSON schema takes what the tool takes.
+#[test]
+fn the_schema_takes_the_golden_manifests() {
+    let schema: Value = serde_json::from_str(&Space::new().ok(&["schema"]).stdout).expect("JSON");
+    let mut compiler = boon::Compiler::new();
+    compiler
+        .add_resource("http://schema.invalid/", schema)
+        .expect("a schema");
+    let mut schemas = boon::Schemas::new();
+    let index = compiler
+        .compile("http://schema.invalid/", &mut schemas)
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    let check = |name: &str| {
+        let path = root().join("golden").join(name).join("image.toml");
+        let text = fs::read_to_string(path).expect("a manifest");
+        let value: Value = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        schemas
+            .validate(&value, index)
+            .map_err(|error| format!("golden/{name}: {error:#}"))
+    };
+    for case in Case::all().iter().filter(|case| case.succeeds()) {
+        check(&case.name).unwrap_or_else(|error| panic!("{error}"));
+    }
+    for name in ["bad-unknown-key", "bad-unknown-rule", "bad-type"] {
+        assert!(check(name).is_err(), "the schema takes golden/{name}");
+    }
+}

@@ -1,0 +1,364 @@
+//! Tidy checks: the floors of `src/lib.rs`, what modules must not know, and what does not land. They read the source as
+//! text, and know nothing else of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors of the modules. A module uses lower floors only. The table in `src/lib.rs` says the same to people.
+const FLOORS: &[(u32, &[&str])] = &[
+    (0, &["oci"]),
+    (1, &["store", "layer"]),
+    (2, &["graph", "source"]),
+    (3, &["spec"]),
+    (4, &["rule"]),
+    (5, &["plan"]),
+    (6, &["exec"]),
+    (7, &["output"]),
+    (8, &["cli", "ui"]),
+];
+
+/// The one pair of a floor that know each other.
+const NEIGHBOURS: (&str, &str) = ("cli", "ui");
+
+/// What modules must not know although it lies lower.
+const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
+    ("exec", &["rule", "spec", "plan", "output"]),
+    ("output", &["rule", "exec", "plan", "spec"]),
+    ("layer", &["store"]),
+    ("source", &["graph", "rule"]),
+    ("store", &["layer", "graph", "rule"]),
+];
+
+/// How long a file may be.
+const LINES: usize = 700;
+
+/// A file of the source.
+struct File {
+    /// From the project's folder.
+    name: String,
+    /// The top-level module it belongs to; empty for `lib.rs` and `main.rs`.
+    module: String,
+    text: String,
+}
+
+fn files(folder: &str) -> Vec<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    gather(&root.join(folder), &mut paths);
+    paths.sort();
+    assert!(!paths.is_empty(), "{folder} has no files");
+    let file = |path: PathBuf| {
+        let below = path
+            .strip_prefix(root.join(folder))
+            .expect("a file of the folder");
+        let first = below
+            .iter()
+            .next()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let module = first.strip_suffix(".rs").unwrap_or(&first);
+        File {
+            name: path
+                .strip_prefix(root)
+                .expect("a file")
+                .display()
+                .to_string(),
+            module: if matches!(module, "lib" | "main") {
+                ""
+            } else {
+                module
+            }
+            .to_owned(),
+            text: fs::read_to_string(&path).expect("a source file"),
+        }
+    };
+    paths.into_iter().map(file).collect()
+}
+
+fn gather(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of the source") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            gather(&path, paths);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// Returns the text without comments, line by line: the same number of lines.
+fn code(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.find("//") {
+        // A `//` within a string, as in a URL, follows a colon.
+        Some(at) if !line[..at].ends_with(':') => &line[..at],
+        _ => line,
+    });
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Returns each module that follows `crate::` in the text, with its line.
+fn uses(text: &str) -> Vec<(usize, String)> {
+    let code = code(text);
+    let mut found = Vec::new();
+    for (at, word) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|it| it.is_alphanumeric() || it == '_') {
+            continue;
+        }
+        let line = code[..at].matches('\n').count() + 1;
+        let rest = &code[at + word.len()..];
+        for name in names(rest) {
+            found.push((line, name));
+        }
+    }
+    found
+}
+
+/// Returns the names that a path goes on with: one, or the first of each path in braces.
+fn names(rest: &str) -> Vec<String> {
+    let word = |text: &str| -> String {
+        let text = text.trim_start();
+        text.chars()
+            .take_while(|it| it.is_alphanumeric() || *it == '_')
+            .collect()
+    };
+    let Some(list) = rest.trim_start().strip_prefix('{') else {
+        return vec![word(rest)];
+    };
+    let mut found = vec![word(list)];
+    let mut depth = 1;
+    for (at, char) in list.char_indices() {
+        match char {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => found.push(word(&list[at + 1..])),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+fn floors() -> BTreeMap<&'static str, u32> {
+    let of = |(floor, names): &(u32, &'static [&'static str])| {
+        let floor = *floor;
+        names
+            .iter()
+            .map(move |name| (*name, floor))
+            .collect::<Vec<_>>()
+    };
+    FLOORS.iter().flat_map(of).collect()
+}
+
+/// Fails with all that is wrong.
+#[track_caller]
+fn report(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn modules_use_lower_floors_only() {
+    let floors = floors();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for file in files("src") {
+        if file.module.is_empty() {
+            continue;
+        }
+        let Some(own) = floors.get(file.module.as_str()) else {
+            wrong.push(format!(
+                "{}: module `{}` has no floor",
+                file.name, file.module
+            ));
+            continue;
+        };
+        for (line, name) in uses(&file.text) {
+            let place = format!("{}:{line}", file.name);
+            seen += 1;
+            match floors.get(name.as_str()) {
+                None => wrong.push(format!("{place}: `crate::{name}` has no floor")),
+                Some(_) if name == file.module => {}
+                Some(_) if (file.module.as_str(), name.as_str()) == NEIGHBOURS => {}
+                Some(floor) if floor < own => {}
+                Some(floor) => wrong.push(format!(
+                    "{place}: `{}` of floor {own} uses `{name}` of floor {floor}",
+                    file.module
+                )),
+            }
+            let unknown = MUST_NOT_KNOW
+                .iter()
+                .find(|(module, _)| *module == file.module);
+            if unknown.is_some_and(|(_, names)| names.contains(&name.as_str())) {
+                wrong.push(format!("{place}: `{}` must not know `{name}`", file.module));
+            }
+        }
+    }
+    assert!(
+        seen > 100,
+        "only {seen} uses were found: the search is broken"
+    );
+    report(&wrong);
+}
+
+/// `super::super::` must not lead out of a module, past the checks above.
+#[test]
+fn no_super_leads_out_of_a_module() {
+    let mut wrong = Vec::new();
+    for file in files("src") {
+        let parts = file.name.split('/').count();
+        let is_root = file.name.ends_with("/mod.rs");
+        // `src/a/mod.rs` and `src/a.rs` are one deep, `src/a/b.rs` two.
+        let depth = if is_root { parts - 2 } else { parts - 1 };
+        let mut inner = 0;
+        for (number, line) in code(&file.text).lines().enumerate() {
+            if line.starts_with("mod ") && line.ends_with('{') {
+                inner = 1;
+            }
+            let longest = (1..6)
+                .rev()
+                .find(|count| line.contains(&"super::".repeat(*count)))
+                .unwrap_or(0);
+            if longest > 0 && longest >= depth + inner {
+                wrong.push(format!("{}:{}: {}", file.name, number + 1, line.trim()));
+            }
+        }
+    }
+    report(&wrong);
+}
+
+#[test]
+fn the_table_of_the_library_says_the_same() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+    let text = text.expect("src/lib.rs");
+    let mut table = BTreeMap::new();
+    let mut modules = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(name) = line
+            .strip_prefix("pub mod ")
+            .and_then(|it| it.strip_suffix(';'))
+        {
+            modules.insert(name);
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, floor, names, ..] = cells[..] else {
+            continue;
+        };
+        let Ok(floor) = floor.parse::<u32>() else {
+            continue;
+        };
+        for name in names.split('`').skip(1).step_by(2) {
+            table.insert(name, floor);
+        }
+    }
+    assert_eq!(table, floors());
+    assert_eq!(modules, table.into_keys().collect());
+    let main = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs"));
+    for line in main.expect("src/main.rs").lines() {
+        let used = line.split("imgdecl::").skip(1);
+        used.for_each(|rest| assert!(rest.starts_with("cli"), "src/main.rs: {line}"));
+    }
+}
+
+/// Only `cli` and `ui` print and read the environment.
+#[test]
+fn only_the_top_floor_speaks() {
+    let words = [
+        "std::env",
+        "env::var",
+        "env::args",
+        "env::current_dir",
+        "println!",
+        "print!(",
+        "eprintln!",
+        "eprint!(",
+        "stdout()",
+        "stderr()",
+        "process::exit",
+    ];
+    let mut wrong = Vec::new();
+    for file in files("src") {
+        if matches!(file.module.as_str(), "cli" | "ui") {
+            continue;
+        }
+        let code = code(&file.text);
+        let own = code.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in own.lines().enumerate() {
+            if let Some(word) = words.iter().find(|word| line.contains(**word)) {
+                wrong.push(format!("{}:{}: {word}", file.name, number + 1));
+            }
+        }
+    }
+    report(&wrong);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut wrong = Vec::new();
+    for file in files("src").into_iter().chain(files("tests")) {
+        let first = file.text.lines().next().unwrap_or_default();
+        if !first.starts_with("//! ") {
+            wrong.push(format!("{}:1: does not begin with //!", file.name));
+        }
+    }
+    report(&wrong);
+}
+
+#[test]
+fn no_file_is_long() {
+    let mut wrong = Vec::new();
+    for file in files("src") {
+        let lines = file.text.lines().count();
+        if lines > LINES {
+            wrong.push(format!(
+                "{}: {lines} lines, and {LINES} are the most",
+                file.name
+            ));
+        }
+    }
+    report(&wrong);
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    // Written in two halves, so that this file does not find itself.
+    let words = [
+        ("TO", "DO"),
+        ("FIX", "ME"),
+        ("XX", "X"),
+        ("to", "do!"),
+        ("db", "g!"),
+        ("unimple", "mented!"),
+    ];
+    let words = words.map(|(a, b)| format!("{a}{b}"));
+    let mut wrong = Vec::new();
+    for file in files("src").into_iter().chain(files("tests")) {
+        for (number, line) in file.text.lines().enumerate() {
+            if let Some(word) = words.iter().find(|word| line.contains(*word)) {
+                wrong.push(format!("{}:{}: {word}", file.name, number + 1));
+            }
+        }
+    }
+    report(&wrong);
+}
+
+/// The search itself finds what it must.
+#[test]
+fn uses_are_found_wherever_they_stand() {
+    let text = "use crate::a;\nuse crate::{b, c::{d, e}, f};\nlet x = crate::g::h(\"http://x\");\n// crate::no\nuse crate::{\n    i,\n    j::k,\n};\nmycrate::no";
+    let found: Vec<(usize, String)> = uses(text);
+    let expected = [
+        (1, "a"),
+        (2, "b"),
+        (2, "c"),
+        (2, "f"),
+        (3, "g"),
+        (5, "i"),
+        (5, "j"),
+    ];
+    assert_eq!(found, expected.map(|(line, name)| (line, name.to_owned())));
+}

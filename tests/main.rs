@@ -1,0 +1,15 @@
+//! All integration tests, in one binary: linking is the slow part.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::print_stderr,
+    reason = "tests make files, read the environment and print"
+)]
+
+mod crash;
+mod determinism;
+mod docs;
+mod floors;
+mod golden;
+mod peers;
+mod support;
