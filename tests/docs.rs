@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::golden::Case;
-use crate::support::{Space, copy, validate};
+use crate::support::{Output, Space, copy, peer, validate};
 
 /// What may be wrong with a manifest in a document: it names files and targets that are elsewhere.
 const ELSEWHERE: &[&str] = &[
@@ -53,6 +53,24 @@ fn check_manifest(block: &str, place: &str) {
         text.push_str("\n[image.of-the-test]\nbase = \"scratch\"\n");
     }
     space.write("image.toml", &text);
+    // Variables of git need a commit and a tag.
+    if text.contains("git") {
+        let Some(git) = peer("git") else { return };
+        let who = [
+            "-c",
+            "user.name=nobody",
+            "-c",
+            "user.email=nobody@test.example",
+        ];
+        for args in [
+            &["init", "--quiet"][..],
+            &["commit", "--quiet", "--allow-empty", "--message", "first"],
+            &["tag", "v1"],
+        ] {
+            let output = Output::of(space.program(&git).args(who).args(args));
+            assert_eq!(output.status, 0, "git {args:?}: {}", output.stderr);
+        }
+    }
     let output = space.run(&["plan"]);
     let codes = output
         .stderr

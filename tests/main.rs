@@ -10,6 +10,7 @@ mod crash;
 mod determinism;
 mod docs;
 mod floors;
+mod fuzz;
 mod golden;
 mod peers;
 mod support;

@@ -76,6 +76,13 @@ impl Stamp {
         }
     }
 
+    /// Tells whether the file may still have the content that it had with the stamp `before`: it has, unless someone set
+    /// its times back.
+    fn may_be(&self, before: &Self) -> bool {
+        let ctime = before.ctime;
+        Self { ctime, ..*self } == *before
+    }
+
     /// Waits until a change after this one must have another stamp: clocks of file systems tick every 4 to 10 ms.
     fn settle(&self) {
         const TICK: Duration = Duration::from_millis(20);
@@ -165,19 +172,29 @@ impl Content {
             }
             other => other.map_err(fail)?,
         }
-        let Some(stamp) = stamp else { return Ok(()) };
-        if Stamp::of(&file.metadata().map_err(fail)?) != *stamp {
+        let (Source::Host { folder, below, .. }, Some(stamp)) = (&self.source, stamp) else {
+            return Ok(());
+        };
+        let after = Stamp::of(&file.metadata().map_err(fail)?);
+        if !after.may_be(stamp) {
             return Err(ContentError::Changed(path));
         }
-        // On file systems with coarse clocks a stamp this young cannot tell; only the content can.
-        let whole = offset == 0 && length as u64 == self.size;
         #[expect(
             clippy::disallowed_methods,
             reason = "decides how much to check, never what is written"
         )]
         let now = SystemTime::now();
-        if whole && stamp.is_recent(now) && Digest::of(&out[start..]) != self.digest {
-            return Err(ContentError::Changed(path));
+        // On file systems with coarse clocks a stamp this young cannot tell; and someone who makes a hard link changes
+        // the stamp, but not the content. Then only the content can tell.
+        if after != *stamp || stamp.is_recent(now) {
+            let found = match offset == 0 && length as u64 == self.size {
+                true => Digest::of(&out[start..]),
+                false if after == *stamp => self.digest,
+                false => Self::of_host(folder, below, after)?.digest,
+            };
+            if found != self.digest {
+                return Err(ContentError::Changed(path));
+            }
         }
         Ok(())
     }
@@ -187,6 +204,24 @@ impl Content {
     /// # Errors
     /// When it cannot be read, or changes meanwhile.
     pub fn of_host(folder: &Arc<Path>, below: &str, stamp: Stamp) -> Result<Self, ContentError> {
+        let mut stamp = stamp;
+        for _ in 0..3 {
+            let (content, after) = Self::read_host(folder, below, stamp)?;
+            if after == stamp {
+                return Ok(content);
+            }
+            // Only its links or attributes changed, as it seems: read again, to be sure.
+            stamp = after;
+        }
+        Err(ContentError::Changed(folder.join(below)))
+    }
+
+    /// Reads a file of the host to its end; returns the stamp that it has then.
+    fn read_host(
+        folder: &Arc<Path>,
+        below: &str,
+        stamp: Stamp,
+    ) -> Result<(Self, Stamp), ContentError> {
         let path = folder.join(below);
         stamp.settle();
         let fail = |source| ContentError::Io {
@@ -209,17 +244,74 @@ impl Content {
                 break;
             }
         }
-        if offset != stamp.size || Stamp::of(&file.metadata().map_err(fail)?) != stamp {
+        let after = Stamp::of(&file.metadata().map_err(fail)?);
+        if offset != stamp.size || !after.may_be(&stamp) {
             return Err(ContentError::Changed(path));
         }
-        Ok(Self {
+        let content = Self {
             size: stamp.size,
             digest: hasher.finish(),
             source: Source::Host {
                 folder: folder.clone(),
                 below: below.into(),
-                stamp,
+                stamp: after,
             },
-        })
+        };
+        Ok((content, after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn content(folder: &Path, bytes: &[u8]) -> Content {
+        fs::write(folder.join("file"), bytes).unwrap();
+        let stamp = Stamp::of(&fs::metadata(folder.join("file")).unwrap());
+        Content::of_host(&folder.into(), "file", stamp).unwrap()
+    }
+
+    fn read(content: &Content) -> Result<Vec<u8>, ContentError> {
+        let mut out = Vec::new();
+        content.append(&mut out, 0, content.size as usize)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn a_file_that_changed_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let first = content(folder.path(), b"hello");
+        assert_eq!(read(&first).unwrap(), b"hello");
+        for other in [&b"hullo"[..], b"hell", b"hello!"] {
+            let first = content(folder.path(), b"hello");
+            let time = fs::metadata(&path).unwrap().modified().unwrap();
+            fs::write(&path, other).unwrap();
+            assert!(matches!(read(&first), Err(ContentError::Changed(_))));
+            // Also where someone sets the time back.
+            File::options()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(time)
+                .unwrap();
+            assert!(matches!(read(&first), Err(ContentError::Changed(_))));
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(read(&first), Err(ContentError::Io { .. })));
+    }
+
+    #[test]
+    fn a_new_link_to_a_file_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = vec![7; 3000];
+        let content = content(folder.path(), &bytes);
+        std::thread::sleep(Duration::from_millis(30));
+        fs::hard_link(folder.path().join("file"), folder.path().join("link")).unwrap();
+        assert_eq!(read(&content).unwrap(), bytes);
+        let mut slice = Vec::new();
+        content.append(&mut slice, 1000, 1000).unwrap();
+        assert_eq!(slice, &bytes[..1000]);
     }
 }

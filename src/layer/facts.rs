@@ -43,13 +43,12 @@ impl Facts {
     /// Forgets `path` and all below it.
     pub fn remove(&mut self, path: &LayerPath) {
         self.0.remove(path);
-        let prefix = LayerPath::parse(path.as_str()).unwrap_or_default();
         let below: Vec<LayerPath> = self
             .0
             .range(path.clone()..)
             .map(|(below, _)| below)
             // Siblings such as `a-b` sort between `a` and `a/b`; what shares no prefix ends the run.
-            .take_while(|below| below.as_str().starts_with(prefix.as_str()))
+            .take_while(|below| below.as_str().starts_with(path.as_str()))
             .filter(|below| below.is_within(path))
             .cloned()
             .collect();

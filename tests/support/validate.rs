@@ -883,3 +883,200 @@ mod boon_schemas {
         }
     }
 }
+
+/// What the checker itself must find.
+mod tests {
+    use super::*;
+    use crate::support::Space;
+
+    /// Builds an image, lets `damage` work on its layout, and returns what the checker says.
+    fn after(damage: impl Fn(&Path)) -> String {
+        let space = Space::new();
+        space.write(
+            "image.toml",
+            "[image.a]\nbase = \"scratch\"\nlayers = [{ files = { text = { \"/a/b\" = \"b\" } } }]\ncompression = \"none\"\n",
+        );
+        space.ok(&["build", "-o", "oci:out", "--progress", "none"]);
+        let layout = space.path().join("out");
+        damage(&layout);
+        check(&layout).err().unwrap_or_default()
+    }
+
+    /// Rewrites a text in the file that has it; a blob keeps its name.
+    fn edit(layout: &Path, from: &str, to: &str) {
+        let mut files = BTreeMap::new();
+        read_folder(layout, "", &mut files).expect("a layout");
+        for (name, bytes) in files {
+            let text = String::from_utf8_lossy(&bytes);
+            if text.contains(from) {
+                let path = layout.join(name);
+                fs::remove_file(&path).expect("a file");
+                fs::write(path, text.replacen(from, to, 1)).expect("a file");
+                return;
+            }
+        }
+        panic!("nothing has {from}");
+    }
+
+    #[test]
+    fn damage_to_a_layout_is_found() {
+        let says = |word: &str, text: String| assert!(text.contains(word), "{word}: {text}");
+        assert_eq!(after(|_| {}), "");
+        says(
+            "other content",
+            after(|layout| edit(layout, "imgdecl files", "imgdecl filez")),
+        );
+        says(
+            "other content",
+            after(|layout| edit(layout, "ustar", "uztar")),
+        );
+        says(
+            "schemaVersion",
+            after(|layout| {
+                edit(
+                    layout,
+                    "\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index",
+                    "\"schemaVersion\":1,\"mediaType\":\"application/vnd.oci.image.index",
+                )
+            }),
+        );
+        says(
+            "bytes, its descriptor",
+            after(|layout| {
+                let index = fs::read_to_string(layout.join("index.json")).expect("an index");
+                let at = index.find("\"size\":").expect("a size") + 7;
+                edit(layout, &index[at - 7..at + 1], "\"size\":9");
+            }),
+        );
+        says(
+            "does not belong",
+            after(|layout| {
+                fs::write(layout.join("index.json.partial"), "").expect("a file");
+            }),
+        );
+        says(
+            "does not belong",
+            after(|layout| {
+                fs::create_dir(layout.join("blobs/sha512")).expect("a folder");
+            }),
+        );
+        says(
+            "nothing refers to",
+            after(|layout| {
+                let name = sha256(b"stray");
+                fs::write(layout.join("blobs/sha256").join(name), "stray").expect("a file");
+            }),
+        );
+        says(
+            "is missing",
+            after(|layout| {
+                let blobs = fs::read_dir(layout.join("blobs/sha256")).expect("blobs");
+                let path = blobs.flatten().next().expect("a blob").path();
+                fs::remove_file(path).expect("a blob");
+            }),
+        );
+        says("oci-layout", after(|layout| edit(layout, "1.0.0", "2.0.0")));
+    }
+
+    fn entry(path: &str, kind: char) -> Entry {
+        Entry {
+            path: path.to_owned(),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            link: if kind == '1' || kind == '2' {
+                "a/b".to_owned()
+            } else {
+                String::new()
+            },
+            sha256: String::new(),
+            pax: Vec::new(),
+            header: 512,
+        }
+    }
+
+    #[test]
+    fn breaches_of_format_1_are_found() {
+        let check = |entries: &[(&str, char)]| {
+            let entries: Vec<Entry> = entries
+                .iter()
+                .map(|(path, kind)| entry(path, *kind))
+                .collect();
+            check_format_1(&entries)
+        };
+        let good = [
+            (".wh.x", '0'),
+            ("a/", '5'),
+            ("a/.wh.y", '0'),
+            ("a-b/", '5'),
+            ("a/c/", '5'),
+            ("a-b/z", '2'),
+            ("a/b", '0'),
+            ("a/c/d", '0'),
+            ("a/a", '1'),
+        ];
+        assert_eq!(check(&good), Ok(()));
+        for bad in [
+            &[("a/b", '0')][..],
+            &[("./a", '0')],
+            &[("/a", '0')],
+            &[("a/", '5'), ("a/../b", '0')],
+            &[("b", '0'), ("a", '0')],
+            &[("a", '0'), ("a", '0')],
+            &[("a/", '5'), ("a", '0')],
+            &[("b", '0'), ("a/", '5')],
+            &[("b/", '5'), ("a/", '5')],
+            &[("a", '5')],
+            &[("a/", '0')],
+            &[("a/", '5'), ("b/", '5'), ("a/.wh.x", '0')],
+            &[("a", '0'), (".wh.x", '0')],
+            &[("a/", '5'), ("a/a", '1'), ("a/b", '0')],
+            &[("a/", '5'), ("a/c", '1')],
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+        let pax = |path: &str, keys: &[&str]| {
+            let mut entry = entry(path, '0');
+            entry.pax = keys
+                .iter()
+                .map(|key| ((*key).to_owned(), Vec::new()))
+                .collect();
+            check_pax(&entry)
+        };
+        assert_eq!(
+            pax("a", &["SCHILY.xattr.user.a", "SCHILY.xattr.user.b"]),
+            Ok(())
+        );
+        assert_eq!(pax("é", &["path"]), Ok(()));
+        for (path, keys) in [
+            ("a", &["path"][..]),
+            ("é", &[]),
+            ("a", &["atime"]),
+            ("a", &["SCHILY.xattr.user.b", "SCHILY.xattr.user.a"]),
+        ] {
+            assert!(pax(path, keys).is_err(), "{path} {keys:?}");
+        }
+    }
+
+    #[test]
+    fn cuts_follow_from_the_entries() {
+        let sized = |path: &str, size| Entry {
+            size,
+            ..entry(path, '0')
+        };
+        assert_eq!(cuts(&[]), [1024]);
+        assert_eq!(
+            cuts(&[entry("a/", '5'), sized("a/b", 1)]),
+            [512, 1024, 1024]
+        );
+        assert_eq!(cuts(&[sized("a", MIB)]), [MIB + 512, 1024]);
+        assert_eq!(cuts(&[sized("a", MIB + 1)]), [512, MIB, 512, 1024]);
+        assert_eq!(
+            cuts(&[sized("a", 2 * MIB), sized("b", 0)]),
+            [512, MIB, MIB, 512, 1024]
+        );
+    }
+}

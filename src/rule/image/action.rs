@@ -1,0 +1,160 @@
+//! Makes configs, manifests and indexes.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::edit::Edit;
+use crate::graph::{Action, ActionError, Context, Image, Index, KeyWriter, Layer, Product};
+use crate::oci::{
+    Annotations, BASE_DIGEST, BASE_NAME, Config, Descriptor, Digest, Index as OciIndex, Manifest,
+    MediaType,
+};
+use crate::store::Blob;
+
+/// Makes the config and the manifest of an image. Inputs: the base or image below, if any, then the layers.
+pub(super) struct ImageAction {
+    pub(super) edit: Edit,
+    pub(super) has_base: bool,
+}
+
+impl Action for ImageAction {
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        let Edit {
+            platform,
+            base_name,
+            created,
+            annotations,
+            env,
+            replace,
+            unite,
+            entrypoint,
+            cmd,
+            created_by,
+        } = &self.edit;
+        key.field("platform", &platform.to_string());
+        key.field("base name", base_name.as_deref().unwrap_or("-"));
+        key.field("created", created);
+        for (name, value) in annotations {
+            key.field("annotation", &format!("{name}={value}"));
+        }
+        for (name, parts, _) in env {
+            key.field("env", &format!("{name}={parts:?}"));
+        }
+        for (field, value) in replace {
+            key.field(field, &value.to_string());
+        }
+        for (field, values) in unite {
+            for (name, value) in values {
+                key.field(field, &format!("{name}={value}"));
+            }
+        }
+        key.field("entrypoint", &format!("{entrypoint:?}"));
+        key.field("cmd", &format!("{cmd:?}"));
+        for created_by in created_by {
+            key.field("created by", created_by);
+        }
+    }
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let (below, above) = inputs.split_at(usize::from(self.has_base));
+        let read = |blob: &Blob| -> Result<Config, ActionError> {
+            let bytes = context.store.read_blob(blob)?;
+            Config::parse(&bytes).map_err(|error| ActionError::of("imgdecl::image::config", &error))
+        };
+        let mut annotations = Annotations::new();
+        let mut from = |name: &Option<String>, digest: Option<Digest>| {
+            let digest = digest.map(|digest| digest.to_string());
+            let known = [(BASE_NAME, name.clone()), (BASE_DIGEST, digest)];
+            annotations.extend(
+                known
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key.to_owned(), value?))),
+            );
+        };
+        let (mut config, mut layers) = match below {
+            [Product::Base(base)] => {
+                from(&base.name, base.digest);
+                (read(&base.config)?, base.layers.clone())
+            }
+            [Product::Image(image)] => {
+                from(&self.edit.base_name, Some(image.manifest.digest));
+                (read(&image.config)?, image.layers.clone())
+            }
+            _ => (Config::scratch(&self.edit.platform), Vec::new()),
+        };
+        annotations.extend(self.edit.annotations.clone());
+        self.edit.apply(&mut config)?;
+        let mut history = config.history();
+        let new = above.iter().filter_map(|product| match product {
+            Product::Layer(layer) => Some(layer.clone()),
+            _ => None,
+        });
+        for (layer, created_by) in new.zip(&self.edit.created_by) {
+            history.push(json!({"created": self.edit.created, "created_by": created_by}));
+            layers.push(layer);
+        }
+        let diff_ids: Vec<_> = layers.iter().map(|layer: &Layer| layer.diff_id).collect();
+        config.set_diff_ids(&diff_ids);
+        config.set_history(history);
+        config.set_created(&self.edit.created);
+        let platform = config
+            .platform()
+            .map_err(|error| ActionError::of("imgdecl::image::config", &error))?;
+
+        let config = context.store.put_blob(&config.to_bytes())?;
+        let descriptor = Descriptor::new(MediaType::OciConfig, config.digest, config.size);
+        let descriptors = layers
+            .iter()
+            .map(|layer| layer.descriptor.clone())
+            .collect();
+        let manifest = context
+            .store
+            .put_blob(&Manifest::new(descriptor, descriptors, annotations).to_bytes())?;
+        Ok(Product::Image(Arc::new(Image {
+            manifest: Descriptor {
+                platform: Some(platform),
+                ..Descriptor::new(MediaType::OciManifest, manifest.digest, manifest.size)
+            },
+            config,
+            layers,
+        })))
+    }
+}
+
+/// Makes the index over an image's platforms.
+pub(super) struct IndexAction {
+    pub(super) annotations: Annotations,
+}
+
+impl Action for IndexAction {
+    fn name(&self) -> &'static str {
+        "index"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        for (name, value) in &self.annotations {
+            key.field("annotation", &format!("{name}={value}"));
+        }
+    }
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let images: Vec<Image> = inputs
+            .iter()
+            .filter_map(|product| match product {
+                Product::Image(image) => Some(Image::clone(image)),
+                _ => None,
+            })
+            .collect();
+        let manifests = images.iter().map(|image| image.manifest.clone()).collect();
+        let index = context
+            .store
+            .put_blob(&OciIndex::new(manifests, self.annotations.clone()).to_bytes())?;
+        let descriptor = Descriptor::new(MediaType::OciIndex, index.digest, index.size);
+        Ok(Product::Index(Arc::new(Index { descriptor, images })))
+    }
+}

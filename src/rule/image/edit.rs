@@ -1,0 +1,210 @@
+//! What an image changes in the config of its base.
+
+use std::collections::BTreeMap;
+
+use super::values::created_at;
+use super::{ImageTable, LayerNodes};
+use crate::graph::{ActionError, Origin};
+use crate::oci::{Annotations, Config, Platform};
+use crate::rule::Lower;
+use crate::rule::value::{Collect, image_path};
+use crate::spec::{Defaults, Part, Scope, Target};
+use serde_json::{Value, json};
+
+/// Everything that an image changes in the config of its base.
+pub(super) struct Edit {
+    pub(super) platform: Platform,
+    pub(super) base_name: Option<String>,
+    pub(super) created: String,
+    pub(super) annotations: Annotations,
+    /// Names, values, and the place for messages.
+    pub(super) env: Vec<(String, Vec<Part>, Origin)>,
+    /// Fields that replace the base's.
+    pub(super) replace: BTreeMap<&'static str, Value>,
+    /// Fields that are united with the base's.
+    pub(super) unite: BTreeMap<&'static str, BTreeMap<String, Value>>,
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) cmd: Option<Vec<String>>,
+    /// What made each layer, for the history.
+    pub(super) created_by: Vec<String>,
+}
+
+impl Edit {
+    /// Gathers the changes from the image's table.
+    pub(super) fn new(
+        target: &Target,
+        lower: &Lower<'_>,
+        table: ImageTable,
+        defaults: &Defaults,
+        base_name: Option<String>,
+        layers: &[LayerNodes],
+        collect: &mut Collect,
+    ) -> Self {
+        let at = &target.table;
+        let vars = lower.vars(target);
+        let mut env = Vec::new();
+        for (name, value) in &table.env {
+            let text = name.get_ref();
+            if text.is_empty() || text.contains(['=', '\0']) {
+                collect.0.push(at.problem(
+                    "imgdecl::image::env",
+                    name.span(),
+                    format!("`{text}` is no name of a variable"),
+                    "without `=`",
+                ));
+            }
+            match vars.parts(value.get_ref(), Scope::Plain) {
+                Ok(parts) => env.push((text.clone(), parts, at.place(value.span()))),
+                Err((message, help)) => {
+                    let problem = at.problem("imgdecl::spec::variable", value.span(), message, "");
+                    collect.0.push(
+                        help.into_iter()
+                            .fold(problem, |problem, help| problem.help(help)),
+                    );
+                }
+            }
+        }
+        let mut replace = BTreeMap::new();
+        if let Some(workdir) = &table.workdir {
+            let path = collect.take(image_path(at, workdir.get_ref(), workdir.span()));
+            replace.insert("WorkingDir", json!(format!("/{}", path.as_str())));
+        }
+        let text = |value: &Option<String>| value.as_ref().map(|value| json!(value));
+        let optional = [
+            ("User", text(&table.user)),
+            ("StopSignal", text(&table.stop_signal)),
+            ("Shell", table.shell.as_ref().map(|shell| json!(shell))),
+            (
+                "Healthcheck",
+                table
+                    .healthcheck
+                    .as_ref()
+                    .map(|check| check.to_json(at, collect)),
+            ),
+        ];
+        replace.extend(
+            optional
+                .into_iter()
+                .filter_map(|(field, value)| Some((field, value?))),
+        );
+        let mut ports = BTreeMap::new();
+        for port in &table.ports {
+            match port.get_ref().full() {
+                Some(full) => {
+                    ports.insert(full, json!({}));
+                }
+                None => {
+                    let message = format!("`{}` is no port", port.get_ref().0);
+                    collect.0.push(at.problem(
+                        "imgdecl::image::port",
+                        port.span(),
+                        message,
+                        "expected 8000 or \"53/udp\"",
+                    ));
+                }
+            }
+        }
+        let mut volumes = BTreeMap::new();
+        for volume in &table.volumes {
+            let path = collect.take(image_path(at, volume.get_ref(), volume.span()));
+            volumes.insert(format!("/{}", path.as_str()), json!({}));
+        }
+        let labels = table
+            .labels
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        let created = match (&table.created, &defaults.created) {
+            (Some(own), _) => Some((own, at.clone())),
+            (None, Some(default)) => lower
+                .defaults(target)
+                .ok()
+                .and_then(|(_, from)| Some((default, from?))),
+            _ => None,
+        };
+        Self {
+            platform: lower
+                .platform
+                .clone()
+                .unwrap_or_else(|| Platform::new("linux", "amd64")),
+            base_name,
+            created: created_at(created, target, lower, collect),
+            annotations: table.annotations,
+            env,
+            replace,
+            unite: BTreeMap::from([
+                ("ExposedPorts", ports),
+                ("Labels", labels),
+                ("Volumes", volumes),
+            ]),
+            entrypoint: table.entrypoint,
+            cmd: table.cmd,
+            created_by: layers
+                .iter()
+                .map(|layer| format!("imgdecl {} {}", layer.rule, layer.name))
+                .collect(),
+        }
+    }
+
+    /// Makes the changes.
+    ///
+    /// # Errors
+    /// When the environment names something that the base does not have.
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), ActionError> {
+        let mut env = config.env();
+        let base = env.clone();
+        for (name, parts, origin) in &self.env {
+            let mut value = String::new();
+            for part in parts {
+                match part {
+                    Part::Text(text) => value.push_str(text),
+                    Part::Base(wanted) => match base.iter().find(|(name, _)| name == wanted) {
+                        Some((_, inherited)) => value.push_str(inherited),
+                        None => {
+                            let message = format!(
+                                "`{wanted}` is no variable, and the base has none of that name in its environment"
+                            );
+                            return Err(ActionError::new("imgdecl::image::env", message)
+                                .at(origin)
+                                .help(format!("write `$${{{wanted}}}` for the text itself")));
+                        }
+                    },
+                }
+            }
+            match env.iter_mut().find(|(known, _)| known == name) {
+                Some((_, slot)) => *slot = value,
+                None => env.push((name.clone(), value)),
+            }
+        }
+        if !env.is_empty() {
+            let list: Vec<String> = env
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            config.set_runtime("Env", Some(json!(list)));
+        }
+        for (field, more) in &self.unite {
+            let mut all = config
+                .runtime(field)
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
+            all.extend(more.clone());
+            if !all.is_empty() {
+                config.set_runtime(field, Some(Value::Object(all)));
+            }
+        }
+        for (field, value) in &self.replace {
+            config.set_runtime(field, Some(value.clone()));
+        }
+        let list = |list: &[String]| (!list.is_empty()).then(|| json!(list));
+        if let Some(entrypoint) = &self.entrypoint {
+            config.set_runtime("Entrypoint", list(entrypoint));
+            config.set_runtime("Cmd", None);
+        }
+        if let Some(cmd) = &self.cmd {
+            config.set_runtime("Cmd", list(cmd));
+        }
+        Ok(())
+    }
+}

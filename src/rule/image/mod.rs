@@ -1,0 +1,466 @@
+//! An image: a base, layers on top, and how to run it.
+//!
+//! ```toml
+//! [image.qa-api]
+//! base       = "python"                    # a base, another image, or "scratch"
+//! layers     = ["qa-api-deps", "qa-api-src"]
+//! entrypoint = ["python", "-m", "uvicorn"]
+//! cmd        = ["app:app", "--host", "0.0.0.0"]
+//! env        = { PYTHONUNBUFFERED = "1", PATH = "/opt/bin:${PATH}" }
+//! workdir    = "/app"
+//! ports      = [8000]
+//! ```
+//!
+//! `layers` are named bottom first. A layer that no one else needs can be written in place:
+//! `layers = [{ files = { src = "bin/hello", dest = "/bin/hello" } }]`.
+//!
+//! What an image inherits from its base:
+//!
+//! | field | rule |
+//! |---|---|
+//! | `env` | merged by name, the base's order first |
+//! | `labels` | merged by name |
+//! | `ports`, `volumes` | the union |
+//! | `entrypoint` | replaced; and the base's `cmd` is dropped unless `cmd` is given too |
+//! | `cmd`, `workdir`, `user`, `stop_signal`, `healthcheck`, `shell` | replaced where given |
+//! | history | kept; one entry follows for each new layer |
+//! | every other field of the base's config | kept as it is |
+//! | `annotations` | not inherited; `org.opencontainers.image.base.name` and `.base.digest` are added |
+//!
+//! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name.
+//!
+//! An image of one platform is a manifest; an image of several is an index over manifests, in the order of `platforms`.
+//! `repository`, `platforms`, `compression` and `created` come from `[defaults]` where the image does not say.
+//!
+//! A health check is a table: `healthcheck = { test = ["CMD", "curl", "-f", "localhost"], interval = "30s" }`, with
+//! `timeout`, `start_period`, `start_interval` and `retries`; `test = ["NONE"]` turns the base's off.
+
+mod action;
+mod edit;
+mod names;
+mod values;
+
+pub use names::{Names, images, names, platforms};
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use action::{ImageAction, IndexAction};
+use edit::Edit;
+use values::{HEALTHCHECK, Healthcheck, Port};
+
+use super::layer::{LayerAction, StackAction};
+use super::value::{Collect, fields};
+use super::{Lower, Lowered, RULES, Rule};
+use crate::graph::{NodeId, Origin};
+use crate::oci::{Annotations, Compression};
+use crate::spec::{Key, LayerEntry, Problems, Scope, Target, Type};
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "base",
+        Type::String,
+        "",
+        "The name of a base or of another image, or \"scratch\".",
+    ),
+    Key::new(
+        "layers",
+        Type::Layers,
+        "[]",
+        "The layers, bottom first: names, or tables with one rule.",
+    ),
+    Key::new(
+        "entrypoint",
+        Type::Strings,
+        "",
+        "The program and its first arguments.",
+    ),
+    Key::new(
+        "cmd",
+        Type::Strings,
+        "",
+        "The arguments that a user may replace; the program, where there is no entrypoint.",
+    ),
+    Key::new("env", Type::StringMap, "{}", "Environment variables.").scope(Scope::Raw),
+    Key::new("workdir", Type::String, "", "The folder that it starts in."),
+    Key::new(
+        "user",
+        Type::String,
+        "",
+        "Who it runs as: name or number, with an optional group after a colon.",
+    ),
+    Key::new(
+        "ports",
+        Type::Ports,
+        "[]",
+        "The ports that it listens on: numbers, or \"53/udp\".",
+    ),
+    Key::new(
+        "volumes",
+        Type::Strings,
+        "[]",
+        "Folders whose content outlives a container.",
+    ),
+    Key::new("labels", Type::StringMap, "{}", "Labels in the config.").scope(Scope::Stamped),
+    Key::new(
+        "annotations",
+        Type::StringMap,
+        "{}",
+        "Annotations of the manifests, and of the index.",
+    )
+    .scope(Scope::Stamped),
+    Key::new(
+        "stop_signal",
+        Type::String,
+        "",
+        "The signal that stops it, as \"SIGINT\".",
+    ),
+    Key::new(
+        "healthcheck",
+        Type::Table(HEALTHCHECK),
+        "",
+        "How to find out whether it works.",
+    ),
+    Key::new(
+        "shell",
+        Type::Strings,
+        "",
+        "The shell for commands that are written as one string.",
+    ),
+    Key::new(
+        "platforms",
+        Type::Strings,
+        "[\"linux/amd64\"]",
+        "The platforms, in the order of the index. Never guessed from the host.",
+    ),
+    Key::new("tags", Type::Strings, "[\"latest\"]", "The image tags.").scope(Scope::Stamped),
+    Key::new(
+        "repository",
+        Type::String,
+        "",
+        "Where the image is kept, as \"registry/team/name\".",
+    ),
+    Key::new(
+        "compression",
+        Type::OneOf(&Compression::NAMES),
+        "\"gzip\"",
+        "How new layers are compressed.",
+    ),
+    Key::new(
+        "created",
+        Type::String,
+        "\"1970-01-01T00:00:00Z\"",
+        "The time in the config (RFC 3339), or \"git\" for that of the commit. SOURCE_DATE_EPOCH overrides it.",
+    ),
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImageTable {
+    base: Spanned<String>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    #[serde(default)]
+    env: BTreeMap<Spanned<String>, Spanned<String>>,
+    workdir: Option<Spanned<String>>,
+    user: Option<String>,
+    #[serde(default)]
+    ports: Vec<Spanned<Port>>,
+    #[serde(default)]
+    volumes: Vec<Spanned<String>>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: Annotations,
+    stop_signal: Option<String>,
+    healthcheck: Option<Healthcheck>,
+    shell: Option<Vec<String>>,
+    platforms: Option<Vec<Spanned<String>>>,
+    tags: Option<Vec<Spanned<String>>>,
+    repository: Option<Spanned<String>>,
+    compression: Option<String>,
+    created: Option<Spanned<String>>,
+}
+
+/// The nodes of an image of one platform.
+#[derive(Clone, Debug)]
+pub struct ImageNodes {
+    /// The image.
+    pub image: NodeId,
+    /// What the image is like to layers above: its topmost layer's stack, or its base.
+    top: Option<NodeId>,
+}
+
+pub(super) struct Image;
+
+impl Rule for Image {
+    fn name(&self) -> &'static str {
+        "image"
+    }
+
+    fn summary(&self) -> &'static str {
+        "an image: a base, layers, and how to run it"
+    }
+
+    fn source(&self) -> &'static str {
+        include_str!("mod.rs")
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        KEYS
+    }
+
+    fn fields(&self) -> &'static [&'static str] {
+        fields::<ImageTable>()
+    }
+
+    fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
+        let at = &target.table;
+        // The layers come first: their problems are found even where the image's own table is wrong.
+        let entries = at.layers("layers", &lower.vars(target));
+        let layers = entries.and_then(|entries| layers(target, lower, entries));
+        let table: Result<ImageTable, Problems> = lower.read(target, KEYS);
+        let (layers, table) = match (layers, table) {
+            (Ok(layers), Ok(table)) => (layers, table),
+            (Err(mut problems), Err(more)) => {
+                problems.extend(more);
+                return Err(problems);
+            }
+            (Err(problems), Ok(table)) => {
+                let mut problems = problems;
+                if let Err(more) = base(target, lower, &table) {
+                    problems.extend(more);
+                }
+                return Err(problems);
+            }
+            (Ok(_), Err(problems)) => return Err(problems),
+        };
+        let mut collect = Collect::default();
+        let (defaults, _) = lower.defaults(target)?;
+        let below = base(target, lower, &table).unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            Below::default()
+        });
+        let compression = table
+            .compression
+            .as_deref()
+            .or(defaults.compression.as_deref());
+        let compression = compression
+            .and_then(Compression::from_name)
+            .unwrap_or_default();
+        let edit = Edit::new(
+            target,
+            lower,
+            table,
+            &defaults,
+            below.name,
+            &layers,
+            &mut collect,
+        );
+        let edit = collect.finish(edit)?;
+
+        let mut top = below.top;
+        let mut inputs: Vec<NodeId> = below.image.into_iter().collect();
+        for layer in &layers {
+            let stack_inputs = top.into_iter().chain(layer.trees.iter().copied()).collect();
+            let (rule, name, origin) = (layer.rule, &layer.label, &layer.origin);
+            let action = StackAction {
+                has_below: top.is_some(),
+            };
+            let stack = lower.add_as(rule, name.clone(), action, stack_inputs, origin.clone());
+            inputs.push(lower.add_as(
+                rule,
+                name.clone(),
+                LayerAction { compression },
+                vec![stack],
+                origin.clone(),
+            ));
+            top = Some(stack);
+        }
+        let action = ImageAction {
+            edit,
+            has_base: below.image.is_some(),
+        };
+        let image = lower.add(target, action, inputs, at.origin());
+        Ok(Lowered::Image(ImageNodes { image, top }))
+    }
+}
+
+/// A layer of an image.
+struct LayerNodes {
+    trees: Vec<NodeId>,
+    rule: &'static str,
+    /// The name in its own manifest, for the history.
+    name: String,
+    /// The name for people.
+    label: String,
+    origin: Origin,
+}
+
+fn layers(
+    target: &Target,
+    lower: &mut Lower<'_>,
+    entries: Vec<LayerEntry>,
+) -> Result<Vec<LayerNodes>, Problems> {
+    let at = &target.table;
+    let mut problems = Problems::default();
+    let mut layers = Vec::new();
+    for (number, entry) in (1..).zip(entries) {
+        let (lowered, rule, name, label, span) = match entry {
+            LayerEntry::Name(name) => {
+                let span = name.span();
+                let found = lower.resolve(target, name.get_ref(), span.clone());
+                let lowered =
+                    found.and_then(|id| Ok((lower.target(&id, target, span.clone())?, id)));
+                match lowered {
+                    Ok((lowered, id)) => {
+                        let rule = lower
+                            .spec
+                            .target(&id)
+                            .map_or("", |it| RULES[it.rule].name());
+                        let label = lower.spec.short_name(&id);
+                        (lowered, rule, id.name, label, span)
+                    }
+                    Err(problem) => {
+                        problems.push(problem);
+                        continue;
+                    }
+                }
+            }
+            LayerEntry::Inline(rule, table) => {
+                let Some(index) = RULES.iter().position(|it| it.name() == rule.get_ref()) else {
+                    let names: Vec<&str> = RULES.iter().map(|it| it.name()).collect();
+                    let near = crate::spec::suggest(rule.get_ref(), names);
+                    problems.push(
+                        at.problem(
+                            "imgdecl::spec::unknown_rule",
+                            rule.span(),
+                            format!("unknown rule `{}`", rule.get_ref()),
+                            "no such rule",
+                        )
+                        .did_you_mean(near),
+                    );
+                    continue;
+                };
+                match lower.inline(target, index, table, number) {
+                    Ok(lowered) => {
+                        let name = format!("{}#{number}", target.id.name);
+                        let label = format!("{}#{number}", lower.spec.short_name(&target.id));
+                        (Some(lowered), RULES[index].name(), name, label, rule.span())
+                    }
+                    Err(more) => {
+                        problems.extend(more);
+                        continue;
+                    }
+                }
+            }
+        };
+        match lowered {
+            Some(Lowered::Layer(trees)) => layers.push(LayerNodes {
+                trees,
+                rule,
+                name,
+                label,
+                origin: at.place(span),
+            }),
+            // Its own problems are noted.
+            None => {}
+            Some(_) => problems.push(
+                at.problem(
+                    "imgdecl::image::not_a_layer",
+                    span,
+                    format!("`{name}` is no layer"),
+                    format!("a target of rule {rule}"),
+                )
+                .help(match rule {
+                    "base" | "image" => format!("write base = \"{name}\" to build on it"),
+                    _ => "layers are made by rules such as `files`".to_owned(),
+                }),
+            ),
+        }
+    }
+    if problems.is_empty() {
+        Ok(layers)
+    } else {
+        Err(problems)
+    }
+}
+
+/// What an image builds on.
+#[derive(Default)]
+struct Below {
+    /// The base or image, whose config and layers come first.
+    image: Option<NodeId>,
+    /// What layers see below them.
+    top: Option<NodeId>,
+    /// The reference of an image of ours that is the base.
+    name: Option<String>,
+}
+
+fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Below, Problems> {
+    let at = &target.table;
+    let (name, span) = (table.base.get_ref(), table.base.span());
+    let id = match lower.resolve(target, name, span.clone()) {
+        Ok(id) => id,
+        Err(_) if name == "scratch" => return Ok(Below::default()),
+        Err(problem) => return Err(problem.into()),
+    };
+    match lower.target(&id, target, span.clone())? {
+        Some(Lowered::Base(node)) => Ok(Below {
+            image: Some(node),
+            top: Some(node),
+            name: None,
+        }),
+        Some(Lowered::Image(nodes)) => {
+            let name = lower
+                .spec
+                .target(&id)
+                .and_then(|target| names(target, lower).ok())
+                .and_then(|names| names.reference());
+            Ok(Below {
+                image: Some(nodes.image),
+                top: nodes.top,
+                name,
+            })
+        }
+        Some(_) => {
+            let rule = lower
+                .spec
+                .target(&id)
+                .map_or("", |it| RULES[it.rule].name());
+            let problem = at.problem(
+                "imgdecl::image::not_a_base",
+                span,
+                format!("`{name}` is no base"),
+                format!("a target of rule {rule}"),
+            );
+            Err(problem
+                .help(format!("write layers = [\"{name}\"] to add it as a layer"))
+                .into())
+        }
+        // Its own problems are noted.
+        None => Err(Problems::default()),
+    }
+}
+
+/// Adds the index over an image's platforms.
+///
+/// # Errors
+/// What is wrong with the image's table.
+pub fn index(
+    target: &Target,
+    lower: &mut Lower<'_>,
+    images: Vec<NodeId>,
+) -> Result<NodeId, Problems> {
+    let table: ImageTable = lower.read(target, KEYS)?;
+    Ok(lower.add(
+        target,
+        IndexAction {
+            annotations: table.annotations,
+        },
+        images,
+        target.table.origin(),
+    ))
+}

@@ -1,0 +1,171 @@
+//! Where an image is kept, and for which platforms it is built.
+
+use super::{ImageTable, KEYS};
+use crate::oci::{Platform, Reference, check_tag};
+use crate::rule::{Lower, Lowered, RULES};
+use crate::spec::{Defaults, Problem, Problems, Table, Target, TargetId};
+
+/// Where an image is kept.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Registry and repository, if the manifest says.
+    pub repository: Option<String>,
+    /// The image tags.
+    pub tags: Vec<String>,
+}
+
+impl Names {
+    /// Returns the repository with the first image tag.
+    pub(super) fn reference(&self) -> Option<String> {
+        let repository = self.repository.as_ref()?;
+        Some(match self.tags.first() {
+            Some(tag) => format!("{repository}:{tag}"),
+            None => repository.clone(),
+        })
+    }
+}
+
+/// Returns where an image is kept.
+///
+/// # Errors
+/// What is wrong with its repository or image tags.
+pub fn names(target: &Target, lower: &Lower<'_>) -> Result<Names, Problems> {
+    let at = &target.table;
+    let table: ImageTable = lower.read(target, KEYS)?;
+    let (defaults, from) = lower.defaults(target)?;
+    let mut problems = Problems::default();
+    let mut tags = Vec::new();
+    for tag in table.tags.iter().flatten() {
+        match check_tag(tag.get_ref()) {
+            Ok(()) => tags.push(tag.get_ref().clone()),
+            Err(error) => problems.push(at.problem(
+                "imgdecl::image::tag",
+                tag.span(),
+                error.to_string(),
+                "not an image tag",
+            )),
+        }
+    }
+    if table.tags.is_none() {
+        tags.push("latest".to_owned());
+    }
+    let written = defaults_text(&from, &defaults);
+    let (text, place) = match (&table.repository, &defaults.repository, &from) {
+        (Some(own), _, _) => (Some(own.get_ref().clone()), at.place(own.span())),
+        (None, Some(prefix), Some(from)) => {
+            let text = prefix.get_ref().trim_end_matches('/');
+            let full = if written {
+                text.to_owned()
+            } else {
+                format!("{text}/{}", target.id.name)
+            };
+            (Some(full), from.place(prefix.span()))
+        }
+        _ => (None, at.origin()),
+    };
+    if let Some(text) = &text {
+        match text.parse::<Reference>() {
+            Ok(reference) if reference.tag.is_none() && reference.digest.is_none() => {}
+            Ok(_) => problems.push(
+                Problem::at(
+                    "imgdecl::image::repository",
+                    &place,
+                    format!("`{text}` is more than a repository"),
+                    "without image tag and digest",
+                )
+                .help("image tags go into `tags`"),
+            ),
+            Err(error) => problems.push(Problem::at(
+                "imgdecl::image::repository",
+                &place,
+                error.to_string(),
+                "not a repository",
+            )),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(Names {
+            repository: text,
+            tags,
+        }),
+        false => Err(problems),
+    }
+}
+
+/// Tells whether the default repository says itself where the name of the target goes.
+fn defaults_text(from: &Option<Table>, defaults: &Defaults) -> bool {
+    let (Some(from), Some(prefix)) = (from, &defaults.repository) else {
+        return false;
+    };
+    from.source
+        .text
+        .get(prefix.span())
+        .is_some_and(|text| text.contains("${target}"))
+}
+
+/// Returns the platforms of an image.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn platforms(target: &Target, lower: &Lower<'_>) -> Result<Vec<Platform>, Problems> {
+    let table: ImageTable = lower.read(target, KEYS)?;
+    let (defaults, from) = lower.defaults(target)?;
+    let (list, at) = match (&table.platforms, &defaults.platforms, &from) {
+        (Some(own), _, _) => (own, &target.table),
+        (None, Some(list), Some(from)) => (list, from),
+        _ => return Ok(vec![Platform::new("linux", "amd64")]),
+    };
+    let mut platforms: Vec<Platform> = Vec::new();
+    let mut problems = Problems::default();
+    for text in list {
+        match text.get_ref().parse::<Platform>() {
+            Ok(platform) if platforms.iter().any(|it| it.matches(&platform)) => {
+                problems.push(at.problem(
+                    "imgdecl::image::platform",
+                    text.span(),
+                    format!("`{platform}` is named twice"),
+                    "second",
+                ));
+            }
+            Ok(platform) => platforms.push(platform),
+            Err(error) => problems.push(at.problem(
+                "imgdecl::image::platform",
+                text.span(),
+                error.to_string(),
+                "not a platform",
+            )),
+        }
+    }
+    if platforms.is_empty() && problems.is_empty() {
+        problems.push(at.problem(
+            "imgdecl::image::platform",
+            at.span.clone(),
+            "`platforms` is empty",
+            "no platform",
+        ));
+    }
+    if problems.is_empty() {
+        Ok(platforms)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The names of the images that a target stands for.
+///
+/// # Errors
+/// When it stands for none.
+pub fn images(id: &TargetId, lower: &mut Lower<'_>) -> Result<Vec<TargetId>, &'static str> {
+    let rule = lower
+        .spec
+        .target(id)
+        .map_or("", |target| RULES[target.rule].name());
+    match rule {
+        "image" => Ok(vec![id.clone()]),
+        "group" => match lower.lower(id) {
+            Some(Lowered::Group(images)) => Ok(images),
+            _ => Ok(Vec::new()),
+        },
+        other => Err(other),
+    }
+}
