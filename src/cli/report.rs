@@ -132,7 +132,8 @@ fn print(diagnostic: &dyn Diagnostic) {
     };
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_links(false)
-        .with_width(100);
+        // Paths must come out whole: no line is broken but by the terminal itself.
+        .with_wrap_lines(false);
     let mut text = String::new();
     match handler.render_report(&mut text, diagnostic) {
         // Trailing spaces come from empty lines of the frame.

@@ -10,8 +10,8 @@ use super::exit::Exit;
 use super::report;
 use crate::output::Sink;
 use crate::plan::{self, Plan, PlanError, Request};
-use crate::rule;
-use crate::spec::{LoadError, MANIFEST, Spec, find_manifest};
+use crate::rule::{self, RULES};
+use crate::spec::{LoadError, MANIFEST, Spec, Target, find_manifest};
 use crate::store::Store;
 
 /// The name of the default output folder, beside the manifest.
@@ -50,9 +50,10 @@ pub(super) fn setup(common: &Common, sinks: &[Sink]) -> Result<Setup, Exit> {
             .collect(),
     };
     let mut targets = Vec::new();
+    let fits = |target: &Target| matches!(RULES[target.rule].name(), "image" | "group");
     for word in words {
         let id = spec
-            .resolve_typed(word)
+            .resolve_typed(word, fits)
             .map_err(|(message, help)| usage("imgdecl::cli::target", &message, help))?;
         targets.push(id);
     }
@@ -99,10 +100,11 @@ pub(super) fn usage(code: &str, message: &str, help: Option<String>) -> Exit {
     Exit::Usage
 }
 
-/// Tells the manifest from the targets: it ends in `.toml`, or has a slash, or is `.` or `..`.
+/// Tells the manifest from the targets: it ends in `.toml`, or has a slash, or is `.` or `..`, or is a file.
 fn manifest<'a>(words: &'a [String], here: &Path) -> Result<(PathBuf, &'a [String]), Exit> {
     let is_path = |word: &String| {
-        word.ends_with(".toml") || word.contains('/') || word == "." || word == ".."
+        let is_file = || !word.contains(':') && here.join(word).is_file();
+        word.ends_with(".toml") || word.contains('/') || word == "." || word == ".." || is_file()
     };
     let not_found = |message: String| {
         usage(

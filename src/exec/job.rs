@@ -34,7 +34,7 @@ pub(super) fn look(shared: &Shared<'_>, id: NodeId, node: &Node, inputs: &[Produ
         }
         let key = node.key(inputs);
         let why = shared.why(node, inputs, key)?;
-        Ok(match shared.recorded(key, node)? {
+        Ok(match shared.recorded(key, node, true)? {
             Some(product) => hit(product, key, why),
             None => Report::Miss { key, why },
         })
@@ -51,7 +51,7 @@ pub(super) fn build(
     lock: KeyLock,
 ) -> Report {
     guard(|| {
-        if let Some(product) = shared.recorded(key, node)? {
+        if let Some(product) = shared.recorded(key, node, false)? {
             return Ok(hit(product, key, why));
         }
         let result = shared.run(id, node, inputs)?;
@@ -145,12 +145,17 @@ impl Shared<'_> {
     }
 
     /// Returns the recorded product, if all that it needs is there and whole.
-    fn recorded(&self, key: ActionKey, node: &Node) -> Result<Option<Product>, ActionError> {
+    fn recorded(
+        &self,
+        key: ActionKey,
+        node: &Node,
+        is_first: bool,
+    ) -> Result<Option<Product>, ActionError> {
         let Some(record) = self.store.record(&key.0)? else {
             return Ok(None);
         };
         let Some(product) = Product::from_record(&record, self.store) else {
-            self.tell(node, "its record in the cache is damaged");
+            self.tell(is_first, node, "its record in the cache is damaged");
             return Ok(None);
         };
         for blob in product.blobs(self.options.want_layers) {
@@ -159,6 +164,7 @@ impl Shared<'_> {
                 Health::Missing => return Ok(None),
                 Health::Damaged => {
                     self.tell(
+                        is_first,
                         node,
                         &format!("the blob {} in the cache is damaged", blob.digest),
                     );
@@ -169,7 +175,11 @@ impl Shared<'_> {
         Ok(Some(product))
     }
 
-    fn tell(&self, node: &Node, what: &str) {
+    /// Tells of damage, the first time that it is seen.
+    fn tell(&self, is_first: bool, node: &Node, what: &str) {
+        if !is_first {
+            return;
+        }
         self.watch.event(&Event::Note(&format!(
             "{}: {what}; it is made again",
             node.label

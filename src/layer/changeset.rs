@@ -120,7 +120,7 @@ impl Resolver<'_> {
             if ancestors(path).any(|above| all.contains(&above)) {
                 continue;
             }
-            match self.place(path, 0) {
+            match self.place(path) {
                 Ok(place) => removed.insert(place),
                 Err(error) => {
                     errors.push(error);
@@ -148,16 +148,13 @@ impl Resolver<'_> {
         for part in &changes.parts {
             for (path, entry) in part {
                 if changes.folders.contains_key(path) {
-                    let below = changes
-                        .folders
-                        .range::<LayerPath, _>(path..)
-                        .nth(1)
-                        .map(|(below, _)| below);
+                    let folders = changes.folders.keys();
+                    let others = changes.parts.iter().flat_map(BTreeMap::keys);
+                    let mut below = others
+                        .chain(folders)
+                        .filter(|it| it.is_within(path) && *it != path);
                     errors.push(ResolveError::NoFolder {
-                        below: below
-                            .filter(|below| below.is_within(path))
-                            .unwrap_or(path)
-                            .clone(),
+                        below: below.next().unwrap_or(path).clone(),
                         path: path.clone(),
                         word: entry.kind.word(),
                     });
@@ -176,7 +173,7 @@ impl Resolver<'_> {
         earlier: &[BTreeMap<LayerPath, Arc<Entry>>],
     ) -> Result<(), ResolveError> {
         if let Kind::Folder { attrs, firm } = entry.kind {
-            let place = self.folder(path, 0)?;
+            let place = self.folder(path)?;
             let known =
                 matches!(self.below(&place), Some(fact @ Fact::Folder(_)) if fact.is_notable());
             let first = self.firm.get(&place).copied();
@@ -196,7 +193,7 @@ impl Resolver<'_> {
             }
             return Ok(());
         }
-        let place = self.place(path, 0)?;
+        let place = self.place(path)?;
         let word = entry.kind.word();
         if !entry.replace {
             let below = match (self.below(&place), &entry.kind) {
@@ -238,7 +235,7 @@ impl Resolver<'_> {
         let entry = match &entry.kind {
             Kind::Hardlink { target, attrs } => {
                 let kind = Kind::Hardlink {
-                    target: self.place(target, 0)?,
+                    target: self.place(target)?,
                     attrs: *attrs,
                 };
                 Arc::new(Entry {
@@ -253,7 +250,7 @@ impl Resolver<'_> {
     }
 
     /// Returns the real path of an entry that is no folder: its folder is followed, its own name is not.
-    fn place(&mut self, path: &LayerPath, links: usize) -> Result<LayerPath, ResolveError> {
+    fn place(&mut self, path: &LayerPath) -> Result<LayerPath, ResolveError> {
         let Some((parent, name)) = path.split() else {
             return Ok(path.clone());
         };
@@ -264,48 +261,65 @@ impl Resolver<'_> {
             return Ok(real.child(name));
         }
         let parent = path.parent().unwrap_or_default();
-        let real = self.folder(&parent, links)?;
+        let real = self.folder(&parent)?;
         let place = real.child(name);
         self.last = Some((parent, real));
         Ok(place)
     }
 
-    /// Returns the real path of a folder, and makes it a folder of the layer.
-    fn folder(&mut self, path: &LayerPath, links: usize) -> Result<LayerPath, ResolveError> {
+    /// Returns the real path of a folder, and makes it, and all above it, folders of the layer.
+    fn folder(&mut self, path: &LayerPath) -> Result<LayerPath, ResolveError> {
+        let real = self.follow(path, 0)?;
+        let mut up = Some(real.clone());
+        while let Some(at) = up.filter(|at| !at.is_root() && !self.folders.contains_key(at)) {
+            let attrs = match self.below(&at) {
+                Some(Fact::Folder(attrs)) => *attrs,
+                _ => Attrs::FOLDER,
+            };
+            if attrs != Attrs::FOLDER {
+                self.used.insert(at.clone(), Fact::Folder(attrs));
+            }
+            up = at.parent();
+            self.folders.insert(at, Folder { attrs, mtime: 0 });
+        }
+        Ok(real)
+    }
+
+    /// Follows the symlinks of the image below on the way to a folder, the last one too.
+    fn follow(&mut self, path: &LayerPath, links: usize) -> Result<LayerPath, ResolveError> {
         if let Some(real) = self.real.get(path) {
             return Ok(real.clone());
         }
         let Some(parent) = path.parent() else {
             return Ok(LayerPath::root());
         };
-        if links > MAX_LINKS {
-            return Err(ResolveError::Links(path.clone()));
-        }
-        let parent = self.folder(&parent, links)?;
+        let lost = || ResolveError::Links(path.clone());
+        let parent = self.follow(&parent, links)?;
         let place = parent.child(path.name());
         let real = match self.below(&place).cloned() {
             Some(Fact::Link { target, folder }) => {
-                let end =
-                    follow(&parent, &target).ok_or_else(|| ResolveError::Links(path.clone()))?;
-                let end = self
-                    .folder(&end, links + 1)
-                    .map_err(|_| ResolveError::Links(path.clone()))?;
-                self.used.insert(place, Fact::Link { target, folder });
-                end
-            }
-            fact => {
-                let attrs = match fact {
-                    Some(Fact::Folder(attrs)) => attrs,
-                    _ => Attrs::FOLDER,
-                };
-                if attrs != Attrs::FOLDER {
-                    self.used.insert(place.clone(), Fact::Folder(attrs));
+                if links >= MAX_LINKS {
+                    return Err(lost());
                 }
-                self.folders
-                    .entry(place.clone())
-                    .or_insert(Folder { attrs, mtime: 0 });
-                place
+                let mut at = if target.starts_with('/') {
+                    LayerPath::root()
+                } else {
+                    parent
+                };
+                for component in target.split('/') {
+                    at = match component {
+                        "" | "." => at,
+                        ".." => at.parent().unwrap_or_default(),
+                        name => {
+                            let next = at.join(name).map_err(|_| lost())?;
+                            self.follow(&next, links + 1).map_err(|_| lost())?
+                        }
+                    };
+                }
+                self.used.insert(place, Fact::Link { target, folder });
+                at
             }
+            _ => place,
         };
         self.real.insert(path.clone(), real.clone());
         Ok(real)
@@ -364,8 +378,8 @@ fn ancestors(path: &LayerPath) -> impl Iterator<Item = LayerPath> {
     std::iter::successors(path.parent(), LayerPath::parent)
 }
 
-/// Returns where a symlink in `folder` leads; `None` if its text is no path. `..` in the root stays in the root.
-fn follow(folder: &LayerPath, target: &str) -> Option<LayerPath> {
+/// Returns where the text of a symlink in `folder` leads; `None` if it is no path. `..` in the root stays in the root.
+fn target_of(folder: &LayerPath, target: &str) -> Option<LayerPath> {
     let mut at = if target.starts_with('/') {
         LayerPath::root()
     } else {
@@ -396,7 +410,7 @@ impl Changeset {
                 facts.remove(path);
             }
             if let Kind::Symlink { target, .. } = &entry.kind {
-                let folder = path.parent().and_then(|parent| follow(&parent, target));
+                let folder = path.parent().and_then(|parent| target_of(&parent, target));
                 let folder = folder.is_some_and(|end| end.is_root() || facts.get(&end).is_some());
                 facts.insert(
                     path.clone(),
@@ -501,8 +515,7 @@ mod tests {
             [
                 ("run".into(), 0o755),
                 ("usr".into(), 0o755),
-                ("usr/lib".into(), 0o755),
-                ("var".into(), 0o755)
+                ("usr/lib".into(), 0o755)
             ]
         );
         let used: Vec<&str> = changes.used.iter().map(|(path, _)| path.as_str()).collect();

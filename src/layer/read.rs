@@ -85,7 +85,7 @@ impl FactsBuilder {
     /// When it is no tar, or holds what no image can hold.
     pub fn apply(&mut self, reader: &mut dyn Read) -> Result<(), ReadError> {
         let mut changes: Vec<(LayerPath, Option<Node>)> = Vec::new();
-        let mut archive = tar::Archive::new(reader);
+        let mut archive = tar::Archive::new(Padded { reader, read: 0 });
         for (count, entry) in archive.entries().map_err(ReadError::Tar)?.enumerate() {
             if count > MAX_ENTRIES {
                 return Err(ReadError::TooMany);
@@ -215,6 +215,25 @@ impl FactsBuilder {
             };
         }
         at
+    }
+}
+
+/// Fills up the last block of a tar that ends with the last byte of its last file, as some tools write it.
+struct Padded<'a> {
+    reader: &'a mut dyn Read,
+    read: u64,
+}
+
+impl Read for Padded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut count = self.reader.read(buffer)?;
+        if count == 0 {
+            let missing = (self.read.next_multiple_of(512) - self.read) as usize;
+            count = missing.min(buffer.len());
+            buffer[..count].fill(0);
+        }
+        self.read += count as u64;
+        Ok(count)
     }
 }
 

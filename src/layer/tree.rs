@@ -108,7 +108,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Clash {
     /// Two entries claim one path.
-    #[error("two entries claim /{path}: a {first} and a {second}")]
+    #[error("two entries claim /{path}: {}", claims(first, second))]
     Twice {
         /// The path.
         path: LayerPath,
@@ -126,6 +126,14 @@ pub enum Clash {
     /// The path is no path.
     #[error(transparent)]
     Path(#[from] PathError),
+}
+
+/// Says what two entries are.
+fn claims(first: &str, second: &str) -> String {
+    match first == second {
+        true => format!("both are {first}s"),
+        false => format!("a {first} and a {second}"),
+    }
 }
 
 /// What a rule brings: entries by path, and the paths that it removes.

@@ -34,6 +34,9 @@ pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
 /// `org.opencontainers.image.base.digest`: the manifest or index digest of the base of an image.
 pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
+/// `io.imgdecl.layout`: marks the index of a layout that imgdecl wrote.
+pub const OURS: &str = "io.imgdecl.layout";
+
 /// The largest manifest, index or config that is read, in bytes.
 ///
 /// Registries must accept manifests of 4 MiB (distribution-spec, "Pushing Manifests"); some images exceed that.

@@ -20,9 +20,10 @@ pub struct Reference {
 
 /// A text that is no reference, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an image reference: {why}")]
+#[error("`{text}` is not {what}: {why}")]
 pub struct ReferenceError {
     text: String,
+    what: &'static str,
     why: &'static str,
 }
 
@@ -63,6 +64,7 @@ pub fn check_tag(tag: &str) -> Result<(), ReferenceError> {
     }
     Err(ReferenceError {
         text: tag.to_owned(),
+        what: "an image tag",
         why: "an image tag has 1 to 128 letters, digits, `_`, `.` and `-`, and starts with no `.` or `-`",
     })
 }
@@ -73,6 +75,7 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let fail = |why| ReferenceError {
             text: text.to_owned(),
+            what: "an image reference",
             why,
         };
         let (rest, digest) = match text.split_once('@') {

@@ -6,9 +6,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{OCI_LAYOUT, OURS, Output, OutputError, fail, merge, ours};
+use super::{OCI_LAYOUT, Output, OutputError, fail, merge, ours};
 use crate::layer::{BLOCK, padding, plain_header};
-use crate::oci::{Index, MAX_DOCUMENT};
+use crate::oci::{Index, MAX_DOCUMENT, OURS};
 use crate::store::{Blob, Store};
 
 /// Makes sure that `path` is an archive of ours, or not there.

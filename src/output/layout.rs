@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::{OCI_LAYOUT, OURS, Output, OutputError, fail, merge, ours};
-use crate::oci::{Descriptor, Digest, Index, MAX_DOCUMENT, Manifest};
+use super::{OCI_LAYOUT, Output, OutputError, fail, merge, ours};
+use crate::oci::{Descriptor, Digest, Index, MAX_DOCUMENT, Manifest, OURS};
 use crate::store::{Blob, Store};
 
 /// The end of the name of a file that is being written. What a killed process leaves, the next one removes.
@@ -44,6 +44,18 @@ pub(super) fn write(root: &Path, outputs: &[Output<'_>], store: &Store) -> Resul
     let lock = File::open(root).map_err(fail(root))?;
     lock.lock().map_err(fail(root))?;
     check(root)?;
+    let written = fill(root, outputs, store);
+    if written.is_err()
+        && let Some(index) = read_index(root)
+    {
+        // What was written so far only takes space: no index names it.
+        let _ = prune(root, &root.join("blobs/sha256"), &index);
+    }
+    written
+}
+
+/// Writes blobs and index, and removes what the new index does not need.
+fn fill(root: &Path, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
     let before = match read_index(root) {
         Some(index) => index.manifests,
         None => {

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::graph::{Image, Index, Product};
-use crate::oci::{Annotations, CONTAINERD_NAME, Descriptor, Digest, Platform, REF_NAME, Reference};
+use crate::oci::{
+    Annotations, CONTAINERD_NAME, Descriptor, Digest, OURS, Platform, REF_NAME, Reference,
+};
 use crate::store::{Blob, Store, StoreError};
 
 /// A finished image, and its names.
@@ -191,9 +193,6 @@ fn fail(path: &Path) -> impl FnOnce(io::Error) -> OutputError + use<> {
     let path = path.to_owned();
     move |source| OutputError::Io { path, source }
 }
-
-/// The annotation by which we know an index of ours again.
-const OURS: &str = "io.imgdecl.layout";
 
 /// The `oci-layout` file (image-spec, image-layout.md).
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;

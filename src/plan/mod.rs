@@ -187,6 +187,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
 fn check(request: &Request<'_>) -> Result<(), Problems> {
     let host = AnyGit(request.host);
     let mut lower = Lower::new(request.spec, &host, request.never.clone());
+    lower.problems.extend(request.spec.problems.clone());
     let mut used = BTreeSet::new();
     for target in request
         .spec
@@ -240,8 +241,12 @@ pub fn render(plan: &Plan, state: &dyn Fn(NodeId, &Node) -> String) -> String {
         for (platform, node) in &image.platforms {
             text.push_str(&format!("  {platform}\n"));
             let mut shown = BTreeMap::new();
-            collect(&plan.graph, *node, &mut shown);
-            for (id, node) in shown {
+            collect(plan, *node, &mut shown);
+            // What only looks at the host is no news.
+            for (id, node) in shown
+                .into_iter()
+                .filter(|(_, node)| node.action.is_cached())
+            {
                 let what = format!("{} {}", node.action.name(), node.label.target);
                 text.push_str(&format!("    {what}{}\n", state(id, node)));
             }
@@ -250,11 +255,14 @@ pub fn render(plan: &Plan, state: &dyn Fn(NodeId, &Node) -> String) -> String {
     text
 }
 
-/// Gathers a node and all that it needs, inputs first.
-fn collect<'a>(graph: &'a Graph, id: NodeId, shown: &mut BTreeMap<NodeId, &'a Node>) {
-    if shown.insert(id, graph.node(id)).is_none() {
-        for input in &graph.node(id).inputs {
-            collect(graph, *input, shown);
+/// Gathers a node and all that it needs, inputs first; of other images of the plan only the image.
+fn collect<'a>(plan: &'a Plan, id: NodeId, shown: &mut BTreeMap<NodeId, &'a Node>) {
+    let node = plan.graph.node(id);
+    let is_root = shown.is_empty();
+    let mut all = plan.images.iter().flat_map(|image| &image.platforms);
+    if shown.insert(id, node).is_none() && (is_root || !all.any(|(_, image)| *image == id)) {
+        for input in &node.inputs {
+            collect(plan, *input, shown);
         }
     }
 }

@@ -92,8 +92,8 @@ impl Rule for Base {
         KEYS
     }
 
-    fn fields(&self) -> &'static [&'static str] {
-        fields::<BaseTable>()
+    fn fields(&self) -> Vec<&'static str> {
+        fields::<BaseTable>().to_vec()
     }
 
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
@@ -375,7 +375,7 @@ impl Import {
                 .help(DAMAGED)
         };
         let damaged = |error: &dyn std::error::Error| {
-            fail(format!("cannot read the layer {}", piece.what)).because(error)
+            fail(format!("cannot read {} as a layer", piece.what)).because(error)
         };
         let (found, peeked) =
             layer::detect(context.store.open_blob(blob)?).map_err(|error| damaged(&error))?;

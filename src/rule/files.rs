@@ -17,7 +17,7 @@
 //! no times, no names, no umask. Symlinks are copied as they are, and must not lead out of the workspace; links to
 //! places in the image are written under `symlinks`. Empty folders are kept.
 //!
-//! `.git`, `image.lock` and the output folders are never copied.
+//! `.git`, `image.lock` and output folders, also of earlier builds, are never copied.
 //!
 //! Several trees in one layer are written as `entries`, each a table with the same keys:
 //!
@@ -123,8 +123,8 @@ impl Rule for Files {
         KEYS
     }
 
-    fn fields(&self) -> &'static [&'static str] {
-        fields::<FilesTable>()
+    fn fields(&self) -> Vec<&'static str> {
+        fields::<FilesTable>().to_vec()
     }
 
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {

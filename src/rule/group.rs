@@ -45,8 +45,8 @@ impl Rule for Group {
         KEYS
     }
 
-    fn fields(&self) -> &'static [&'static str] {
-        fields::<GroupTable>()
+    fn fields(&self) -> Vec<&'static str> {
+        fields::<GroupTable>().to_vec()
     }
 
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
@@ -54,7 +54,8 @@ impl Rule for Group {
         let mut problems = Problems::default();
         let mut images = Vec::new();
         for name in &table.images {
-            let id = match lower.resolve(target, name.get_ref(), name.span()) {
+            let fits = |rule: &str| matches!(rule, "image" | "group");
+            let id = match lower.resolve(target, name.get_ref(), name.span(), fits) {
                 Ok(id) => id,
                 Err(problem) => {
                     problems.push(problem);
@@ -72,12 +73,17 @@ impl Rule for Group {
                     Ok(_) => {}
                     Err(problem) => problems.push(problem),
                 },
-                other => problems.push(target.table.problem(
-                    "imgdecl::group::not_an_image",
-                    name.span(),
-                    format!("`{}` is no image", name.get_ref()),
-                    format!("a target of rule {other}"),
-                )),
+                other => problems.push(
+                    target
+                        .table
+                        .problem(
+                            "imgdecl::group::not_an_image",
+                            name.span(),
+                            format!("`{}` is no image", name.get_ref()),
+                            format!("a target of rule {other}"),
+                        )
+                        .help("groups hold images and other groups"),
+                ),
             }
         }
         match problems.is_empty() {

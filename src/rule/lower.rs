@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::{ImageNodes, RULES};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::oci::Platform;
-use crate::spec::{Defaults, Host, Key, Problem, Problems, Spec, Table, Target, TargetId, Vars};
+use crate::spec::{
+    Defaults, Host, Key, Problem, Problems, Spec, Table, Target, TargetId, Vars, nearest,
+};
 
 /// What a target becomes.
 #[derive(Clone, Debug)]
@@ -118,7 +120,8 @@ impl<'a> Lower<'a> {
         self.graph.add(Arc::new(action), inputs, origin, label)
     }
 
-    /// Resolves a name that `target` uses at a place of its manifest.
+    /// Resolves a name that `target` uses at a place of its manifest. `fits` says of a rule whether its targets make
+    /// sense there, for suggestions.
     ///
     /// # Errors
     /// When there is no target of that name.
@@ -127,21 +130,25 @@ impl<'a> Lower<'a> {
         target: &Target,
         name: &str,
         span: Range<usize>,
+        fits: impl Fn(&str) -> bool,
     ) -> Result<TargetId, Problem> {
         let shared = |target: &Target| RULES[target.rule].name() == "base";
-        self.spec
-            .resolve(&target.id.member, name, shared)
-            .map_err(|near| {
-                target
-                    .table
-                    .problem(
-                        "imgdecl::spec::unknown_target",
-                        span,
-                        format!("there is no target `{name}`"),
-                        "no such target",
-                    )
-                    .did_you_mean(near.as_deref())
-            })
+        let found = self.spec.resolve(&target.id.member, name, shared);
+        found.ok_or_else(|| {
+            let fits = |target: &Target| fits(RULES[target.rule].name());
+            let names = self.spec.names_from(&target.id.member, shared, fits);
+            let problem = target.table.problem(
+                "imgdecl::spec::unknown_target",
+                span,
+                format!("there is no target `{name}`"),
+                "no such target",
+            );
+            match nearest(name, &names) {
+                Some(near) => problem.did_you_mean(Some(near)),
+                None if names.is_empty() => problem,
+                None => problem.help(format!("what could stand here: {}", names.join(", "))),
+            }
+        })
     }
 
     /// Lowers a target that `user` names at a place of its manifest.

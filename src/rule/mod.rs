@@ -37,7 +37,7 @@ pub trait Rule: Sync {
     fn keys(&self) -> &'static [Key];
 
     /// Returns the names of the fields that the rule reads its tables into: the keys, but for lists of layers.
-    fn fields(&self) -> &'static [&'static str];
+    fn fields(&self) -> Vec<&'static str>;
 
     /// Lowers a target, for the platform of `lower`, to nodes.
     ///
@@ -107,7 +107,7 @@ mod tests {
                 .filter(|key| !matches!(key.kind, Type::Layers))
                 .map(|key| key.name)
                 .collect();
-            let mut fields = rule.fields().to_vec();
+            let mut fields = rule.fields();
             let mut sorted = keys.clone();
             fields.sort_unstable();
             sorted.sort_unstable();

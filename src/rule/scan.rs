@@ -153,7 +153,9 @@ impl TreeSpec {
             return Err(ActionError::new("imgdecl::files::patterns", message).at(&src.origin));
         }
         if !metadata.is_file() {
-            return Err(no_file(real, metadata).at(&src.origin));
+            return Err(no_file(real, metadata)
+                .at(&src.origin)
+                .help("name a file or a folder"));
         }
         let name = Path::new(&src.text)
             .file_name()

@@ -120,8 +120,8 @@ impl Rule for Tar {
         KEYS
     }
 
-    fn fields(&self) -> &'static [&'static str] {
-        fields::<TarTable>()
+    fn fields(&self) -> Vec<&'static str> {
+        fields::<TarTable>().to_vec()
     }
 
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
@@ -254,12 +254,11 @@ impl Action for Unpack {
             ));
         };
         let damaged = |error: &dyn std::error::Error| {
-            ActionError::new(
-                "imgdecl::tar::damaged",
-                format!("cannot read the archive `{}`", src.text),
-            )
-            .because(error)
-            .at(&src.origin)
+            let message = format!("cannot read the archive `{}`", src.text);
+            ActionError::new("imgdecl::tar::damaged", message)
+                .because(error)
+                .at(&src.origin)
+                .help("tar, tar.gz and tar.zst can be read; if it is one, it is cut short: get it again")
         };
         let path = src.real()?;
         let mut file = Hashed {
@@ -353,8 +352,13 @@ impl Listing<'_> {
         if kind.is_pax_global_extensions() {
             return Ok(());
         }
-        let name = LayerPath::parse_bytes(&entry.path_bytes())
-            .map_err(|error| fail(format!("`{}`: {error}", src.text)))?;
+        let name = LayerPath::parse_bytes(&entry.path_bytes()).map_err(|error| {
+            fail(format!(
+                "`{}` holds a path that no image can: {error}",
+                src.text
+            ))
+            .help("leave it out when the archive is made")
+        })?;
         let header = entry.header();
         let id = |id: u64| {
             u32::try_from(id).map_err(|_| io::Error::other(format!("the id {id} exceeds 32 bits")))
@@ -397,7 +401,8 @@ impl Listing<'_> {
                 return Err(fail(format!(
                     "/{name} in `{}` is a hard link to /{target}, which does not stand before it",
                     src.text
-                )));
+                ))
+                .help("the archive is not whole, or its order is wrong: make it again"));
             };
             self.files
                 .insert(name.clone(), (first.clone(), attrs, content));
@@ -423,12 +428,16 @@ impl Listing<'_> {
                 .insert(name.clone(), (name.clone(), attrs, content));
             range = Some(content);
             file(attrs, content, None)
+        } else if place.is_none() {
+            return Ok(());
         } else {
-            return Err(fail(format!(
-                "/{name} in `{}` is a device, a fifo or of an unknown type",
-                src.text
-            ))
-            .help("layers hold files, folders and links: exclude it when the archive is made"));
+            let word = match kind {
+                tar::EntryType::Char | tar::EntryType::Block => "a device",
+                tar::EntryType::Fifo => "a fifo",
+                _ => "of an unknown type",
+            };
+            return Err(fail(format!("/{name} in `{}` is {word}", src.text))
+                .help("layers hold files, folders and links: leave it out with `exclude`"));
         };
         let Some(place) = place.filter(|place| !place.is_root()) else {
             return Ok(());

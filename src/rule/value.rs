@@ -13,7 +13,8 @@ pub(super) fn owner(table: &Table, value: &Spanned<String>) -> Result<Owner, Pro
     let text = value.get_ref();
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     match (uid.parse(), gid.parse()) {
-        (Ok(uid), Ok(gid)) => Ok(Owner { uid, gid }),
+        // The largest id means `no change` to chown.
+        (Ok(uid), Ok(gid)) if uid != u32::MAX && gid != u32::MAX => Ok(Owner { uid, gid }),
         _ => Err(table
             .problem(
                 "imgdecl::value::owner",

@@ -17,7 +17,7 @@ use super::patterns::Patterns;
 use super::scan::TreeSpec;
 use crate::graph::{ActionError, Context};
 use crate::layer::{Content, Stamp};
-use crate::oci::Digest;
+use crate::oci::{Digest, Index, OURS};
 use crate::store::{Stat, Stats};
 
 /// Something that was found below `src`.
@@ -139,6 +139,10 @@ impl<'a> Walk<'a> {
             let entry = entry.map_err(|error| fail(&error))?;
             let name = entry.file_name();
             let path = || entry.path();
+            // A layout that we wrote into the tree earlier is no input, unless it is asked for itself.
+            if name == "oci-layout" && !prefix.is_empty() && is_ours(folder) {
+                return Ok(Vec::new());
+            }
             if name == ".git" || (self.names.contains(&*name) && self.never.contains(&path())) {
                 continue;
             }
@@ -314,6 +318,13 @@ fn remember(
 /// Tells whether the host lets anyone execute a file.
 pub(super) fn is_executable(metadata: &fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o111 != 0
+}
+
+/// Tells whether a folder is a layout that imgdecl wrote.
+fn is_ours(folder: &Path) -> bool {
+    let index = fs::read(folder.join("index.json")).unwrap_or_default();
+    let index: Option<Index> = serde_json::from_slice(&index).ok();
+    index.is_some_and(|index| index.annotations.contains_key(OURS))
 }
 
 /// Reads the .gitignore of a folder, if it has one.

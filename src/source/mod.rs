@@ -99,7 +99,7 @@ pub enum SourceError {
         have: Vec<String>,
     },
     /// There is no image for the platform.
-    #[error("there is no image for {wanted}; there is {}", list(have))]
+    #[error("the base has no image for {wanted}; it has {}", list(have))]
     Platform {
         /// The platform that was asked for.
         wanted: String,
@@ -263,15 +263,20 @@ fn resolve(
         .get(CONTAINERD_NAME)
         .or_else(|| root.annotations.get(REF_NAME));
     Ok(Found {
-        // A bare tag or a made-up name is no reference that someone could pull.
-        name: name
-            .filter(|name| name.contains('/'))
-            .and_then(|name| name.parse::<Reference>().ok())
-            .map(|it| it.to_string()),
+        name: name.and_then(|name| pullable(name, root.annotations.get(REF_NAME))),
         digest: Some(root.digest),
         config,
         layers: layers?,
     })
+}
+
+/// Returns the reference that an entry's name is, if someone could pull it: a bare image tag is none, and neither is the
+/// name that a layout gives to an image that was never in a registry.
+fn pullable(name: &str, ref_name: Option<&String>) -> Option<String> {
+    let reference: Reference = name.parse().ok().filter(|_| name.contains('/'))?;
+    let made_up = reference.registry == "docker.io"
+        && reference.repository.strip_prefix("library/") == ref_name.map(String::as_str);
+    (!made_up).then(|| reference.to_string())
 }
 
 /// How deep indexes may be nested.

@@ -13,6 +13,8 @@ use crate::graph::SourceText;
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) source: Arc<SourceText>,
+    /// Whether the text is no TOML: then tables may be missing, and whatever follows from that is of no interest.
+    pub(super) is_torn: bool,
     /// `format`, if it is written.
     pub(super) format: Option<u32>,
     pub(super) defaults: Option<Table>,
@@ -31,7 +33,7 @@ pub(super) fn parse(
     // Tables borrow from the text, and both live as long as the program: a build reads each of its few manifests once.
     let text: &'static str = Box::leak(source.text.clone().into_boxed_str());
     let (root, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
+    for error in &errors {
         let span = error.span().unwrap_or(0..0);
         problems.push(Problem::new(
             "imgdecl::spec::syntax",
@@ -44,6 +46,7 @@ pub(super) fn parse(
     let root = root.into_inner();
     let mut document = Document {
         source: source.clone(),
+        is_torn: !errors.is_empty(),
         format: None,
         defaults: None,
         vars: None,

@@ -11,7 +11,7 @@ mod vars;
 mod workspace;
 
 pub use key::{Key, Scope, Type};
-pub use problem::{Problem, Problems, suggest};
+pub use problem::{Problem, Problems, nearest, suggest};
 pub use table::{LayerEntry, Table};
 pub use vars::{Host, Part, Vars};
 pub use workspace::{

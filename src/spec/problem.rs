@@ -164,6 +164,17 @@ pub fn suggest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
         .min_by_key(|other| strsim::damerau_levenshtein(name, other))
 }
 
+/// Returns the one of the targets' `names` that `name` is most likely meant to be: also the one that is only addressed
+/// in another way.
+pub fn nearest<'a>(name: &str, names: &'a [String]) -> Option<&'a str> {
+    let last = |it: &'a str| it.rsplit(':').next().unwrap_or_default();
+    let wanted = name.rsplit(':').next().unwrap_or_default();
+    let whole = suggest(name, names.iter().map(String::as_str));
+    let near = || suggest(wanted, names.iter().map(|it| last(it)));
+    let of = |near: &str| names.iter().map(String::as_str).find(|it| last(it) == near);
+    of(wanted).or(whole).or_else(|| near().and_then(of))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

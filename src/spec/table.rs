@@ -1,5 +1,6 @@
 //! A table of a manifest: checked against its keys, expanded, and turned into the struct of whoever owns it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -82,7 +83,7 @@ impl Table {
             if !key.kind.admits(value.get_ref()) {
                 let message = format!("`{}` takes a {}", key.name, key.kind.describe());
                 let message = match key.kind {
-                    Type::OneOf(_) => format!("`{}` is {}", key.name, key.kind.describe()),
+                    Type::OneOf(names) => format!("`{}` is one of {}", key.name, names.join(", ")),
                     Type::Integer => format!("`{}` takes an integer", key.name),
                     _ => message,
                 };
@@ -122,9 +123,26 @@ impl Table {
         keys: &'static [Key],
         vars: &Vars<'_>,
     ) -> Result<T, Problems> {
+        self.read_part(keys, |_| true, vars)
+    }
+
+    /// Reads as [`Table::read`] does, but only the keys that `wants` names: others may use variables that are not known
+    /// yet.
+    ///
+    /// # Errors
+    /// As [`Table::read`].
+    pub fn read_part<T: DeserializeOwned>(
+        &self,
+        keys: &'static [Key],
+        wants: impl Fn(&str) -> bool,
+        vars: &Vars<'_>,
+    ) -> Result<T, Problems> {
         let mut problems = self.check(keys);
         let mut table = DeTable::new();
         for (name, mut value) in self.value.clone() {
+            if !wants(name.get_ref()) {
+                continue;
+            }
             let Some(key) = keys.iter().find(|key| key.name == name.get_ref().as_ref()) else {
                 continue;
             };
@@ -191,6 +209,19 @@ impl Table {
         }
     }
 
+    /// Returns the entries of the table of strings `key` that can be expanded with `vars`.
+    pub fn expandable(&self, key: &str, scope: Scope, vars: &Vars<'_>) -> BTreeMap<String, String> {
+        let table = self
+            .value
+            .get(key)
+            .and_then(|value| value.get_ref().as_table());
+        let entries = table.into_iter().flatten().filter_map(|(name, value)| {
+            let value = vars.expand(value.get_ref().as_str()?, scope).ok()?;
+            Some((vars.expand(name.get_ref(), scope).ok()?, value))
+        });
+        entries.collect()
+    }
+
     /// Returns the strings and inline tables of the list `key`, in order.
     ///
     /// # Errors
@@ -238,7 +269,7 @@ fn describe(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(_) => "a string".into(),
         DeValue::Integer(_) => "an integer".into(),
-        DeValue::Float(_) => "a number".into(),
+        DeValue::Float(_) => "a decimal number".into(),
         DeValue::Boolean(_) => "a boolean".into(),
         DeValue::Datetime(_) => "a date".into(),
         DeValue::Table(_) => "a table".into(),

@@ -37,6 +37,8 @@ pub enum Part {
     Base(String),
 }
 
+/// The names that have a value once there is a platform.
+const PLATFORM: [&str; 4] = ["platform", "os", "arch", "variant"];
 /// The names that git answers to.
 const GIT: [&str; 3] = ["git.commit", "git.tag", "git.dirty"];
 
@@ -63,6 +65,11 @@ impl Vars<'_> {
         for part in self.parts(text, scope)? {
             match part {
                 Part::Text(text) => out.push_str(&text),
+                Part::Base(name) if PLATFORM.contains(&name.as_str()) => {
+                    let message = format!("`{name}` differs from platform to platform");
+                    let help = "this is one value for all platforms of the image";
+                    return Err((message, Some(help.to_owned())));
+                }
                 Part::Base(name) => {
                     let names = self.values.keys().map(String::as_str).chain(GIT);
                     let help = match suggest(&name, names) {

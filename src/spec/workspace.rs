@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::document::{self, Document};
 use super::vars::{Host, Vars};
-use super::{Key, Problem, Problems, Table, Type, suggest};
+use super::{Key, Problem, Problems, Table, Type, nearest, suggest};
 use crate::graph::SourceText;
 use crate::oci::{Compression, Platform};
 
@@ -26,6 +26,8 @@ pub struct Spec {
     pub home: String,
     /// The members by name. The root has the empty name.
     pub members: BTreeMap<String, Member>,
+    /// What is wrong so far. The rest can be read all the same, so that all problems come out at once.
+    pub problems: Problems,
 }
 
 /// One manifest.
@@ -191,10 +193,12 @@ impl Spec {
         }
         loader.members(&mut documents);
 
+        let is_torn = documents.values().any(|(_, document)| document.is_torn);
         let mut spec = Self {
             root,
             home,
             members: BTreeMap::new(),
+            problems: Problems::default(),
         };
         let mut unset: BTreeSet<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
         let mut vars = BTreeMap::new();
@@ -240,9 +244,10 @@ impl Spec {
                 },
             );
         }
-        if !problems.is_empty() {
+        if is_torn {
             return Err(LoadError::Problems(problems));
         }
+        spec.problems = problems;
         if let Some(name) = unset.first() {
             let names: Vec<&str> = spec
                 .members
@@ -271,81 +276,74 @@ impl Spec {
             .flat_map(|member| member.targets.values())
     }
 
-    /// Resolves a name that a target of `member` uses: its own targets, the bases of the root (those that `is_shared`
-    /// admits), `MEMBER:NAME`, and `:NAME` for the root's.
-    ///
-    /// # Errors
-    /// The nearest name, if one is near.
+    /// Resolves a name that a target of `member` uses: its own targets, those of the root that `is_shared` admits,
+    /// `MEMBER:NAME`, and `:NAME` for all of the root's. `None` if there is no such target.
     pub fn resolve(
         &self,
         member: &str,
         name: &str,
         is_shared: impl Fn(&Target) -> bool,
-    ) -> Result<TargetId, Option<String>> {
-        let id = match name.split_once(':') {
-            Some((member, name)) => TargetId {
-                member: member.to_owned(),
-                name: name.to_owned(),
-            },
-            None => TargetId {
-                member: member.to_owned(),
-                name: name.to_owned(),
-            },
+    ) -> Option<TargetId> {
+        let (member, own, is_short) = match name.split_once(':') {
+            Some((member, name)) => (member, name, false),
+            None => (member, name, true),
         };
-        if self.target(&id).is_some() {
-            return Ok(id);
-        }
-        let root = TargetId {
-            member: String::new(),
-            name: name.to_owned(),
+        let id = |member: &str| TargetId {
+            member: member.to_owned(),
+            name: own.to_owned(),
         };
-        if let Some(target) = self.target(&root).filter(|_| !name.contains(':')) {
-            return match is_shared(target) {
-                true => Ok(root),
-                false => Err(Some(format!(":{name}"))),
-            };
+        if self.target(&id(member)).is_some() {
+            return Some(id(member));
         }
-        let own = self
-            .members
-            .get(member)
-            .into_iter()
-            .flat_map(|it| it.targets.keys().cloned());
-        let other = self
-            .targets()
-            .filter(|it| it.id.member != member)
-            .map(|it| match it.id.member.is_empty() {
-                true if is_shared(it) => it.id.name.clone(),
-                true => format!(":{}", it.id.name),
-                false => it.id.to_string(),
-            });
-        let names: Vec<String> = own.chain(other).collect();
-        let ends = |it: &&String| it.split_once(':').is_some_and(|(_, end)| end == name);
-        let near = names.iter().find(ends).map(String::as_str);
-        Err(near
-            .or_else(|| suggest(name, names.iter().map(String::as_str)))
-            .map(str::to_owned))
+        let shared = self
+            .target(&id(""))
+            .filter(|target| is_short && is_shared(target));
+        shared.map(|target| target.id.clone())
     }
 
-    /// Resolves a name that the user typed: as at home, or of any member if it is unambiguous.
+    /// Returns the names by which a target of `member` can use others: those that fit.
+    pub fn names_from(
+        &self,
+        member: &str,
+        is_shared: impl Fn(&Target) -> bool,
+        fits: impl Fn(&Target) -> bool,
+    ) -> Vec<String> {
+        let name = |target: &Target| match target.id.member.as_str() {
+            home if home == member => target.id.name.clone(),
+            "" if is_shared(target) => target.id.name.clone(),
+            "" => format!(":{}", target.id.name),
+            _ => target.id.to_string(),
+        };
+        self.targets()
+            .filter(|target| fits(target))
+            .map(name)
+            .collect()
+    }
+
+    /// Resolves a name that the user typed: as at home, or of any member if it is unambiguous among those that fit.
     ///
     /// # Errors
     /// What is wrong, and how to mend it.
-    pub fn resolve_typed(&self, name: &str) -> Result<TargetId, (String, Option<String>)> {
-        let not_found = match self.resolve(&self.home, name, |_| true) {
-            Ok(id) => return Ok(id),
-            Err(near) => near,
-        };
+    pub fn resolve_typed(
+        &self,
+        name: &str,
+        fits: impl Fn(&Target) -> bool,
+    ) -> Result<TargetId, (String, Option<String>)> {
+        if let Some(id) = self.resolve(&self.home, name, |_| true) {
+            return Ok(id);
+        }
         let found: Vec<&TargetId> = self
             .targets()
-            .map(|it| &it.id)
-            .filter(|id| id.name == name)
+            .filter(|target| target.id.name == name && fits(target))
+            .map(|target| &target.id)
             .collect();
         match found[..] {
             [id] => Ok(id.clone()),
-            [] => Err((
-                format!("there is no target `{name}`"),
-                not_found.map(|near| format!("did you mean `{near}`?")),
-            )),
+            [] => {
+                let names = self.names_from(&self.home, |_| true, &fits);
+                let near = nearest(name, &names).map(|near| format!("did you mean `{near}`?"));
+                Err((format!("there is no target `{name}`"), near))
+            }
             _ => {
                 let all: Vec<String> = found.iter().map(|id| format!("`{id}`")).collect();
                 Err((
@@ -553,10 +551,10 @@ impl Loader<'_> {
                     documents.insert(name, (folder, document));
                 }
                 (Err(error), _) | (_, Err(error)) => {
-                    self.problems.push(problem(
-                        format!("cannot read {name}/{MANIFEST}: {error}"),
-                        "this member has no manifest",
-                    ));
+                    let message = format!("cannot read {name}/{MANIFEST}: {error}");
+                    let help = format!("make it, or take `{name}` off `members`");
+                    self.problems
+                        .push(problem(message, "this member has no manifest").help(help));
                 }
             }
         }

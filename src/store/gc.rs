@@ -107,8 +107,7 @@ impl Store {
         let mut kept: BTreeSet<Digest> = BTreeSet::new();
         let (mut total, mut full) = (0, false);
         for file in records {
-            let record =
-                read(&file.path)?.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+            let record = file.record()?;
             let blobs = record.map(|record| record.blobs);
             let more: BTreeMap<Digest, u64> = blobs
                 .iter()
@@ -191,8 +190,7 @@ impl Store {
             tick(file.size);
         }
         for file in walk(&self.root.join(RECORDS))? {
-            let bytes = read(&file.path)?.unwrap_or_default();
-            if serde_json::from_slice::<Record>(&bytes).is_err() {
+            if file.record()?.is_none() {
                 remove(&file.path)?;
                 verified.records.push(file.path);
             }
@@ -229,6 +227,15 @@ impl Found {
     /// Returns the digest that the file's name says.
     fn digest(&self) -> Option<Digest> {
         Digest::from_hex(self.path.file_name()?.to_str()?).ok()
+    }
+}
+
+impl Found {
+    /// Reads the file as a record; `None` if it is damaged.
+    fn record(&self) -> Result<Option<Record>, StoreError> {
+        let bytes = read(&self.path)?;
+        let found = self.digest().zip(bytes);
+        Ok(found.and_then(|(key, bytes)| Record::parse(&key, &bytes)))
     }
 }
 

@@ -17,6 +17,25 @@ pub struct Record {
     pub product: serde_json::Value,
 }
 
+impl Record {
+    /// Writes the form of a record's file: the digest of its key and its text, and the text.
+    fn to_bytes(&self, key: &Digest) -> Vec<u8> {
+        let text = serde_json::to_string(self).expect("a record has string keys only");
+        format!("{}\n{text}", seal(key, &text)).into_bytes()
+    }
+
+    /// Reads a record's file; `None` if it is damaged, or is the record of another key.
+    pub(super) fn parse(key: &Digest, bytes: &[u8]) -> Option<Self> {
+        let (sum, text) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+        let record = serde_json::from_str(text).ok()?;
+        (sum == seal(key, text)).then_some(record)
+    }
+}
+
+fn seal(key: &Digest, text: &str) -> String {
+    Digest::of(format!("{key}\n{text}").as_bytes()).to_string()
+}
+
 /// How often a record's time of last use is written, at most.
 const TOUCH: Duration = Duration::from_secs(3600);
 
@@ -36,7 +55,7 @@ impl Store {
             return Ok(None);
         };
         let _ = touch(&path);
-        Ok(serde_json::from_slice(&bytes).ok())
+        Ok(Record::parse(key, &bytes))
     }
 
     /// Stores a record under `key`.
@@ -44,8 +63,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn put_record(&self, key: &Digest, record: &Record) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(record).expect("a record has string keys only");
-        self.put(&self.record_path(key), &bytes)
+        self.put(&self.record_path(key), &record.to_bytes(key))
     }
 
     /// Returns the small value that is remembered under `key`: something that is quicker to look up than to find out.
@@ -144,8 +162,18 @@ mod tests {
         };
         store.put_record(&key, &record).unwrap();
         assert_eq!(store.record(&key).unwrap(), Some(record));
-        fs::write(store.record_path(&key), b"{").unwrap();
-        assert_eq!(store.record(&key).unwrap(), None);
+        let path = store.record_path(&key);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(store.record(&key).unwrap(), None, "byte {at}");
+        }
+        let other = Digest::of(b"other");
+        fs::create_dir_all(store.record_path(&other).parent().unwrap()).unwrap();
+        fs::write(store.record_path(&other), whole).unwrap();
+        assert_eq!(store.record(&other).unwrap(), None);
 
         let id = Digest::of(b"id");
         assert_eq!(store.last_key(&id).unwrap(), None);

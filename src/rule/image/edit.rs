@@ -99,7 +99,7 @@ impl Edit {
                         "imgdecl::image::port",
                         port.span(),
                         message,
-                        "expected 8000 or \"53/udp\"",
+                        "expected a number from 1 to 65535, or \"53/udp\"",
                     ));
                 }
             }

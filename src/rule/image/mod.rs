@@ -49,6 +49,7 @@ use toml::Spanned;
 
 use action::{ImageAction, IndexAction};
 use edit::Edit;
+use names::Where;
 use values::{HEALTHCHECK, Healthcheck, Port};
 
 use super::layer::{LayerAction, StackAction};
@@ -177,9 +178,6 @@ struct ImageTable {
     stop_signal: Option<String>,
     healthcheck: Option<Healthcheck>,
     shell: Option<Vec<String>>,
-    platforms: Option<Vec<Spanned<String>>>,
-    tags: Option<Vec<Spanned<String>>>,
-    repository: Option<Spanned<String>>,
     compression: Option<String>,
     created: Option<Spanned<String>>,
 }
@@ -212,37 +210,46 @@ impl Rule for Image {
         KEYS
     }
 
-    fn fields(&self) -> &'static [&'static str] {
-        fields::<ImageTable>()
+    fn fields(&self) -> Vec<&'static str> {
+        [fields::<ImageTable>(), fields::<Where>()].concat()
     }
 
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
         let at = &target.table;
-        // The layers come first: their problems are found even where the image's own table is wrong.
+        // All problems count: those of the layers, of the base and of the image's own keys.
+        let mut collect = Collect::default();
         let entries = at.layers("layers", &lower.vars(target));
         let layers = entries.and_then(|entries| layers(target, lower, entries));
-        let table: Result<ImageTable, Problems> = lower.read(target, KEYS);
-        let (layers, table) = match (layers, table) {
-            (Ok(layers), Ok(table)) => (layers, table),
-            (Err(mut problems), Err(more)) => {
-                problems.extend(more);
-                return Err(problems);
+        let layers = layers.unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            Vec::new()
+        });
+        let elsewhere = fields::<Where>();
+        let wants = |key: &str| !elsewhere.contains(&key);
+        let table = target.table.read_part(KEYS, wants, &lower.vars(target));
+        let table: ImageTable = match table {
+            Ok(table) => table,
+            Err(problems) => {
+                collect.0.extend(problems);
+                return Err(collect.0);
             }
-            (Err(problems), Ok(table)) => {
-                let mut problems = problems;
-                if let Err(more) = base(target, lower, &table) {
-                    problems.extend(more);
-                }
-                return Err(problems);
-            }
-            (Ok(_), Err(problems)) => return Err(problems),
         };
-        let mut collect = Collect::default();
         let (defaults, _) = lower.defaults(target)?;
         let below = base(target, lower, &table).unwrap_or_else(|problems| {
             collect.0.extend(problems);
-            Below::default()
+            Below {
+                failed: true,
+                ..Below::default()
+            }
         });
+        if below.image.is_none() && !below.failed && layers.is_empty() && collect.0.is_empty() {
+            let message = format!("`{}` has no layers", target.id.name);
+            let label = "from scratch, without layers";
+            collect.0.push(
+                at.problem("imgdecl::image::empty", table.base.span(), message, label)
+                    .help("an image has at least one layer (image-spec, manifest.md): add one"),
+            );
+        }
         let compression = table
             .compression
             .as_deref()
@@ -311,7 +318,8 @@ fn layers(
         let (lowered, rule, name, label, span) = match entry {
             LayerEntry::Name(name) => {
                 let span = name.span();
-                let found = lower.resolve(target, name.get_ref(), span.clone());
+                let fits = |rule: &str| !matches!(rule, "base" | "image" | "group");
+                let found = lower.resolve(target, name.get_ref(), span.clone(), fits);
                 let lowered =
                     found.and_then(|id| Ok((lower.target(&id, target, span.clone())?, id)));
                 match lowered {
@@ -397,14 +405,20 @@ struct Below {
     top: Option<NodeId>,
     /// The reference of an image of ours that is the base.
     name: Option<String>,
+    /// Whether there is a base that could not be lowered.
+    failed: bool,
 }
 
 fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Below, Problems> {
     let at = &target.table;
     let (name, span) = (table.base.get_ref(), table.base.span());
-    let id = match lower.resolve(target, name, span.clone()) {
+    let fits = |rule: &str| matches!(rule, "base" | "image");
+    let id = match lower.resolve(target, name, span.clone(), fits) {
         Ok(id) => id,
         Err(_) if name == "scratch" => return Ok(Below::default()),
+        Err(problem) if crate::spec::suggest(name, ["scratch"]).is_some() => {
+            return Err(problem.did_you_mean(Some("scratch")).into());
+        }
         Err(problem) => return Err(problem.into()),
     };
     match lower.target(&id, target, span.clone())? {
@@ -412,6 +426,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
             image: Some(node),
             top: Some(node),
             name: None,
+            failed: false,
         }),
         Some(Lowered::Image(nodes)) => {
             let name = lower
@@ -423,6 +438,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
                 image: Some(nodes.image),
                 top: nodes.top,
                 name,
+                failed: false,
             })
         }
         Some(_) => {
@@ -454,12 +470,14 @@ pub fn index(
     lower: &mut Lower<'_>,
     images: Vec<NodeId>,
 ) -> Result<NodeId, Problems> {
-    let table: ImageTable = lower.read(target, KEYS)?;
+    // An annotation that differs from platform to platform is for the manifests alone.
+    let vars = lower.vars(target);
+    let annotations = target
+        .table
+        .expandable("annotations", Scope::Stamped, &vars);
     Ok(lower.add(
         target,
-        IndexAction {
-            annotations: table.annotations,
-        },
+        IndexAction { annotations },
         images,
         target.table.origin(),
     ))

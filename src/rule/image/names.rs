@@ -1,9 +1,28 @@
 //! Where an image is kept, and for which platforms it is built.
 
-use super::{ImageTable, KEYS};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::KEYS;
 use crate::oci::{Platform, Reference, check_tag};
+use crate::rule::value::fields;
 use crate::rule::{Lower, Lowered, RULES};
 use crate::spec::{Defaults, Problem, Problems, Table, Target, TargetId};
+
+/// The keys that say where images go: they are the same for all platforms, and read before there is one.
+#[derive(Deserialize)]
+pub(super) struct Where {
+    platforms: Option<Vec<Spanned<String>>>,
+    tags: Option<Vec<Spanned<String>>>,
+    repository: Option<Spanned<String>>,
+}
+
+impl Where {
+    fn read(target: &Target, lower: &Lower<'_>) -> Result<Self, Problems> {
+        let wants = |key: &str| fields::<Self>().contains(&key);
+        target.table.read_part(KEYS, wants, &lower.vars(target))
+    }
+}
 
 /// Where an image is kept.
 #[derive(Clone, Debug)]
@@ -31,7 +50,7 @@ impl Names {
 /// What is wrong with its repository or image tags.
 pub fn names(target: &Target, lower: &Lower<'_>) -> Result<Names, Problems> {
     let at = &target.table;
-    let table: ImageTable = lower.read(target, KEYS)?;
+    let table = Where::read(target, lower)?;
     let (defaults, from) = lower.defaults(target)?;
     let mut problems = Problems::default();
     let mut tags = Vec::new();
@@ -108,7 +127,7 @@ fn defaults_text(from: &Option<Table>, defaults: &Defaults) -> bool {
 /// # Errors
 /// What is wrong with them.
 pub fn platforms(target: &Target, lower: &Lower<'_>) -> Result<Vec<Platform>, Problems> {
-    let table: ImageTable = lower.read(target, KEYS)?;
+    let table = Where::read(target, lower)?;
     let (defaults, from) = lower.defaults(target)?;
     let (list, at) = match (&table.platforms, &defaults.platforms, &from) {
         (Some(own), _, _) => (own, &target.table),

@@ -145,7 +145,10 @@ pub(super) fn created_at(
             .git(&target.folder, "time")
             .and_then(|time| time.parse().map_err(|_| "git gave no time".to_owned())),
         text => humantime::parse_rfc3339(text)
-            .map_err(|error| error.to_string())
+            .map_err(|error| match text.starts_with("19") && text < "1970" {
+                true => "it is before 1970".to_owned(),
+                false => error.to_string(),
+            })
             .and_then(|time| {
                 time.duration_since(std::time::SystemTime::UNIX_EPOCH)
                     .map_err(|_| "it is before 1970".to_owned())
