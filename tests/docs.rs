@@ -50,7 +50,9 @@ fn check_manifest(block: &str, place: &str) {
     let space = Space::new();
     let mut text = block.to_owned();
     if !text.contains("[image.") {
-        text.push_str("\n[image.of-the-test]\nbase = \"scratch\"\n");
+        text.push_str(
+            "\n[image.of-the-test]\nbase = \"scratch\"\nlayers = [{ files = { text = { \"/x\" = \"x\" } } }]\n",
+        );
     }
     space.write("image.toml", &text);
     // Variables of git need a commit and a tag.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use super::args::{Build, Common, Format, Plan};
 use super::exit::Exit;
@@ -48,8 +49,12 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
         });
     }
     for sink in &sinks {
-        sink.write(&outputs, &store)
-            .map_err(|error| output_error(&error))?;
+        let written = sink.write(&outputs, &store, &|| !CANCEL.load(Ordering::Relaxed));
+        if CANCEL.load(Ordering::Relaxed) {
+            ui::line("stopped");
+            return Err(Exit::Stopped);
+        }
+        written.map_err(|error| output_error(&error))?;
     }
     let json = metadata(&outputs);
     if let Some(path) = &args.metadata_file {
@@ -146,7 +151,7 @@ fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Result<(), Exit
         };
         worst = worst.max(Some(exit));
     }
-    let stopped = CANCEL.load(std::sync::atomic::Ordering::Relaxed);
+    let stopped = CANCEL.load(Ordering::Relaxed);
     if stopped || worst == Some(Exit::Stopped) {
         ui::line("stopped");
         return Err(Exit::Stopped);

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{OCI_LAYOUT, Output, OutputError, fail, merge, ours};
+use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
 use crate::layer::{BLOCK, padding, plain_header};
 use crate::oci::{Index, MAX_DOCUMENT, OURS};
 use crate::store::{Blob, Store};
@@ -39,7 +39,12 @@ fn read_index(path: &Path) -> Option<Index> {
     None
 }
 
-pub(super) fn write(path: &Path, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
+pub(super) fn write(
+    path: &Path,
+    outputs: &[Output<'_>],
+    store: &Store,
+    go_on: GoOn<'_>,
+) -> Result<(), OutputError> {
     let partial = partial(path);
     if let Some(folder) = path
         .parent()
@@ -57,7 +62,7 @@ pub(super) fn write(path: &Path, outputs: &[Output<'_>], store: &Store) -> Resul
         .and_then(|()| file.set_len(0))
         .map_err(fail(&partial))?;
     check(path)?;
-    let written = tar(&file, outputs, store, &partial)
+    let written = tar(&file, outputs, store, go_on, &partial)
         .and_then(|()| fs::rename(&partial, path).map_err(fail(path)));
     if written.is_err() {
         let _ = fs::remove_file(&partial);
@@ -72,7 +77,13 @@ fn partial(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn tar(file: &File, outputs: &[Output<'_>], store: &Store, path: &Path) -> Result<(), OutputError> {
+fn tar(
+    file: &File,
+    outputs: &[Output<'_>],
+    store: &Store,
+    go_on: GoOn<'_>,
+    path: &Path,
+) -> Result<(), OutputError> {
     let index = Index::new(merge(Vec::new(), outputs), ours()).to_bytes();
     let blobs: BTreeSet<Blob> = outputs.iter().flat_map(Output::blobs).collect();
     let mut out = BufWriter::with_capacity(1 << 18, file);
@@ -91,7 +102,8 @@ fn tar(file: &File, outputs: &[Output<'_>], store: &Store, path: &Path) -> Resul
     add("blobs/", 0, &mut io::empty()).map_err(fail(path))?;
     add("blobs/sha256/", 0, &mut io::empty()).map_err(fail(path))?;
     for blob in &blobs {
-        let mut content = store.open_blob(blob)?;
+        let inner = store.open_blob(blob)?;
+        let mut content = Stoppable { inner, go_on };
         add(
             &format!("blobs/sha256/{}", blob.digest.hex()),
             blob.size,

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::{OCI_LAYOUT, Output, OutputError, fail, merge, ours};
+use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
 use crate::oci::{Descriptor, Digest, Index, MAX_DOCUMENT, Manifest, OURS};
 use crate::store::{Blob, Store};
 
@@ -38,13 +38,18 @@ pub(super) fn check(root: &Path) -> Result<(), OutputError> {
     Ok(())
 }
 
-pub(super) fn write(root: &Path, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
+pub(super) fn write(
+    root: &Path,
+    outputs: &[Output<'_>],
+    store: &Store,
+    go_on: GoOn<'_>,
+) -> Result<(), OutputError> {
     fs::create_dir_all(root).map_err(fail(root))?;
     // The folder itself is the lock: two builds into one layout come one after the other.
     let lock = File::open(root).map_err(fail(root))?;
     lock.lock().map_err(fail(root))?;
     check(root)?;
-    let written = fill(root, outputs, store);
+    let written = fill(root, outputs, store, go_on);
     if written.is_err()
         && let Some(index) = read_index(root)
     {
@@ -55,7 +60,12 @@ pub(super) fn write(root: &Path, outputs: &[Output<'_>], store: &Store) -> Resul
 }
 
 /// Writes blobs and index, and removes what the new index does not need.
-fn fill(root: &Path, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
+fn fill(
+    root: &Path,
+    outputs: &[Output<'_>],
+    store: &Store,
+    go_on: GoOn<'_>,
+) -> Result<(), OutputError> {
     let before = match read_index(root) {
         Some(index) => index.manifests,
         None => {
@@ -72,7 +82,7 @@ fn fill(root: &Path, outputs: &[Output<'_>], store: &Store) -> Result<(), Output
     fs::create_dir_all(&blobs).map_err(fail(&blobs))?;
     let wanted: BTreeSet<Blob> = outputs.iter().flat_map(Output::blobs).collect();
     for blob in &wanted {
-        place(&blobs, blob, store)?;
+        place(&blobs, blob, store, go_on)?;
     }
     let entries = merge(before, outputs);
     let index = Index::new(entries, ours());
@@ -113,7 +123,7 @@ fn create(path: &Path) -> Result<File, OutputError> {
 }
 
 /// Puts a blob of the store into the layout: by reflink, hard link or copy.
-fn place(blobs: &Path, blob: &Blob, store: &Store) -> Result<(), OutputError> {
+fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<(), OutputError> {
     let path = blobs.join(blob.digest.hex());
     let source = store.open_blob(blob)?;
     let sealed = source
@@ -139,7 +149,11 @@ fn place(blobs: &Path, blob: &Blob, store: &Store) -> Result<(), OutputError> {
     let linked = fs::hard_link(store.blob_path(&blob.digest), &partial);
     if linked.is_err() {
         let mut target = create(&partial)?;
-        io::copy(&mut &source, &mut target)
+        let mut source = Stoppable {
+            inner: &source,
+            go_on,
+        };
+        io::copy(&mut source, &mut target)
             .and_then(|_| finish(&target, sealed))
             .map_err(fail(&partial))?;
     }

@@ -10,7 +10,7 @@ pub use metadata::metadata;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -136,14 +136,37 @@ impl Sink {
         }
     }
 
-    /// Writes images.
+    /// Writes images. `go_on` says, now and then, whether to.
     ///
     /// # Errors
-    /// When the sink cannot be written; then it is as it was.
-    pub fn write(&self, outputs: &[Output<'_>], store: &Store) -> Result<(), OutputError> {
+    /// When the sink cannot be written, or was stopped; then it is as it was.
+    pub fn write(
+        &self,
+        outputs: &[Output<'_>],
+        store: &Store,
+        go_on: GoOn<'_>,
+    ) -> Result<(), OutputError> {
         match self {
-            Self::Layout(path) => layout::write(path, outputs, store),
-            Self::OciArchive(path) => archive::write(path, outputs, store),
+            Self::Layout(path) => layout::write(path, outputs, store, go_on),
+            Self::OciArchive(path) => archive::write(path, outputs, store, go_on),
+        }
+    }
+}
+
+/// Tells whether to go on; false when the user asked to stop.
+pub type GoOn<'a> = &'a dyn Fn() -> bool;
+
+/// Reads as long as it is to go on.
+struct Stoppable<'a, R> {
+    inner: R,
+    go_on: GoOn<'a>,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.go_on)() {
+            true => self.inner.read(buffer),
+            false => Err(io::Error::other("stopped")),
         }
     }
 }

@@ -219,6 +219,7 @@ impl Rule for Image {
         // All problems count: those of the layers, of the base and of the image's own keys.
         let mut collect = Collect::default();
         let entries = at.layers("layers", &lower.vars(target));
+        let is_bare = entries.as_ref().is_ok_and(Vec::is_empty);
         let layers = entries.and_then(|entries| layers(target, lower, entries));
         let layers = layers.unwrap_or_else(|problems| {
             collect.0.extend(problems);
@@ -242,7 +243,7 @@ impl Rule for Image {
                 ..Below::default()
             }
         });
-        if below.image.is_none() && !below.failed && layers.is_empty() && collect.0.is_empty() {
+        if is_bare && below.image.is_none() && !below.failed {
             let message = format!("`{}` has no layers", target.id.name);
             let label = "from scratch, without layers";
             collect.0.push(
