@@ -15,33 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::support::{BINARY, Output, Space, absent, peer, validate};
-
-/// Numbers that look random and are the same each time (xorshift64*).
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    /// Bytes that compress somewhat.
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            bytes.extend_from_slice(&(self.next() & 0x1f3f_1f3f_1f3f_1f3f).to_le_bytes());
-        }
-        bytes.truncate(length);
-        bytes
-    }
-}
+use crate::support::{BINARY, Output, Random, Space, absent, peer, validate};
 
 fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
@@ -98,7 +72,7 @@ compression = "none"
 /// Makes a manifest and its inputs. `size` is about how many bytes each of its layers has.
 fn project(size: usize) -> Space {
     let space = Space::new();
-    let mut rng = Rng(7);
+    let mut rng = Random(7);
     space.write("image.toml", MANIFEST);
     space.write("below/image.toml", BELOW);
     for (folder, files) in [
@@ -225,7 +199,7 @@ fn killed_builds_leave_nothing_wrong() {
     let start = Instant::now();
     let right = space.ok(&args).stdout;
     let full = start.elapsed();
-    let mut rng = Rng(1);
+    let mut rng = Random(1);
     for _ in 0..25 {
         remove(space.cache());
         remove(&out);
@@ -259,7 +233,7 @@ fn killed_builds_keep_the_older_output() {
         full = start.elapsed();
     }
     assert_ne!(right[0], right[1]);
-    let mut rng = Rng(2);
+    let mut rng = Random(2);
     for round in 0..25 {
         // Every other time the cache is warm for all but the output, so that kills fall into the writing of it.
         let version = round % 2;
@@ -406,7 +380,7 @@ fn a_file_that_changes_meanwhile_is_never_mixed() {
         let mut outcomes = [0, 0];
         thread::scope(|scope| {
             scope.spawn(|| {
-                let mut rng = Rng(3);
+                let mut rng = Random(3);
                 let mut next = || rng.below(pause);
                 for version in versions.iter().cycle() {
                     // In place: a reader may see any mixture of two versions.
@@ -654,7 +628,7 @@ enum Damage {
     Delete,
 }
 
-fn damage(path: &Path, how: Damage, rng: &mut Rng) {
+fn damage(path: &Path, how: Damage, rng: &mut Random) {
     let metadata = fs::metadata(path).expect("a file of the cache");
     let mut bytes = fs::read(path).expect("a file of the cache");
     let at = rng.below(bytes.len() as u64) as usize;
@@ -698,7 +672,7 @@ fn a_damaged_cache_never_makes_wrong_bytes() {
     let out = space.path().join("imgdecl-out");
     let good = space.path().join("good-cache");
     clone(space.cache(), &good);
-    let mut rng = Rng(4);
+    let mut rng = Random(4);
     let mut tried = 0;
     for path in files(&good) {
         if length(&path) == 0 {
@@ -760,7 +734,7 @@ fn signals_stop_a_build_cleanly() {
     space.write("data/file", "small");
     space.ok(&BUILD);
     let before = content(&out);
-    space.write("data/file", Rng(5).bytes(96 << 20));
+    space.write("data/file", Random(5).bytes(96 << 20));
     for signal in ["INT", "TERM"] {
         remove(&space.cache().join("blobs-v1"));
         remove(&space.cache().join("records-v1"));

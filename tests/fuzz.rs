@@ -11,57 +11,47 @@ use imgdecl::oci::{Config, Index, Manifest, Platform, Reference};
 use imgdecl::plan::{self, Request};
 use imgdecl::spec::{Host, Spec};
 
-/// A small generator: the same sequence everywhere (xorshift64*).
-struct Random(u64);
+use crate::support::Random;
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
+fn below(random: &mut Random, end: usize) -> usize {
+    random.below(end as u64) as usize
+}
 
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 16) as usize % limit.max(1)
-    }
-
-    /// Changes, removes, repeats or inserts a few bytes.
-    fn mutate(&mut self, bytes: &mut Vec<u8>) {
-        const ODD: &[&[u8]] = &[
-            b"\0",
-            b"\xff",
-            b"..",
-            b"/",
-            b"${",
-            b"}",
-            b"\"",
-            b"[",
-            b"=",
-            b"\n",
-            b"-",
-            b"99999999999999999999",
-            "é".as_bytes(),
-        ];
-        for _ in 0..=self.below(4) {
-            let at = self.below(bytes.len() + 1);
-            let end = (at + self.below(12)).min(bytes.len());
-            match self.below(5) {
-                0 => {
-                    if let Some(byte) = bytes.get_mut(at) {
-                        *byte = self.next() as u8;
-                    }
+/// Changes, removes, repeats or inserts a few bytes.
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    const ODD: &[&[u8]] = &[
+        b"\0",
+        b"\xff",
+        b"..",
+        b"/",
+        b"${",
+        b"}",
+        b"\"",
+        b"[",
+        b"=",
+        b"\n",
+        b"-",
+        b"99999999999999999999",
+        "é".as_bytes(),
+    ];
+    for _ in 0..=below(random, 4) {
+        let at = below(random, bytes.len() + 1);
+        let end = (at + below(random, 12)).min(bytes.len());
+        match below(random, 5) {
+            0 => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = random.next() as u8;
                 }
-                1 => drop(bytes.drain(at..end)),
-                2 => {
-                    let piece = bytes[at..end].to_vec();
-                    bytes.splice(at..at, piece);
-                }
-                3 => bytes.truncate(at),
-                _ => {
-                    let odd = ODD[self.below(ODD.len())];
-                    bytes.splice(at..at, odd.iter().copied());
-                }
+            }
+            1 => drop(bytes.drain(at..end)),
+            2 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            3 => bytes.truncate(at),
+            _ => {
+                let odd = ODD[below(random, ODD.len())];
+                bytes.splice(at..at, odd.iter().copied());
             }
         }
     }
@@ -72,7 +62,7 @@ fn fuzz(name: &str, seed: &[u8], count: u64, parse: impl Fn(&[u8])) {
     for number in 0..count {
         let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ (number + 1));
         let mut bytes = seed.to_vec();
-        random.mutate(&mut bytes);
+        mutate(&mut random, &mut bytes);
         let result = catch_unwind(AssertUnwindSafe(|| parse(&bytes)));
         assert!(
             result.is_ok(),

@@ -6,6 +6,7 @@
 //! | `image.toml`, any others | the work folder |
 //! | `setup` | a script for `sh -eu`, run in the copied folder, for what git cannot hold; `$IMGDECL` is the binary |
 //! | `args` | the arguments, one a line; without it `build --progress none` |
+//! | `run` | a script for `sh -eu` that runs `$IMGDECL` itself, where it must be run in a special way |
 //! | `env` | variables, `NAME=VALUE`, one a line |
 //! | `needs` | programs that must be there, one a line; `root` and `unshare` say what the test must be able to do |
 //! | `expected/exit` | the exit code; absent means 0. Only cases named `bad-…` may fail |
@@ -33,7 +34,7 @@ use crate::support::{BINARY, Entry, Layer, Layout, Output, Space, absent, copy, 
 /// How many cases run at once.
 const THREADS: usize = 4;
 /// What of a case's folder is not its input.
-const OURS: [&str; 5] = ["expected", "setup", "args", "env", "needs"];
+const OURS: [&str; 6] = ["expected", "setup", "run", "args", "env", "needs"];
 
 /// A case.
 pub(crate) struct Case {
@@ -132,7 +133,12 @@ impl Case {
     /// Returns the command of the case.
     pub(crate) fn command(&self, space: &Space) -> Command {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let script = self.folder.join("run");
         let mut command = space.command(&args);
+        if script.exists() {
+            command = space.program("sh");
+            command.arg("-eu").arg(script).env("IMGDECL", BINARY);
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

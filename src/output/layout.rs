@@ -140,7 +140,7 @@ fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<()
     }
     let partial = blobs.join(format!("{}{PARTIAL}", blob.digest.hex()));
     let target = create(&partial)?;
-    if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+    if reflink(&source, &target) {
         finish(&target, sealed).map_err(fail(&partial))?;
         return fs::rename(&partial, &path).map_err(fail(&path));
     }
@@ -161,6 +161,17 @@ fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<()
     // A rename between two links of one file does nothing, and leaves both.
     let _ = fs::remove_file(&partial);
     Ok(())
+}
+
+/// Lets two files share their blocks, where the file system can.
+#[cfg(target_os = "linux")]
+fn reflink(source: &File, target: &File) -> bool {
+    rustix::fs::ioctl_ficlone(target, source).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reflink(_: &File, _: &File) -> bool {
+    false
 }
 
 fn finish(file: &File, time: SystemTime) -> io::Result<()> {

@@ -5,17 +5,17 @@
 
 mod document;
 mod key;
+mod load;
 mod problem;
 mod table;
 mod vars;
 mod workspace;
 
 pub use key::{Key, Scope, Type};
+pub use load::{LoadError, find_manifest};
 pub use problem::{Problem, Problems, nearest, suggest};
 pub use table::{LayerEntry, Table};
 pub use vars::{Host, Part, Vars};
-pub use workspace::{
-    Defaults, LoadError, MANIFEST, Member, Spec, Target, TargetId, find_manifest, top_level,
-};
+pub use workspace::{Defaults, MANIFEST, Member, Spec, Target, TargetId, top_level};
 
 pub use toml::Spanned;

@@ -148,7 +148,7 @@ impl Store {
         StoreError::Io {
             doing: "write",
             path: self.root.clone(),
-            source,
+            source: without_path(source),
         }
     }
 }
@@ -229,6 +229,16 @@ impl Write for BlobWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+/// Takes the random name of a temporary file out of an error: it helps nobody.
+pub(super) fn without_path(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|error| error.source());
+    let inner = inner.and_then(|inner| inner.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
     }
 }
 

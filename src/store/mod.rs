@@ -122,7 +122,7 @@ impl Store {
             move |source| StoreError::Io {
                 doing,
                 path: path.to_owned(),
-                source,
+                source: blob::without_path(source),
             }
         };
         if let Some(parent) = path.parent() {

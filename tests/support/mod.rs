@@ -1,9 +1,11 @@
 //! What tests share: work folders, an independent checker of images, and other programs to compare with.
 
 mod peers;
+mod random;
 mod space;
 mod validate;
 
 pub(crate) use peers::{absent, peer};
+pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
 pub(crate) use validate::{Entry, Layer, Layout, validate};

@@ -1,0 +1,336 @@
+//! Loads manifests: a single file, or a workspace's root and all its members.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::document::{self, Document};
+use super::vars::{Host, Vars};
+use super::workspace::{DEFAULTS, WORKSPACE};
+use super::{MANIFEST, Member, Problem, Problems, Spec, Table, Target, TargetId, suggest};
+use crate::graph::SourceText;
+
+#[derive(Deserialize)]
+struct Workspace {
+    members: Vec<Spanned<String>>,
+}
+
+/// Finds the manifest in `folder` or in the nearest folder above it.
+pub fn find_manifest(folder: &Path) -> Option<PathBuf> {
+    folder
+        .ancestors()
+        .map(|folder| folder.join(MANIFEST))
+        .find(|path| path.is_file())
+}
+
+impl Spec {
+    /// Reads the manifest at `path`, its workspace's root if it is a member, and all other members.
+    ///
+    /// `rules` are the names of the rules; `set` overrides variables.
+    ///
+    /// # Errors
+    /// What is wrong with the manifests, or an io error with what was read.
+    pub fn load(
+        path: &Path,
+        rules: &[&'static str],
+        set: &[(String, String)],
+    ) -> Result<Self, LoadError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LoadError::Io { path, source }
+        };
+        let path = path.canonicalize().map_err(io(path))?;
+        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let (root, home) = root_of(&folder, rules).unwrap_or((folder.clone(), String::new()));
+
+        let mut problems = Problems::default();
+        let mut loader = Loader {
+            root: &root,
+            rules,
+            problems: &mut problems,
+        };
+        let mut documents = BTreeMap::new();
+        // The file itself may have any name; members and roots are found by theirs.
+        let name = path
+            .strip_prefix(&root)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        documents.insert(home.clone(), (folder, loader.parse(name, text)));
+        if !home.is_empty() {
+            let path = root.join(MANIFEST);
+            let text = fs::read_to_string(&path).map_err(io(&path))?;
+            documents.insert(
+                String::new(),
+                (root.clone(), loader.parse(MANIFEST.to_owned(), text)),
+            );
+        }
+        loader.members(&mut documents);
+
+        let is_torn = documents.values().any(|(_, document)| document.is_torn);
+        let mut spec = Self {
+            root,
+            home,
+            members: BTreeMap::new(),
+            problems: Problems::default(),
+        };
+        let mut unset: BTreeSet<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
+        let mut vars = BTreeMap::new();
+        for (name, (folder, document)) in documents {
+            let mut own = vars.clone();
+            read_vars(&document, &mut own, &mut problems);
+            for (name, value) in set {
+                if let Some(slot) = own.get_mut(name) {
+                    slot.clone_from(value);
+                    unset.remove(name.as_str());
+                }
+            }
+            if name.is_empty() {
+                vars.clone_from(&own);
+            }
+            if let Some(defaults) = &document.defaults {
+                problems.extend(defaults.check(DEFAULTS));
+            }
+            let id = |target: String| TargetId {
+                member: name.clone(),
+                name: target,
+            };
+            let targets = document.targets.into_iter();
+            let targets = targets.map(|(target, (rule, _, table))| {
+                (
+                    target.clone(),
+                    Target {
+                        id: id(target),
+                        rule,
+                        table,
+                        folder: folder.clone(),
+                    },
+                )
+            });
+            let targets = targets.collect();
+            spec.members.insert(
+                name,
+                Member {
+                    folder,
+                    defaults: document.defaults,
+                    vars: own,
+                    targets,
+                },
+            );
+        }
+        if is_torn {
+            return Err(LoadError::Problems(problems));
+        }
+        spec.problems = problems;
+        if let Some(name) = unset.first() {
+            let names: Vec<&str> = spec
+                .members
+                .values()
+                .flat_map(|it| it.vars.keys())
+                .map(String::as_str)
+                .collect();
+            let near = suggest(name, names).map(str::to_owned);
+            return Err(LoadError::Set {
+                name: (*name).to_owned(),
+                near,
+            });
+        }
+        Ok(spec)
+    }
+}
+
+/// Why manifests could not be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// A file cannot be read.
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The manifests are wrong.
+    Problems(Problems),
+    /// `--set` names a variable that no manifest has.
+    Set {
+        /// The name.
+        name: String,
+        /// The nearest name that there is.
+        near: Option<String>,
+    },
+}
+
+/// Finds the workspace that a folder is a member of: its root, and the member's name.
+fn root_of(folder: &Path, rules: &[&'static str]) -> Option<(PathBuf, String)> {
+    for above in folder.ancestors().skip(1) {
+        let Ok(text) = fs::read_to_string(above.join(MANIFEST)) else {
+            continue;
+        };
+        let source = Arc::new(SourceText {
+            name: MANIFEST.to_owned(),
+            text,
+        });
+        let document = document::parse(source, rules, &mut Problems::default());
+        let Some(members) = document.workspace.and_then(|table| members(&table).ok()) else {
+            continue;
+        };
+        let name = folder.strip_prefix(above).ok()?.to_str()?.to_owned();
+        return members
+            .iter()
+            .any(|member| normal(member.get_ref()).as_ref() == Some(&name))
+            .then(|| (above.to_owned(), name));
+    }
+    None
+}
+
+fn members(table: &Table) -> Result<Vec<Spanned<String>>, Problems> {
+    struct Nobody;
+    impl Host for Nobody {
+        fn git(&self, _: &Path, _: &str) -> Result<String, String> {
+            Err("not here".into())
+        }
+
+        fn source_date_epoch(&self) -> Option<u64> {
+            None
+        }
+    }
+    let vars = Vars {
+        values: BTreeMap::new(),
+        host: &Nobody,
+        folder: PathBuf::new(),
+    };
+    Ok(table.read::<Workspace>(WORKSPACE, &vars)?.members)
+}
+
+/// Returns a member's folder in the form by which members are addressed; `None` if it leads out of the workspace.
+fn normal(member: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for component in Path::new(member).components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+struct Loader<'a> {
+    root: &'a Path,
+    rules: &'a [&'static str],
+    problems: &'a mut Problems,
+}
+
+impl Loader<'_> {
+    fn parse(&mut self, name: String, text: String) -> Document {
+        document::parse(
+            Arc::new(SourceText { name, text }),
+            self.rules,
+            self.problems,
+        )
+    }
+
+    fn members(&mut self, documents: &mut BTreeMap<String, (PathBuf, Document)>) {
+        let Some(table) = documents
+            .get("")
+            .and_then(|(_, document)| document.workspace.clone())
+        else {
+            return;
+        };
+        let members = match members(&table) {
+            Ok(members) => members,
+            Err(problems) => return self.problems.extend(problems),
+        };
+        for member in members {
+            let problem = |message: String, label: &str| {
+                table.problem("imgdecl::spec::member", member.span(), message, label)
+            };
+            let Some(name) = normal(member.get_ref()) else {
+                let message = format!(
+                    "`{}` is no folder below the workspace's root",
+                    member.get_ref()
+                );
+                self.problems.push(problem(
+                    message,
+                    "members are relative folders, without `..`",
+                ));
+                continue;
+            };
+            if documents.contains_key(&name) {
+                continue;
+            }
+            let folder = self.root.join(&name);
+            let path = folder.join(MANIFEST);
+            match (fs::read_to_string(&path), folder.canonicalize()) {
+                (Ok(text), Ok(folder)) => {
+                    let document = self.parse(format!("{name}/{MANIFEST}"), text);
+                    if let Some(nested) = &document.workspace {
+                        self.problems.push(
+                            nested
+                                .problem(
+                                    "imgdecl::spec::member",
+                                    nested.span.clone(),
+                                    "a member is no workspace of its own",
+                                    "nested workspace",
+                                )
+                                .help("list all members in the root's image.toml"),
+                        );
+                    }
+                    documents.insert(name, (folder, document));
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    let message = format!("cannot read {name}/{MANIFEST}: {error}");
+                    let help = format!("make it, or take `{name}` off `members`");
+                    self.problems
+                        .push(problem(message, "this member has no manifest").help(help));
+                }
+            }
+        }
+    }
+}
+
+/// Names that cannot be variables, because they are built in.
+const BUILT_IN: [&str; 5] = ["platform", "os", "arch", "variant", "target"];
+
+fn read_vars(document: &Document, vars: &mut BTreeMap<String, String>, problems: &mut Problems) {
+    let Some(table) = &document.vars else { return };
+    for (name, value) in &table.value {
+        let text = name.get_ref();
+        let valid = !text.is_empty()
+            && text
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'_' || it == b'-');
+        if BUILT_IN.contains(&text.as_ref()) || !valid {
+            let message = match valid {
+                true => format!("the variable `{text}` is built in"),
+                false => format!("`{text}` is no name for a variable"),
+            };
+            problems.push(Problem::new(
+                "imgdecl::spec::variable",
+                &table.source,
+                name.span(),
+                message,
+                "choose another name",
+            ));
+            continue;
+        }
+        match value.get_ref().as_str() {
+            Some(value) => {
+                vars.insert(text.to_string(), value.to_owned());
+            }
+            None => problems.push(Problem::new(
+                "imgdecl::spec::type",
+                &table.source,
+                value.span(),
+                format!("the variable `{text}` takes a string"),
+                "not a string",
+            )),
+        }
+    }
+}
