@@ -148,7 +148,7 @@ impl Store {
         StoreError::Io {
             doing: "write",
             path: self.root.clone(),
-            source: without_path(source),
+            source,
         }
     }
 }
@@ -221,7 +221,8 @@ impl BlobWriter<'_> {
 
 impl Write for BlobWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(bytes)?;
+        // Not through the named file: its errors end in a random name, which helps nobody.
+        let count = self.file.as_file_mut().write(bytes)?;
         self.hasher.update(&bytes[..count]);
         self.size += count as u64;
         Ok(count)
@@ -229,16 +230,6 @@ impl Write for BlobWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-/// Takes the random name of a temporary file out of an error: it helps nobody.
-pub(super) fn without_path(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|error| error.source());
-    let inner = inner.and_then(|inner| inner.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error,
     }
 }
 

@@ -122,14 +122,14 @@ impl Store {
             move |source| StoreError::Io {
                 doing,
                 path: path.to_owned(),
-                source: blob::without_path(source),
+                source,
             }
         };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(fail("make"))?;
         }
         let mut file = tempfile::NamedTempFile::new_in(self.tmp()).map_err(fail("write"))?;
-        io::Write::write_all(&mut file, bytes).map_err(fail("write"))?;
+        io::Write::write_all(file.as_file_mut(), bytes).map_err(fail("write"))?;
         file.persist(path)
             .map_err(|error| fail("write")(error.error))?;
         Ok(())
