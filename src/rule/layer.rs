@@ -56,7 +56,13 @@ impl Action for StackAction {
             .iter()
             .map(|part| format!(" {}", part.digest))
             .collect();
-        let key = Digest::of(format!("stack 1 {below_digest}{digests}").as_bytes());
+        let key = Digest::of(
+            format!(
+                "stack {} {below_digest}{digests}",
+                env!("CARGO_PKG_VERSION")
+            )
+            .as_bytes(),
+        );
         let known = context
             .store
             .memo(&key)?

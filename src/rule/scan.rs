@@ -318,7 +318,8 @@ impl Action for Scan {
         let seen: Vec<Seen> = looked.collect::<Result<_, _>>()?;
 
         let mut key = HashKey::default();
-        key.field("memo", "scan 1");
+        // Another version of this program may list the same tree in another way.
+        key.field("memo", concat!("scan ", env!("CARGO_PKG_VERSION")));
         self.parameters(&mut key);
         seen.iter()
             .for_each(|seen| key.field("seen", &seen.fingerprint().to_string()));

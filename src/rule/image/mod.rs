@@ -235,7 +235,10 @@ impl Rule for Image {
                 return Err(collect.0);
             }
         };
-        let (defaults, _) = lower.defaults(target)?;
+        let (defaults, _) = lower.defaults(target).unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            Default::default()
+        });
         let below = base(target, lower, &table).unwrap_or_else(|problems| {
             collect.0.extend(problems);
             Below {
