@@ -11,17 +11,19 @@ mod facts;
 mod header;
 mod path;
 mod read;
+mod resolve;
 mod segment;
 mod tree;
 mod write;
 
-pub use changeset::{Changeset, Folder, ResolveError, resolve};
+pub use changeset::{Changeset, Folder};
 pub use compress::compressor_id;
 pub use content::{Content, ContentError, RECENT, Source, Stamp};
 pub use facts::{Fact, Facts};
 pub use header::{BLOCK, padding, plain_header};
 pub use path::{LayerPath, PathError};
 pub use read::{FactsBuilder, Peeked, ReadError, decoder, detect};
+pub use resolve::{ResolveError, resolve};
 pub use tree::{Attrs, Clash, Entry, Kind, Owner, Tree};
 pub use write::{Tick, WriteError, Written, write};
 

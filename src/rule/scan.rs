@@ -42,9 +42,7 @@ pub(super) struct TreeSpec {
 impl TreeSpec {
     fn parameters(&self, key: &mut dyn KeyWriter) {
         let list = |patterns: Option<&Patterns>| {
-            patterns.map_or("**".to_owned(), |it| {
-                it.texts().collect::<Vec<_>>().join("\n")
-            })
+            format!("{:?}", patterns.map(|it| it.texts().collect::<Vec<_>>()))
         };
         // The path of the host may stand here: these parameters tell nodes apart within one build; what is cached
         // depends on the tree that comes out.
@@ -200,7 +198,7 @@ impl TreeSpec {
                     below: item.path.as_str().into(),
                     stamp: *stamp,
                 };
-                let digest = digest.unwrap_or_else(|| Digest::of(b""));
+                let digest = digest.expect("a file that was seen has a digest");
                 Kind::File {
                     attrs: Attrs { mode, owner },
                     content: Content {

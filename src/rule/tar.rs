@@ -231,9 +231,7 @@ impl Action for Unpack {
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
         let list = |patterns: Option<&Patterns>| {
-            patterns.map_or("**".to_owned(), |it| {
-                it.texts().collect::<Vec<_>>().join("\n")
-            })
+            format!("{:?}", patterns.map(|it| it.texts().collect::<Vec<_>>()))
         };
         key.field("dest", &format!("{:?}", self.dest));
         key.field("strip", &self.strip.to_string());
