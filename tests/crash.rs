@@ -324,6 +324,85 @@ fn equal_builds_at_once_run_each_action_once() {
 }
 
 #[test]
+fn builds_at_once_into_one_archive_leave_a_whole_one() {
+    let space = project(1 << 20);
+    let archive = space.path().join("app.tar");
+    let args = [&BUILD[..], &["--output", "oci-archive:app.tar"]].concat();
+    let right = space.ok(&args).stdout;
+    let first = fs::read(&archive).expect("an archive");
+    for round in 0..8 {
+        // Over an archive that is there, and where there is none.
+        if round % 2 == 0 {
+            fs::remove_file(&archive).expect("an archive");
+        }
+        let builds = [0; 4].map(|_| quiet(space.command(&args)));
+        for mut child in builds {
+            assert!(child.wait().expect("it ends").success());
+        }
+        assert!(fs::read(&archive).expect("an archive") == first);
+        assert!(!space.path().join(".app.tar.partial").exists());
+    }
+    assert_eq!(space.ok(&args).stdout, right);
+    validate(&archive);
+}
+
+#[test]
+fn outputs_never_go_through_links() {
+    let space = project(1 << 10);
+    let victim = space.write("victim", "precious");
+    std::os::unix::fs::symlink(&victim, space.path().join(".app.tar.partial")).expect("a link");
+    let args = [&BUILD[..], &["--output", "oci-archive:app.tar"]].concat();
+    assert_eq!(space.run(&args).status, 2);
+    assert_eq!(fs::read_to_string(&victim).expect("a file"), "precious");
+
+    // A layout whose blobs lie in another layout.
+    space.ok(&[&BUILD[..], &["--output", "oci:one"]].concat());
+    let two = space.path().join("two");
+    fs::create_dir(&two).expect("a folder");
+    for name in ["index.json", "oci-layout"] {
+        fs::copy(space.path().join("one").join(name), two.join(name)).expect("a copy");
+    }
+    std::os::unix::fs::symlink("../one/blobs", two.join("blobs")).expect("a link");
+    let into_two = [&BUILD[..], &["api", "--output", "oci:two"]].concat();
+    assert_eq!(space.run(&into_two).status, 2);
+    validate(&space.path().join("one"));
+}
+
+#[test]
+fn what_a_build_writes_is_no_input() {
+    let space = Space::new();
+    space.write("file", "hello");
+    space.write(
+        "image.toml",
+        "[image.web]\nbase = \"scratch\"\nlayers = [{ files = { src = \".\", dest = \"/srv\" } }]\n",
+    );
+    let args = [&BUILD[..], &["--metadata-file", "meta.json"]].concat();
+    let build = |args: &[&str]| {
+        let mut command = space.command(args);
+        Output::of(command.env("IMGDECL_CACHE_DIR", "cache"))
+    };
+    let first = build(&args);
+    assert_eq!(first.status, 0, "{}", first.stderr);
+    for _ in 0..2 {
+        assert_eq!(build(&args).stdout, first.stdout);
+    }
+    // The metadata overwrites nothing but metadata.
+    for path in [
+        "image.toml",
+        "file",
+        "imgdecl-out/index.json",
+        "imgdecl-out/new.json",
+    ] {
+        let output = build(&[&BUILD[..], &["--metadata-file", path]].concat());
+        assert_eq!(output.status, 2, "{path}: {}", output.stderr);
+    }
+    assert_eq!(
+        fs::read_to_string(space.path().join("file")).expect("a file"),
+        "hello"
+    );
+}
+
+#[test]
 fn builds_at_once_into_one_output_all_arrive() {
     let space = project(1 << 18);
     let out = space.path().join("imgdecl-out");

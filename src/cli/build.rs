@@ -1,24 +1,32 @@
 //! `build` and `plan`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::args::{Build, Common, Format, Plan};
+use super::environment::current_dir;
 use super::exit::Exit;
 use super::setup::{self, Setup, setup};
 use super::{CANCEL, report};
 use crate::exec::{self, NodeResult, Options, Outcome, Why};
 use crate::graph::{Failure, NodeId};
-use crate::output::{Output, OutputError, metadata};
+use crate::output::{Output, OutputError, Sink, metadata};
 use crate::plan::render;
+use crate::source::read_document;
 use crate::ui::{self, Mode, Progress};
 
 /// How many changed lines of a key a plan shows.
 const FEW: usize = 5;
 
 pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
-    let Setup { spec, plan, sinks } = setup(&args.common, &args.output)?;
+    let here = current_dir().unwrap_or_default();
+    let metadata_file = args.metadata_file.as_ref().map(|path| here.join(path));
+    let more: Vec<PathBuf> = metadata_file.iter().cloned().collect();
+    let Setup { spec, plan, sinks } = setup(&args.common, &args.output, &more)?;
+    if let Some(path) = &metadata_file {
+        check_metadata(path, &sinks).map_err(|error| output_error(&error))?;
+    }
     for sink in &sinks {
         sink.check().map_err(|error| output_error(&error))?;
     }
@@ -57,7 +65,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
         written.map_err(|error| output_error(&error))?;
     }
     let json = metadata(&outputs);
-    if let Some(path) = &args.metadata_file {
+    if let Some(path) = &metadata_file {
         write_file(path, format!("{json:#}\n").as_bytes())?;
     }
     let text = match args.common.format {
@@ -71,7 +79,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
 }
 
 pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
-    let Setup { spec, plan, .. } = setup(&args.common, &[])?;
+    let Setup { spec, plan, .. } = setup(&args.common, &[], &[])?;
     let store = setup::store()?;
     let progress = Progress::new(Mode::None);
     let options = options(&args.common, &spec.root, true);
@@ -217,6 +225,26 @@ fn print(text: &str) -> Result<Exit, Exit> {
         report::error("imgdecl::stdout", &error, None);
         Exit::Failed
     })
+}
+
+/// Makes sure that the metadata overwrites nothing but metadata, and lies in no output.
+fn check_metadata(path: &Path, sinks: &[Sink]) -> Result<(), OutputError> {
+    let not_ours = || OutputError::NotOurs(path.to_owned());
+    if sinks.iter().any(|sink| path.starts_with(sink.path())) {
+        return Err(not_ours());
+    }
+    if std::fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let bytes = read_document(path).map_err(|_| not_ours())?;
+    let known: Option<Vec<serde_json::Value>> = serde_json::from_slice(&bytes).ok();
+    let is_ours = |image: &serde_json::Value| {
+        image.get("reference").is_some() && image.get("platforms").is_some()
+    };
+    match bytes.is_empty() || known.is_some_and(|images| images.iter().all(is_ours)) {
+        true => Ok(()),
+        false => Err(not_ours()),
+    }
 }
 
 /// Writes a file at once.

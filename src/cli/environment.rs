@@ -23,7 +23,9 @@ pub(super) fn cache_dir() -> Result<PathBuf, String> {
             .map_err(|error| error.to_string());
     }
     let xdg = path("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    let home = path("HOME").map(|home| home.join(".cache"));
+    let home = path("HOME")
+        .filter(|path| path.is_absolute())
+        .map(|home| home.join(".cache"));
     xdg.or(home)
         .map(|caches| caches.join("imgdecl"))
         .ok_or_else(|| "neither HOME nor IMGDECL_CACHE_DIR is set".to_owned())

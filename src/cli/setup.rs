@@ -26,8 +26,9 @@ pub(super) struct Setup {
     pub(super) sinks: Vec<Sink>,
 }
 
-/// Reads the manifests and makes the plan. `sinks` are those that the user named.
-pub(super) fn setup(common: &Common, sinks: &[Sink]) -> Result<Setup, Exit> {
+/// Reads the manifests and makes the plan. `sinks` are those that the user named, `more` are other files that are
+/// written.
+pub(super) fn setup(common: &Common, sinks: &[Sink], more: &[PathBuf]) -> Result<Setup, Exit> {
     let here = current_dir().map_err(|error| {
         usage(
             "imgdecl::cli::folder",
@@ -35,9 +36,7 @@ pub(super) fn setup(common: &Common, sinks: &[Sink]) -> Result<Setup, Exit> {
             None,
         )
     })?;
-    let (manifest, words) = manifest(&common.words, &here)?;
-    let spec = Spec::load(&manifest, &rule::names(), &common.set)
-        .map_err(|error| load_error(error, &manifest))?;
+    let (manifest, spec, words) = manifest(common, &here)?;
     let folder = spec
         .members
         .get(&spec.home)
@@ -50,7 +49,6 @@ pub(super) fn setup(common: &Common, sinks: &[Sink]) -> Result<Setup, Exit> {
             .collect(),
     };
     let mut targets = Vec::new();
-    let fits = |target: &Target| matches!(RULES[target.rule].name(), "image" | "group");
     for word in words {
         let id = spec
             .resolve_typed(word, fits)
@@ -64,7 +62,7 @@ pub(super) fn setup(common: &Common, sinks: &[Sink]) -> Result<Setup, Exit> {
         host: &host,
         targets,
         platforms: common.platform.clone(),
-        never: never(&spec, &sinks),
+        never: never(&spec, &sinks, more),
     };
     let plan = plan::plan(&request).map_err(|error| plan_error(error, &manifest))?;
     Ok(Setup { spec, plan, sinks })
@@ -100,58 +98,76 @@ pub(super) fn usage(code: &str, message: &str, help: Option<String>) -> Exit {
     Exit::Usage
 }
 
-/// Tells the manifest from the targets: it ends in `.toml`, or has a slash, or is `.` or `..`, or is a file.
-fn manifest<'a>(words: &'a [String], here: &Path) -> Result<(PathBuf, &'a [String]), Exit> {
-    let is_path = |word: &String| {
-        let is_file = || !word.contains(':') && here.join(word).is_file();
-        word.ends_with(".toml") || word.contains('/') || word == "." || word == ".." || is_file()
+/// Tells the manifest from the targets. The first word is a manifest if it ends in `.toml`, has a slash, or is `.` or
+/// `..`; a plain name is a target, unless there is no such target, but a folder with a manifest or a file.
+fn manifest<'a>(common: &'a Common, here: &Path) -> Result<(PathBuf, Spec, &'a [String]), Exit> {
+    let load = |path: PathBuf| {
+        let spec = Spec::load(&path, &rule::names(), &common.set);
+        let spec = spec.map_err(|error| load_error(error, &path))?;
+        Ok((path, spec))
+    };
+    let within = |path: PathBuf| {
+        if path.is_dir() {
+            path.join(MANIFEST)
+        } else {
+            path
+        }
     };
     let not_found = |message: String| {
-        usage(
-            "imgdecl::cli::manifest",
-            &message,
-            Some(format!("name a manifest, or write {MANIFEST}")),
-        )
+        let help = Some(format!("name a manifest, or write {MANIFEST}"));
+        usage("imgdecl::cli::manifest", &message, help)
     };
-    match words.split_first() {
-        Some((first, rest)) if is_path(first) => {
-            let path = here.join(first);
-            let path = if path.is_dir() {
-                path.join(MANIFEST)
-            } else {
-                path
-            };
-            match path.is_file() {
-                true => Ok((path, rest)),
-                false => Err(not_found(format!(
-                    "there is no manifest {}",
-                    path.display()
-                ))),
-            }
+    let nearest = || find_manifest(here);
+    if let Some((first, rest)) = common.words.split_first() {
+        let path = within(here.join(first));
+        let is_plain = !first.contains('/') && first != "." && first != "..";
+        if !path.is_file() && (first.ends_with(".toml") || !is_plain) && !first.contains(':') {
+            return Err(not_found(format!(
+                "there is no manifest {}",
+                path.display()
+            )));
         }
-        _ => find_manifest(here)
-            .map(|path| (path, words))
-            .ok_or_else(|| {
-                not_found(format!(
-                    "there is no {MANIFEST} in {} or above",
-                    here.display()
-                ))
-            }),
+        if path.is_file() && (first.ends_with(".toml") || !is_plain) {
+            return load(path).map(|(path, spec)| (path, spec, rest));
+        }
+        if path.is_file() {
+            if let Some((nearest, spec)) = nearest().map(load).transpose()?
+                && spec.resolve_typed(first, fits).is_ok()
+            {
+                return Ok((nearest, spec, &common.words));
+            }
+            return load(path).map(|(path, spec)| (path, spec, rest));
+        }
     }
+    let message = || format!("there is no {MANIFEST} in {} or above", here.display());
+    let path = nearest().ok_or_else(|| not_found(message()))?;
+    load(path).map(|(path, spec)| (path, spec, &common.words[..]))
 }
 
-/// Returns the paths that are never inputs: outputs and the lock file.
-fn never(spec: &Spec, sinks: &[Sink]) -> BTreeSet<PathBuf> {
+/// Tells whether a target can be built: an image or a group.
+fn fits(target: &Target) -> bool {
+    matches!(RULES[target.rule].name(), "image" | "group")
+}
+
+/// Returns the paths that are never inputs: outputs, the cache and the lock file.
+fn never(spec: &Spec, sinks: &[Sink], more: &[PathBuf]) -> BTreeSet<PathBuf> {
     let outs = spec.members.values().map(|member| member.folder.join(OUT));
-    let named = sinks.iter().map(|sink| {
-        let path = sink.path();
-        // The output may not be there yet; its folder tells where it really lies.
+    let written = sinks
+        .iter()
+        .flat_map(Sink::paths)
+        .chain(more.iter().cloned())
+        .chain(cache_dir());
+    // Walks are free of symlinks. What is not there yet lies where its folder really lies.
+    let real = written.flat_map(|path| {
         let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-        folder
+        let placed = folder
             .zip(path.file_name())
-            .map_or(path.to_owned(), |(folder, name)| folder.join(name))
+            .map(|(folder, name)| folder.join(name));
+        [path.canonicalize().ok(), placed, Some(path)]
     });
-    outs.chain(named).chain([spec.root.join(LOCK)]).collect()
+    outs.chain(real.flatten())
+        .chain([spec.root.join(LOCK)])
+        .collect()
 }
 
 fn load_error(error: LoadError, manifest: &Path) -> Exit {

@@ -29,23 +29,6 @@ pub struct Changeset {
     pub(super) gone: BTreeSet<LayerPath>,
 }
 
-/// Returns where the text of a symlink in `folder` leads; `None` if it is no path. `..` in the root stays in the root.
-fn target_of(folder: &LayerPath, target: &str) -> Option<LayerPath> {
-    let mut at = if target.starts_with('/') {
-        LayerPath::root()
-    } else {
-        folder.clone()
-    };
-    for component in target.split('/') {
-        at = match component {
-            "" | "." => at,
-            ".." => at.parent().unwrap_or_default(),
-            name => at.join(name).ok()?,
-        };
-    }
-    Some(at)
-}
-
 impl Changeset {
     /// Returns the facts about the image with this layer on top of `below`.
     pub fn above(&self, below: &Facts) -> Facts {
@@ -61,15 +44,16 @@ impl Changeset {
                 facts.remove(path);
             }
             if let Kind::Symlink { target, .. } = &entry.kind {
-                let folder = path.parent().and_then(|parent| target_of(&parent, target));
-                let folder = folder.is_some_and(|end| end.is_root() || facts.get(&end).is_some());
-                facts.insert(
-                    path.clone(),
-                    Fact::Link {
-                        target: target.clone(),
-                        folder,
-                    },
-                );
+                let (target, folder) = (target.clone(), false);
+                facts.insert(path.clone(), Fact::Link { target, folder });
+            }
+        }
+        // Only now are all folders and links there that these links may lead to.
+        for (path, entry) in self.parts.iter().flatten() {
+            if let Kind::Symlink { target, .. } = &entry.kind {
+                let folder = facts.leads_to_folder(&path.parent().unwrap_or_default(), target);
+                let target = target.clone();
+                facts.insert(path.clone(), Fact::Link { target, folder });
             }
         }
         facts

@@ -13,7 +13,7 @@ pub enum Fact {
     Link {
         /// The link's text.
         target: String,
-        /// Whether it is known to lead to a folder. Always true for links of a base.
+        /// Whether it is known to lead to a folder.
         folder: bool,
     },
 }
@@ -65,6 +65,38 @@ impl Facts {
     /// Returns the facts that a layer above can depend on, sorted by path.
     pub fn notable(&self) -> impl Iterator<Item = (&LayerPath, &Fact)> {
         self.0.iter().filter(|(_, fact)| fact.is_notable())
+    }
+
+    /// Tells whether a symlink with the text `target`, in a folder, leads to a folder that is known.
+    pub(super) fn leads_to_folder(&self, folder: &LayerPath, target: &str) -> bool {
+        let end = self.follow(folder.clone(), target, 0);
+        end.is_some_and(|end| end.is_root() || matches!(self.get(&end), Some(Fact::Folder(_))))
+    }
+
+    /// Follows the text of a symlink in a real folder; `None` where that goes in circles, or is no path.
+    fn follow(&self, folder: LayerPath, target: &str, links: usize) -> Option<LayerPath> {
+        const MAX_LINKS: usize = 40;
+        let mut at = match target.starts_with('/') {
+            true => LayerPath::root(),
+            false => folder,
+        };
+        for component in target.split('/') {
+            at = match component {
+                "" | "." => at,
+                ".." => at.parent().unwrap_or_default(),
+                name => {
+                    let next = at.join(name).ok()?;
+                    match self.get(&next) {
+                        Some(Fact::Link { target, .. }) if links < MAX_LINKS => {
+                            self.follow(at, target, links + 1)?
+                        }
+                        Some(Fact::Link { .. }) => return None,
+                        _ => next,
+                    }
+                }
+            };
+        }
+        Some(at)
     }
 
     /// Writes one line per fact, which [`Facts::parse`] reads.

@@ -136,26 +136,21 @@ impl FactsBuilder {
         Ok(())
     }
 
-    /// Returns what was gathered: all folders, and the symlinks that lead to one.
+    /// Returns what was gathered: all folders, and all symlinks.
     pub fn finish(self) -> Facts {
         let mut facts = Facts::default();
         for (path, node) in &self.nodes {
-            match node {
-                Node::Folder(attrs) => facts.insert(path.clone(), Fact::Folder(*attrs)),
+            let fact = match node {
+                Node::Folder(attrs) => Fact::Folder(*attrs),
                 Node::Link(target) => {
                     let end = self.real(path, 0);
-                    if end.is_root() || matches!(self.nodes.get(&end), Some(Node::Folder(_))) {
-                        let target = target.clone();
-                        facts.insert(
-                            path.clone(),
-                            Fact::Link {
-                                target,
-                                folder: true,
-                            },
-                        );
-                    }
+                    let folder =
+                        end.is_root() || matches!(self.nodes.get(&end), Some(Node::Folder(_)));
+                    let target = target.clone();
+                    Fact::Link { target, folder }
                 }
-            }
+            };
+            facts.insert(path.clone(), fact);
         }
         facts
     }
@@ -316,7 +311,7 @@ mod tests {
         let facts = builder.finish();
         let text = facts.to_text();
         // The second tar was made without knowledge of the base, so its /tmp is 0755.
-        let expected = "etc\tfolder\t755\t0\t0\nlib\tlink\tusr/lib\nlib64\tlink\t/lib\ntmp\tfolder\t755\t0\t0\nusr\tfolder\t755\t0\t0\nusr/lib\tfolder\t755\t0\t0\n";
+        let expected = "etc\tfolder\t755\t0\t0\netc/mtab\tmaybe\t/proc/mounts\nlib\tlink\tusr/lib\nlib64\tlink\t/lib\ntmp\tfolder\t755\t0\t0\nusr\tfolder\t755\t0\t0\nusr/lib\tfolder\t755\t0\t0\n";
         assert_eq!(text, expected);
     }
 

@@ -91,20 +91,21 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn run(&mut self, errors: &mut Vec<ResolveError>) -> Option<Changeset> {
         let mut changes = Changeset::default();
-        let mut removed = BTreeSet::new();
-        let all: BTreeSet<&LayerPath> = self.trees.iter().flat_map(|tree| tree.removed()).collect();
-        for path in &all {
-            // What lies below another removed path goes with it.
-            if ancestors(path).any(|above| all.contains(&above)) {
-                continue;
+        let mut places = BTreeSet::new();
+        for path in self.trees.iter().flat_map(|tree| tree.removed()) {
+            let parent = path.parent().unwrap_or_default();
+            match self.follow(&parent, 0) {
+                Ok(real) => drop(places.insert(real.child(path.name()))),
+                Err(error) => errors.push(error),
             }
-            match self.place(path) {
-                Ok(place) => removed.insert(place),
-                Err(error) => {
-                    errors.push(error);
-                    continue;
-                }
-            };
+        }
+        // What lies in another removed place goes with it.
+        let is_outer = |place: &&LayerPath| !ancestors(place).any(|above| places.contains(&above));
+        let removed: BTreeSet<LayerPath> = places.iter().filter(is_outer).cloned().collect();
+        for place in &removed {
+            self.folder(&place.parent().unwrap_or_default())
+                .map_err(|error| errors.push(error))
+                .ok();
         }
         // Removals were placed through the links below; everything else must not see what they remove.
         self.removed = removed;
@@ -576,6 +577,17 @@ mod tests {
         let changes = resolve(&[Arc::new(tree)], &debian()).unwrap();
         assert!(changes.folders.is_empty());
         assert_eq!(changes.whiteouts[&LayerPath::root()].len(), 1);
+    }
+
+    #[test]
+    fn a_removed_folder_takes_what_was_reached_by_a_link() {
+        let mut tree = Tree::default();
+        for at in ["lib/x", "usr/lib"] {
+            tree.remove(path(at));
+        }
+        let changes = resolve(&[Arc::new(tree)], &debian()).unwrap();
+        assert_eq!(changes.folders.len(), 1);
+        assert!(changes.whiteouts[&path("usr")].contains(".wh.lib"));
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl Tree {
         let mut text = String::new();
         for path in &self.removed {
             text.clear();
-            let _ = write!(text, "remove {}", path.as_str());
+            let _ = write!(text, "{:?} remove", path.as_str());
             line(&text);
         }
         for (path, entry) in &self.entries {
@@ -288,30 +288,30 @@ impl Entry {
         let Owner { uid, gid } = attrs.owner;
         let _ = write!(
             text,
-            "{word} {:04o} {uid}:{gid} {} ",
-            attrs.mode, self.mtime
+            "{:?} {word} {:04o} {uid}:{gid} {}",
+            path.as_str(),
+            attrs.mode,
+            self.mtime
         );
         match &self.kind {
             Kind::File { content, .. } => {
-                let _ = write!(text, "{} ", content.size);
+                let _ = write!(text, " {} ", content.size);
                 content.digest.push_hex(text);
-                text.push(' ');
             }
             Kind::Symlink { target, .. } => {
-                let _ = write!(text, "{target:?} ");
+                let _ = write!(text, " {target:?}");
             }
             Kind::Hardlink { target, .. } => {
-                let _ = write!(text, "{:?} ", target.as_str());
+                let _ = write!(text, " {:?}", target.as_str());
             }
             Kind::Folder { .. } => {}
         }
         for (name, value) in &self.xattrs {
-            let _ = write!(text, "{name:?}={} ", Digest::of(value).hex());
+            let _ = write!(text, " {name:?}={}", Digest::of(value).hex());
         }
         if self.replace {
-            text.push_str("replace ");
+            text.push_str(" replace");
         }
-        text.push_str(path.as_str());
     }
 }
 
@@ -382,7 +382,13 @@ mod tests {
         two.insert(path("a"), Entry { mtime: 1, ..file() }).unwrap();
         let mut three = one.clone();
         three.remove(path("b"));
-        let digests = BTreeSet::from([one.digest(), two.digest(), three.digest()]);
-        assert_eq!(digests.len(), 3);
+        let mut four = Tree::default();
+        four.insert(path("replace a"), file()).unwrap();
+        let mut five = Tree::default();
+        let replace = true;
+        five.insert(path("a"), Entry { replace, ..file() }).unwrap();
+        let trees = [one, two, three, four, five];
+        let digests: BTreeSet<Digest> = trees.iter().map(Tree::digest).collect();
+        assert_eq!(digests.len(), trees.len());
     }
 }

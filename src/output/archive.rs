@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
@@ -52,15 +53,8 @@ pub(super) fn write(
     {
         fs::create_dir_all(folder).map_err(fail(folder))?;
     }
-    // The name is the same each time, so that the next build takes over what a killed one left.
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&partial)
-        .map_err(fail(&partial))?;
-    file.lock()
-        .and_then(|()| file.set_len(0))
-        .map_err(fail(&partial))?;
+    let file = lock(&partial)?;
+    file.set_len(0).map_err(fail(&partial))?;
     check(path)?;
     let written = tar(&file, outputs, store, go_on, &partial)
         .and_then(|()| fs::rename(&partial, path).map_err(fail(path)));
@@ -70,7 +64,30 @@ pub(super) fn write(
     written
 }
 
-fn partial(path: &Path) -> PathBuf {
+/// Opens the partial file, alone. Its name is the same each time, so that the next build takes over what a killed one
+/// left.
+fn lock(partial: &Path) -> Result<File, OutputError> {
+    loop {
+        // Never through a link, and nothing that would block: only a file of ours is written.
+        if fs::symlink_metadata(partial).is_ok_and(|there| !there.is_file()) {
+            return Err(OutputError::NotOurs(partial.to_owned()));
+        }
+        let file = File::options().create(true).append(true).open(partial);
+        let file = file.map_err(fail(partial))?;
+        file.lock().map_err(fail(partial))?;
+        // The one who held the lock has renamed the file meanwhile: then it is the finished archive.
+        let locked = file.metadata().map_err(fail(partial))?;
+        match fs::symlink_metadata(partial) {
+            Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => {
+                return Ok(file);
+            }
+            _ => continue,
+        }
+    }
+}
+
+/// Returns the name under which an archive is written before it is whole.
+pub(super) fn partial(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".partial");

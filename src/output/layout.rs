@@ -7,32 +7,42 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
-use crate::oci::{Descriptor, Digest, Index, MAX_DOCUMENT, Manifest, OURS};
+use crate::oci::{Descriptor, Digest, Index, Manifest, OURS};
+use crate::source::read_document;
 use crate::store::{Blob, Store};
 
 /// The end of the name of a file that is being written. What a killed process leaves, the next one removes.
 const PARTIAL: &str = ".partial";
+/// Such files in the folder of the layout itself.
+const OURS_PARTIAL: [&str; 2] = ["index.json.partial", "oci-layout.partial"];
 
 /// Makes sure that `root` is a layout of ours, empty, or not there.
 pub(super) fn check(root: &Path) -> Result<(), OutputError> {
+    let not_ours = || OutputError::NotOurs(root.to_owned());
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(OutputError::NotOurs(root.to_owned()));
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A symlink that leads nowhere is there all the same.
+            return fs::symlink_metadata(root).map_or(Ok(()), |_| Err(not_ours()));
         }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(not_ours()),
         Err(error) => return Err(fail(root)(error)),
     };
+    // What is written and removed lies in the folder itself.
+    for folder in ["blobs", "blobs/sha256"] {
+        if fs::symlink_metadata(root.join(folder)).is_ok_and(|there| !there.is_dir()) {
+            return Err(not_ours());
+        }
+    }
     match read_index(root) {
         Some(index) if index.annotations.contains_key(OURS) => return Ok(()),
-        Some(_) => return Err(OutputError::NotOurs(root.to_owned())),
+        Some(_) => return Err(not_ours()),
         None => {}
     }
     for entry in entries {
-        let name = entry.map_err(fail(root))?.file_name();
         // A build that was killed before it wrote the first index leaves this alone.
-        if !name.to_string_lossy().ends_with(PARTIAL) {
-            return Err(OutputError::NotOurs(root.to_owned()));
+        if entry.map_err(fail(root))?.file_name() != "index.json.partial" {
+            return Err(not_ours());
         }
     }
     Ok(())
@@ -92,11 +102,7 @@ fn fill(
 
 /// Reads the index of a layout; `None` if there is none that can be read.
 fn read_index(root: &Path) -> Option<Index> {
-    let path = root.join("index.json");
-    let size = fs::metadata(&path).ok()?.len();
-    (size <= MAX_DOCUMENT)
-        .then(|| serde_json::from_slice(&fs::read(&path).ok()?).ok())
-        .flatten()
+    serde_json::from_slice(&read_document(&root.join("index.json")).ok()?).ok()
 }
 
 /// Replaces a file of the layout at once.
@@ -184,19 +190,20 @@ fn finish(file: &File, time: SystemTime) -> io::Result<()> {
 /// Removes the blobs that no image of the layout needs. Does nothing where an image cannot be followed.
 fn prune(root: &Path, blobs: &Path, index: &Index) -> Result<(), OutputError> {
     let mut needed = BTreeSet::new();
-    if index
-        .manifests
-        .iter()
-        .any(|descriptor| follow(blobs, descriptor, &mut needed).is_none())
-    {
+    let mut all = index.manifests.iter();
+    if all.any(|descriptor| follow(blobs, descriptor, &mut needed, 0).is_none()) {
         return Ok(());
     }
     for folder in [root, blobs] {
         for entry in fs::read_dir(folder).map_err(fail(folder))? {
             let entry = entry.map_err(fail(folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let stale = Digest::from_hex(&name).is_ok_and(|digest| !needed.contains(&digest));
-            if name.ends_with(PARTIAL) || (folder == blobs && stale) {
+            let digest = Digest::from_hex(name.strip_suffix(PARTIAL).unwrap_or(&name)).ok();
+            let is_stale = match digest.filter(|_| folder == blobs) {
+                Some(digest) => name.ends_with(PARTIAL) || !needed.contains(&digest),
+                None => folder == root && OURS_PARTIAL.contains(&name.as_str()),
+            };
+            if is_stale && entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 fs::remove_file(entry.path()).map_err(fail(&entry.path()))?;
             }
         }
@@ -204,23 +211,26 @@ fn prune(root: &Path, blobs: &Path, index: &Index) -> Result<(), OutputError> {
     Ok(())
 }
 
+/// How deep indexes may be nested.
+const MAX_DEPTH: usize = 4;
+
 /// Adds all digests that an image needs; `None` if a document is not there or cannot be read.
-fn follow(blobs: &Path, descriptor: &Descriptor, needed: &mut BTreeSet<Digest>) -> Option<()> {
-    needed.insert(descriptor.digest);
+fn follow(
+    blobs: &Path,
+    descriptor: &Descriptor,
+    needed: &mut BTreeSet<Digest>,
+    depth: usize,
+) -> Option<()> {
+    if !needed.insert(descriptor.digest) {
+        return Some(());
+    }
     let path = blobs.join(descriptor.digest.hex());
-    let read = || {
-        (descriptor.size <= MAX_DOCUMENT)
-            .then(|| fs::read(&path).ok())
-            .flatten()
-    };
-    if descriptor.media_type.is_index() {
-        let index: Index = serde_json::from_slice(&read()?).ok()?;
-        index
-            .manifests
-            .iter()
-            .try_for_each(|next| follow(blobs, next, needed))
+    if descriptor.media_type.is_index() && depth < MAX_DEPTH {
+        let index: Index = serde_json::from_slice(&read_document(&path).ok()?).ok()?;
+        let mut all = index.manifests.iter();
+        all.try_for_each(|next| follow(blobs, next, needed, depth + 1))
     } else if descriptor.media_type.is_manifest() {
-        let manifest: Manifest = serde_json::from_slice(&read()?).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&read_document(&path).ok()?).ok()?;
         needed.insert(manifest.config.digest);
         needed.extend(manifest.layers.iter().map(|layer| layer.digest));
         Some(())

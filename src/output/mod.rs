@@ -116,6 +116,14 @@ impl Sink {
         }
     }
 
+    /// Returns all paths that the sink writes.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Layout(path) => vec![path.clone()],
+            Self::OciArchive(path) => vec![path.clone(), archive::partial(path)],
+        }
+    }
+
     /// Returns the same sink with another path.
     #[must_use]
     pub fn at(&self, path: PathBuf) -> Self {
@@ -177,6 +185,10 @@ impl FromStr for Sink {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some((_, "")) => Err(format!("`{text}` names no file: expected {}", Self::NAMES)),
+            Some(("oci", path)) if path.contains(':') => Err(format!(
+                "`{path}` is no folder: `oci:DIR` takes a folder alone, as images have the names of their targets"
+            )),
+            Some((_, "-")) => Err("an output cannot go to stdout: name a file".to_owned()),
             Some(("oci", path)) => Ok(Self::Layout(path.into())),
             Some(("oci-archive", path)) => Ok(Self::OciArchive(path.into())),
             _ => Err(format!("`{text}` is no output: expected {}", Self::NAMES)),

@@ -163,6 +163,25 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
             node,
         });
     }
+    let mut references = BTreeMap::new();
+    for image in &images {
+        let Some(repository) = &image.names.repository else {
+            continue;
+        };
+        for tag in image.names.tags.iter().collect::<BTreeSet<_>>() {
+            let reference = format!("{repository}:{tag}");
+            let Some(first) = references.insert(reference.clone(), &image.name) else {
+                continue;
+            };
+            if let Some(target) = request.spec.target(&image.id) {
+                let message = format!("`{first}` and `{}` are both {reference}", image.name);
+                let (table, span) = (&target.table, target.table.span.clone());
+                let problem = table.problem("imgdecl::image::reference", span, message, "second");
+                let help = "give one of them another `repository`, or other `tags`";
+                lower.problems.push(problem.help(help));
+            }
+        }
+    }
     if !lower.problems.is_empty() {
         return Err(lower.problems.into());
     }

@@ -17,7 +17,7 @@
 //! no times, no names, no umask. Symlinks are copied as they are, and must not lead out of the workspace; links to
 //! places in the image are written under `symlinks`. Empty folders are kept.
 //!
-//! `.git`, `image.lock` and output folders, also of earlier builds, are never copied.
+//! `.git`, `image.lock`, the cache, what this build writes, and layouts that earlier builds wrote are never copied.
 //!
 //! Several trees in one layer are written as `entries`, each a table with the same keys:
 //!
@@ -202,14 +202,6 @@ impl TreeSpec {
                 mode: collect.take(mode(at, text)),
                 owner,
             };
-            if place.is_root() {
-                collect.0.push(at.problem(
-                    "imgdecl::value::path",
-                    path.span(),
-                    "the root of the image has no entry",
-                    "no such entry",
-                ));
-            }
             made.push((
                 place,
                 Kind::Folder { attrs, firm: true },
@@ -224,6 +216,22 @@ impl TreeSpec {
             };
             let content = Content::bytes(text.get_ref().as_bytes());
             made.push((place, Kind::File { attrs, content }, at.place(path.span())));
+        }
+        for path in table
+            .symlinks
+            .keys()
+            .chain(table.dirs.keys())
+            .chain(table.text.keys())
+        {
+            if path.get_ref().starts_with('/') && path.get_ref().trim_matches('/').is_empty() {
+                let message = "the root of the image has no entry";
+                collect.0.push(at.problem(
+                    "imgdecl::value::path",
+                    path.span(),
+                    message,
+                    "no such entry",
+                ));
+            }
         }
         let mut remove = Vec::new();
         for path in &table.remove {

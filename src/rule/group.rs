@@ -86,6 +86,16 @@ impl Rule for Group {
                 ),
             }
         }
+        if table.images.is_empty() {
+            let span = target.table.span.clone();
+            let message = format!("the group `{}` has no images", target.id.name);
+            problems.push(target.table.problem(
+                "imgdecl::group::empty",
+                span,
+                message,
+                "name some with `images`",
+            ));
+        }
         match problems.is_empty() {
             true => Ok(Lowered::Group(images)),
             false => Err(problems),

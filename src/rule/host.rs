@@ -124,14 +124,15 @@ impl HostPath {
                 source,
             });
         }
-        let content = Content::of_host(&folder, below, stamp)
-            .map_err(|error| content_error(&error, Some(&self.origin)))?;
-        (context.tick)(content.size);
+        // Taken first: a change while the file is read must not be remembered.
         #[expect(
             clippy::disallowed_methods,
             reason = "decides what to remember, never a byte"
         )]
         let now = std::time::SystemTime::now();
+        let content = Content::of_host(&folder, below, stamp)
+            .map_err(|error| content_error(&error, Some(&self.origin)))?;
+        (context.tick)(content.size);
         if !stamp.is_recent(now) {
             let stats = Stats(vec![Stat {
                 path: "".into(),

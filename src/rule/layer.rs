@@ -58,7 +58,7 @@ impl Action for StackAction {
             .collect();
         let key = Digest::of(
             format!(
-                "stack {} {below_digest}{digests}",
+                "stack 2 {} {below_digest}{digests}",
                 env!("CARGO_PKG_VERSION")
             )
             .as_bytes(),

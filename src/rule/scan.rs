@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rayon::prelude::*;
 
@@ -254,12 +255,7 @@ impl Seen {
     }
 
     /// Tells whether some file changed so recently that its stamp cannot be trusted.
-    fn is_recent(&self) -> bool {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "decides what to remember, never a byte"
-        )]
-        let now = std::time::SystemTime::now();
+    fn is_recent(&self, now: SystemTime) -> bool {
         let recent = |item: &Item| matches!(&item.kind, ItemKind::File { stamp, .. } if stamp.is_recent(now));
         matches!(self, Self::Folder(_, items) if items.iter().any(recent))
     }
@@ -309,6 +305,12 @@ impl Action for Scan {
     }
 
     fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        // Taken first: what changes from here on must not be remembered.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "decides what to remember, never a byte"
+        )]
+        let now = SystemTime::now();
         let looked = self
             .trees
             .iter()
@@ -317,7 +319,7 @@ impl Action for Scan {
 
         let mut key = HashKey::default();
         // Another version of this program may list the same tree in another way.
-        key.field("memo", concat!("scan ", env!("CARGO_PKG_VERSION")));
+        key.field("memo", concat!("scan 2 ", env!("CARGO_PKG_VERSION")));
         self.parameters(&mut key);
         seen.iter()
             .for_each(|seen| key.field("seen", &seen.fingerprint().to_string()));
@@ -335,7 +337,7 @@ impl Action for Scan {
             return Ok(Product::Tree(TreeProduct::lazy(digest, Vec::new(), make)));
         }
         let product = TreeProduct::new(merge(&self.trees, &seen, context)?);
-        if !seen.iter().any(Seen::is_recent) {
+        if !seen.iter().any(|seen| seen.is_recent(now)) {
             context
                 .store
                 .put_memo(&key, serde_json::json!(product.digest))?;

@@ -30,7 +30,9 @@ use super::patterns::Patterns;
 use super::value::{Collect, fields, image_path, owner};
 use super::{Lower, Lowered, Rule};
 use crate::graph::{Action, ActionError, Context, KeyWriter, Origin, Product, TreeProduct};
-use crate::layer::{self, Attrs, Clash, Content, Entry, Kind, LayerPath, Owner, Source, Tree};
+use crate::layer::{
+    self, Attrs, Clash, Content, Entry, Kind, LayerPath, Owner, Source, Tick, Tree,
+};
 use crate::oci::{Descriptor, Digest, Hasher, MediaType};
 use crate::spec::{Key, Problems, Target, Type};
 
@@ -262,6 +264,7 @@ impl Action for Unpack {
         let mut file = Hashed {
             inner: File::open(&path).map_err(|error| damaged(&error))?,
             hasher: Hasher::default(),
+            tick: context.tick,
         };
         let (compression, peeked) = layer::detect(&mut file).map_err(|error| damaged(&error))?;
         let mut reader = layer::decoder(compression, peeked).map_err(|error| damaged(&error))?;
@@ -275,10 +278,7 @@ impl Action for Unpack {
         let mut archive = tar::Archive::new(&mut reader);
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
-            if !(context.tick)(entry.size()) {
-                return Err(ActionError::stopped());
-            }
-            listing.add(&mut entry, &mut contents, src)?;
+            listing.add(&mut entry, &mut contents, src, context.tick)?;
         }
         // What follows the end of the archive decides nothing, but is part of the file's digest.
         io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(&error))?;
@@ -310,13 +310,17 @@ impl Action for Unpack {
 }
 
 /// Hashes what is read.
-struct Hashed<R> {
+struct Hashed<'a, R> {
     inner: R,
     hasher: Hasher,
+    tick: Tick<'a>,
 }
 
-impl<R: Read> Read for Hashed<R> {
+impl<R: Read> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !(self.tick)(0) {
+            return Err(io::Error::other("stopped"));
+        }
         let count = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         Ok(count)
@@ -340,6 +344,7 @@ impl Listing<'_> {
         entry: &mut tar::Entry<'_, R>,
         contents: &mut (dyn Write + Send),
         src: &HostPath,
+        tick: Tick<'_>,
     ) -> Result<(), ActionError> {
         let fail =
             |message: String| ActionError::new("imgdecl::tar::entry", message).at(&src.origin);
@@ -377,15 +382,19 @@ impl Listing<'_> {
         };
         let link = || -> Result<String, ActionError> {
             let bytes = entry.link_name_bytes().unwrap_or_default();
-            String::from_utf8(bytes.into_owned()).map_err(|_| {
-                fail(format!(
-                    "the target of /{name} in `{}` is not UTF-8",
-                    src.text
-                ))
+            let text = String::from_utf8(bytes.into_owned()).ok();
+            let fits = |text: &String| (1..=4095).contains(&text.len()) && !text.contains('\0');
+            text.filter(fits).ok_or_else(|| {
+                let what = "a target that no link can have: empty, too long, or not UTF-8";
+                fail(format!("/{name} in `{}` has {what}", src.text))
             })
         };
         let place = self.place(&name).map_err(|error| fail(error.to_string()))?;
         let mut range = None;
+        if !(kind.is_file() || kind.is_hard_link()) {
+            // A hard link that follows does not mean the file that stood here before.
+            self.files.remove(&name);
+        }
         let made = if kind.is_dir() {
             Kind::Folder { attrs, firm: true }
         } else if kind.is_symlink() {
@@ -407,17 +416,16 @@ impl Listing<'_> {
             let target = self
                 .place(&first)
                 .map_err(|error| fail(error.to_string()))?;
+            range = Some(content);
             match target.filter(|target| self.entries.contains_key(target)) {
                 Some(target) => Kind::Hardlink { target, attrs },
-                None => {
-                    range = Some(content);
-                    file(attrs, content, None)
-                }
+                None => file(attrs, content, None),
             }
         } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
             let mut sink = Copy {
                 contents,
                 hasher: Hasher::default(),
+                tick,
             };
             let size = io::copy(entry, &mut sink).map_err(damaged)?;
             let content = (self.offset, size, sink.hasher.finish());
@@ -473,9 +481,20 @@ impl Listing<'_> {
 
     fn finish(self, path: &Arc<Path>, origin: &Origin) -> Result<Tree, ActionError> {
         let mut tree = Tree::default();
+        let ranges: BTreeMap<LayerPath, Option<Range>> = self
+            .entries
+            .iter()
+            .map(|(place, (_, range))| (place.clone(), *range))
+            .collect();
         for (place, (mut entry, range)) in self.entries {
-            if let (Kind::File { attrs, .. }, Some(range)) = (&entry.kind, range) {
-                entry.kind = file(*attrs, range, Some(path));
+            match (&entry.kind, range) {
+                // Where the path of its file stands in the archive again, with another content, a hard link keeps
+                // what it had: it becomes a file of its own.
+                (Kind::Hardlink { target, .. }, _) if ranges.get(target) == Some(&range) => {}
+                (Kind::File { attrs, .. } | Kind::Hardlink { attrs, .. }, Some(range)) => {
+                    entry.kind = file(*attrs, range, Some(path));
+                }
+                _ => {}
             }
             tree.insert(place, entry).map_err(|clash| {
                 let error = ActionError::of("imgdecl::tar::entry", &clash).at(origin);
@@ -506,13 +525,14 @@ fn file(attrs: Attrs, (offset, size, digest): Range, path: Option<&Arc<Path>>) -
 /// Reads the extended attributes that layers keep.
 fn xattrs<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let mut xattrs = BTreeMap::new();
+    let sparse = "it is a sparse file in the form of PAX: make the archive without `--sparse`";
     for record in entry.pax_extensions()?.into_iter().flatten() {
         let record = record?;
-        let Some(name) = record
-            .key()
-            .ok()
-            .and_then(|key| key.strip_prefix("SCHILY.xattr."))
-        else {
+        let key = record.key().unwrap_or_default();
+        if key.starts_with("GNU.sparse.") {
+            return Err(io::Error::other(sparse));
+        }
+        let Some(name) = key.strip_prefix("SCHILY.xattr.") else {
             continue;
         };
         if name.starts_with("user.") || name == "security.capability" {
@@ -525,10 +545,14 @@ fn xattrs<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<BTreeMap<String,
 struct Copy<'a> {
     contents: &'a mut (dyn Write + Send),
     hasher: Hasher,
+    tick: Tick<'a>,
 }
 
 impl Write for Copy<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !(self.tick)(bytes.len() as u64) {
+            return Err(io::Error::other("stopped"));
+        }
         self.contents.write_all(bytes)?;
         self.hasher.update(bytes);
         Ok(bytes.len())

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -18,6 +19,7 @@ use super::scan::TreeSpec;
 use crate::graph::{ActionError, Context};
 use crate::layer::{Content, Stamp};
 use crate::oci::{Digest, Index, OURS};
+use crate::source::read_document;
 use crate::store::{Stat, Stats};
 
 /// Something that was found below `src`.
@@ -237,6 +239,12 @@ pub(super) fn digests(
     found: &[Item],
     context: &Context<'_>,
 ) -> Result<Vec<Option<Digest>>, ActionError> {
+    // Taken first: what changes while files are read must not be remembered.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "decides what to remember, never a byte"
+    )]
+    let now = SystemTime::now();
     let id = Digest::of(format!("folder {}", root.display()).as_bytes());
     let Stats(known) = context.store.stats(&id);
     let mut rows = known.iter().peekable();
@@ -271,7 +279,7 @@ pub(super) fn digests(
     for (index, digest) in fresh? {
         digests[index] = Some(digest);
     }
-    remember(&id, known, found, &digests, context)?;
+    remember(&id, known, found, &digests, context, now)?;
     Ok(digests)
 }
 
@@ -283,12 +291,8 @@ fn remember(
     found: &[Item],
     digests: &[Option<Digest>],
     context: &Context<'_>,
+    now: SystemTime,
 ) -> Result<(), ActionError> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "decides what to remember, never a byte"
-    )]
-    let now = std::time::SystemTime::now();
     let mut rows: BTreeMap<Box<str>, Stat> = BTreeMap::new();
     if known.len() < 2 * found.len() + 1000 {
         rows.extend(known.into_iter().map(|stat| (stat.path.clone(), stat)));
@@ -322,7 +326,7 @@ pub(super) fn is_executable(metadata: &fs::Metadata) -> bool {
 
 /// Tells whether a folder is a layout that imgdecl wrote.
 fn is_ours(folder: &Path) -> bool {
-    let index = fs::read(folder.join("index.json")).unwrap_or_default();
+    let index = read_document(&folder.join("index.json")).unwrap_or_default();
     let index: Option<Index> = serde_json::from_slice(&index).ok();
     index.is_some_and(|index| index.annotations.contains_key(OURS))
 }

@@ -1,10 +1,10 @@
 //! OCI image layouts (image-spec, image-layout.md).
 
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Blobs, Found, Piece, SourceError, piece, resolve, select};
-use crate::oci::{Descriptor, Index, MAX_DOCUMENT, Platform};
+use super::{Blobs, Found, Piece, SourceError, piece, read_document, resolve, select};
+use crate::oci::{Descriptor, Index, Platform};
 
 /// An OCI image layout in a folder.
 pub struct Layout {
@@ -23,14 +23,10 @@ impl Layout {
             why,
         };
         let document = |name: &str| {
-            let path = root.join(name);
-            match fs::metadata(&path) {
-                Ok(metadata) if metadata.len() > MAX_DOCUMENT => {
-                    Err(fail(format!("{name} is too large")))
-                }
-                Ok(_) => fs::read(&path).map_err(|source| SourceError::Io { path, source }),
-                Err(_) => Err(fail(format!("it has no {name}"))),
-            }
+            read_document(&root.join(name)).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => fail(format!("it has no {name}")),
+                _ => fail(format!("its {name} cannot be read: {error}")),
+            })
         };
         check_version(&document("oci-layout")?).map_err(fail)?;
         let index = serde_json::from_slice(&document("index.json")?);

@@ -9,6 +9,7 @@ mod layout;
 pub use archive::Archive;
 pub use layout::Layout;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -128,6 +129,9 @@ impl Piece {
             path: self.path.clone(),
             source,
         };
+        if !std::fs::metadata(&self.path).map_err(fail)?.is_file() {
+            return Err(fail(io::Error::other("it is no regular file")));
+        }
         let mut file = File::open(&self.path).map_err(fail)?;
         let (offset, size) = self.range.unwrap_or((0, u64::MAX));
         file.seek(SeekFrom::Start(offset)).map_err(fail)?;
@@ -189,6 +193,27 @@ impl Piece {
     }
 }
 
+/// Reads a document from a file: a regular one, of a size that documents have.
+///
+/// # Errors
+/// When it cannot be read, is no regular file, or is too large.
+pub fn read_document(path: &std::path::Path) -> io::Result<Vec<u8>> {
+    // Before it is opened: a fifo would block.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_DOCUMENT + 1)
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_DOCUMENT {
+        true => Err(io::Error::other(format!(
+            "it is larger than {MAX_DOCUMENT} bytes"
+        ))),
+        false => Ok(bytes),
+    }
+}
+
 /// Where blobs can be found by their descriptor.
 trait Blobs {
     /// What to call the source in messages.
@@ -246,11 +271,11 @@ fn resolve(
     root: &Descriptor,
     platform: &Platform,
 ) -> Result<Found, SourceError> {
-    let mut have = Vec::new();
-    let Some((manifest, config)) = descend(blobs, root, platform, &mut have, 0)? else {
+    let mut seen = Seen::default();
+    let Some((manifest, config)) = descend(blobs, root, platform, &mut seen, 0)? else {
         return Err(SourceError::Platform {
             wanted: platform.to_string(),
-            have,
+            have: seen.platforms.into_iter().collect(),
         });
     };
     let layers: Result<Vec<Piece>, SourceError> = manifest
@@ -279,6 +304,13 @@ fn pullable(name: &str, ref_name: Option<&String>) -> Option<String> {
     (!made_up).then(|| reference.to_string())
 }
 
+/// What was come across on the way to an image: each document is read once, however often indexes name it.
+#[derive(Default)]
+struct Seen {
+    documents: BTreeSet<Digest>,
+    platforms: BTreeSet<String>,
+}
+
 /// How deep indexes may be nested.
 const MAX_DEPTH: usize = 4;
 
@@ -286,17 +318,22 @@ fn descend(
     blobs: &dyn Blobs,
     at: &Descriptor,
     platform: &Platform,
-    have: &mut Vec<String>,
+    seen: &mut Seen,
     depth: usize,
 ) -> Result<Option<(Manifest, Piece)>, SourceError> {
+    if !seen.documents.insert(at.digest) {
+        return Ok(None);
+    }
     let piece = blobs.piece(at)?;
     if at.media_type.is_index() && depth < MAX_DEPTH {
         let index: Index = piece.parse("image index")?;
         for next in &index.manifests {
             match &next.platform {
                 Some(other) if other.is_unknown() => continue,
-                Some(other) if !other.matches(platform) => have.push(other.to_string()),
-                _ => match descend(blobs, next, platform, have, depth + 1)? {
+                Some(other) if !other.matches(platform) => {
+                    seen.platforms.insert(other.to_string());
+                }
+                _ => match descend(blobs, next, platform, seen, depth + 1)? {
                     Some(found) => return Ok(Some(found)),
                     None => continue,
                 },
@@ -324,7 +361,7 @@ fn descend(
     let config = blobs.piece(&manifest.config)?;
     let found = Config::parse(&config.read()?)?.platform()?;
     if !found.matches(platform) {
-        have.push(found.to_string());
+        seen.platforms.insert(found.to_string());
         return Ok(None);
     }
     Ok(Some((manifest, config)))

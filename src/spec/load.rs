@@ -321,6 +321,16 @@ fn read_vars(document: &Document, vars: &mut BTreeMap<String, String>, problems:
             continue;
         }
         match value.get_ref().as_str() {
+            Some(text) if text.contains("${") => problems.push(
+                Problem::new(
+                    "imgdecl::spec::variable",
+                    &table.source,
+                    value.span(),
+                    "variables do not stand for each other",
+                    "`${` has no meaning here",
+                )
+                .help("write the value out"),
+            ),
             Some(value) => {
                 vars.insert(text.to_string(), value.to_owned());
             }

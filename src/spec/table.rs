@@ -62,7 +62,7 @@ impl Table {
         problems
     }
 
-    fn check_table(&self, table: &DeTable<'_>, keys: &[Key], problems: &mut Problems) {
+    fn check_table(&self, table: &DeTable<'static>, keys: &[Key], problems: &mut Problems) {
         for (name, value) in table {
             let Some(key) = keys.iter().find(|key| key.name == name.get_ref().as_ref()) else {
                 let names = keys.iter().map(|key| key.name);
@@ -80,6 +80,19 @@ impl Table {
                 });
                 continue;
             };
+            if let Some((span, wrong)) = offender(&key.kind, value) {
+                let message = format!("`{}` takes a {}", key.name, key.kind.describe());
+                let label = format!("this is {}", describe(wrong));
+                let problem = self.problem("imgdecl::spec::type", span.clone(), message, label);
+                let text = self.source.text.get(span).unwrap_or_default();
+                problems.push(match wrong {
+                    DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
+                        problem.help(format!("write it as a string: \"{text}\""))
+                    }
+                    _ => problem,
+                });
+                continue;
+            }
             if !key.kind.admits(value.get_ref()) {
                 let message = format!("`{}` takes a {}", key.name, key.kind.describe());
                 let message = match key.kind {
@@ -263,6 +276,27 @@ impl Table {
             Err(problems)
         }
     }
+}
+
+/// Returns the first element of a list or table that is of the wrong type, if the list or table itself is right.
+fn offender<'a>(
+    kind: &Type,
+    value: &'a Spanned<DeValue<'static>>,
+) -> Option<(Range<usize>, &'a DeValue<'static>)> {
+    let fits = |value: &DeValue<'_>| match kind {
+        Type::Strings | Type::StringMap => value.is_str(),
+        Type::Layers => value.is_str() || value.is_table(),
+        Type::Ports => value.is_str() || value.is_integer(),
+        _ => true,
+    };
+    let wrong = match (kind, value.get_ref()) {
+        (Type::StringMap, DeValue::Table(table)) => table.values().find(|it| !fits(it.get_ref())),
+        (Type::Strings | Type::Layers | Type::Ports, DeValue::Array(list)) => {
+            list.iter().find(|it| !fits(it.get_ref()))
+        }
+        _ => None,
+    };
+    wrong.map(|wrong| (wrong.span(), wrong.get_ref()))
 }
 
 fn describe(value: &DeValue<'_>) -> String {

@@ -10,6 +10,7 @@ use crate::oci::{
     Annotations, BASE_DIGEST, BASE_NAME, Config, Descriptor, Digest, Index as OciIndex, Manifest,
     MediaType,
 };
+use crate::spec::Part;
 use crate::store::Blob;
 
 /// Makes the config and the manifest of an image. Inputs: the base or image below, if any, then the layers.
@@ -40,21 +41,21 @@ impl Action for ImageAction {
         key.field("base name", base_name.as_deref().unwrap_or("-"));
         key.field("created", created);
         for (name, value) in annotations {
-            key.field("annotation", &format!("{name}={value}"));
+            key.field("annotation", &format!("{name:?}={value:?}"));
         }
         for (name, parts, _) in env {
-            key.field("env", &format!("{name}={parts:?}"));
+            key.field("env", &format!("{name}={}", written(parts)));
         }
         for (field, value) in replace {
             key.field(field, &value.to_string());
         }
         for (field, values) in unite {
             for (name, value) in values {
-                key.field(field, &format!("{name}={value}"));
+                key.field(field, &format!("{name:?}={value}"));
             }
         }
-        key.field("entrypoint", &format!("{entrypoint:?}"));
-        key.field("cmd", &format!("{cmd:?}"));
+        key.field("entrypoint", &json!(entrypoint).to_string());
+        key.field("cmd", &json!(cmd).to_string());
         for created_by in created_by {
             key.field("created by", created_by);
         }
@@ -126,6 +127,15 @@ impl Action for ImageAction {
     }
 }
 
+/// Writes the parts of a value as they stand in a manifest.
+fn written(parts: &[Part]) -> String {
+    let part = |part: &Part| match part {
+        Part::Text(text) => text.replace("${", "$${"),
+        Part::Base(name) => format!("${{{name}}}"),
+    };
+    parts.iter().map(part).collect()
+}
+
 /// Makes the index over an image's platforms.
 pub(super) struct IndexAction {
     pub(super) annotations: Annotations,
@@ -138,7 +148,7 @@ impl Action for IndexAction {
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
         for (name, value) in &self.annotations {
-            key.field("annotation", &format!("{name}={value}"));
+            key.field("annotation", &format!("{name:?}={value:?}"));
         }
     }
 
