@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 
-use super::{Attrs, Fact, Facts, LayerPath, OPAQUE, Owner, WHITEOUT};
+use super::{Attrs, Fact, Facts, HeaderGuard, LayerPath, OPAQUE, Owner, WHITEOUT};
 use crate::oci::Compression;
 
 /// How many entries a layer may have: enough for every real one, and an end to made-up ones.
@@ -85,7 +85,7 @@ impl FactsBuilder {
     /// When it is no tar, or holds what no image can hold.
     pub fn apply(&mut self, reader: &mut dyn Read) -> Result<(), ReadError> {
         let mut changes: Vec<(LayerPath, Option<Node>)> = Vec::new();
-        let mut archive = tar::Archive::new(Padded { reader, read: 0 });
+        let mut archive = tar::Archive::new(HeaderGuard::new(Padded { reader, read: 0 }));
         for (count, entry) in archive.entries().map_err(ReadError::Tar)?.enumerate() {
             if count > MAX_ENTRIES {
                 return Err(ReadError::TooMany);

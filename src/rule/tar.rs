@@ -31,7 +31,7 @@ use super::value::{Collect, fields, image_path, owner};
 use super::{Lower, Lowered, Rule};
 use crate::graph::{Action, ActionError, Context, KeyWriter, Origin, Product, TreeProduct};
 use crate::layer::{
-    self, Attrs, Clash, Content, Entry, Kind, LayerPath, Owner, Source, Tick, Tree,
+    self, Attrs, Clash, Content, Entry, HeaderGuard, Kind, LayerPath, Owner, Source, Tick, Tree,
 };
 use crate::oci::{Descriptor, Digest, Hasher, MediaType};
 use crate::spec::{Key, Problems, Target, Type};
@@ -275,7 +275,7 @@ impl Action for Unpack {
             entries: BTreeMap::new(),
             offset: 0,
         };
-        let mut archive = tar::Archive::new(&mut reader);
+        let mut archive = tar::Archive::new(HeaderGuard::new(&mut reader));
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
             listing.add(&mut entry, &mut contents, src, context.tick)?;
