@@ -44,6 +44,40 @@ impl Platform {
         }
     }
 
+    /// Checks the names against those that images use: Go's GOOS and GOARCH (image-spec, config.md).
+    ///
+    /// # Errors
+    /// The name that is unknown, and the one that other tools' names stand for, if it is one of these.
+    pub fn check_names(&self) -> Result<(), (&str, Option<&'static str>)> {
+        const SYSTEMS: [&str; 9] = [
+            "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "illumos",
+            "wasip1",
+        ];
+        const ARCHITECTURES: [&str; 15] = [
+            "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle",
+            "ppc64", "ppc64le", "riscv64", "s390x", "sparc64", "wasm",
+        ];
+        if !SYSTEMS.contains(&self.os.as_str()) {
+            let near = SYSTEMS
+                .into_iter()
+                .find(|it| strsim::damerau_levenshtein(it, &self.os) <= 2);
+            return Err((&self.os, near));
+        }
+        if !ARCHITECTURES.contains(&self.architecture.as_str()) {
+            let near = match self.architecture.as_str() {
+                "x86_64" | "x64" | "x86-64" => Some("amd64"),
+                "aarch64" | "armv8" => Some("arm64"),
+                "i386" | "i686" | "x86" => Some("386"),
+                "armv7l" | "armhf" | "armv7" => Some("arm"),
+                other => ARCHITECTURES
+                    .into_iter()
+                    .find(|it| strsim::damerau_levenshtein(it, other) <= 1),
+            };
+            return Err((&self.architecture, near));
+        }
+        Ok(())
+    }
+
     /// The variant that is meant where none is written: `v8` for arm64, `v7` for arm.
     fn variant_or_default(&self) -> Option<&str> {
         match (self.variant.as_deref(), self.architecture.as_str()) {
@@ -120,6 +154,21 @@ mod tests {
         ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn names_are_those_of_go() {
+        let check = |text: &str| {
+            text.parse::<Platform>()
+                .unwrap()
+                .check_names()
+                .map_err(|it| it.1)
+        };
+        assert_eq!(check("linux/amd64"), Ok(()));
+        assert_eq!(check("linux/x86_64"), Err(Some("amd64")));
+        assert_eq!(check("linux/aarch64"), Err(Some("arm64")));
+        assert_eq!(check("lnux/amd64"), Err(Some("linux")));
+        assert_eq!(check("linux/potato"), Err(None));
     }
 
     #[test]

@@ -146,7 +146,15 @@ pub fn platforms(target: &Target, lower: &Lower<'_>) -> Result<Vec<Platform>, Pr
                     "second",
                 ));
             }
-            Ok(platform) => platforms.push(platform),
+            Ok(platform) => {
+                if let Err((name, near)) = platform.check_names() {
+                    let message = format!("`{name}` is no name for a system or architecture");
+                    let code = "imgdecl::image::platform";
+                    let problem = at.problem(code, text.span(), message, "unknown to runtimes");
+                    problems.push(problem.did_you_mean(near));
+                }
+                platforms.push(platform);
+            }
             Err(error) => problems.push(at.problem(
                 "imgdecl::image::platform",
                 text.span(),
