@@ -120,14 +120,15 @@ fn manifest<'a>(common: &'a Common, here: &Path) -> Result<(PathBuf, Spec, &'a [
     let nearest = || find_manifest(here);
     if let Some((first, rest)) = common.words.split_first() {
         let path = within(here.join(first));
-        let is_plain = !first.contains('/') && first != "." && first != "..";
-        if !path.is_file() && (first.ends_with(".toml") || !is_plain) && !first.contains(':') {
+        let is_path =
+            first.ends_with(".toml") || first.contains('/') || first == "." || first == "..";
+        if is_path && !path.is_file() && !first.contains(':') {
             return Err(not_found(format!(
                 "there is no manifest {}",
                 path.display()
             )));
         }
-        if path.is_file() && (first.ends_with(".toml") || !is_plain) {
+        if is_path && path.is_file() {
             return load(path).map(|(path, spec)| (path, spec, rest));
         }
         if path.is_file() {

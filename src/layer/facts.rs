@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Attrs, LayerPath};
 
+/// How many symlinks one path may go through, in all (Linux: 40).
+const MAX_LINKS: usize = 40;
+
 /// One fact about a path of the image below.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fact {
@@ -67,30 +70,34 @@ impl Facts {
         self.0.iter().filter(|(_, fact)| fact.is_notable())
     }
 
-    /// Tells whether a symlink with the text `target`, in a folder, leads to a folder that is known.
+    /// Tells whether a symlink with the text `target`, in a real folder, leads to a folder that is known.
     pub(super) fn leads_to_folder(&self, folder: &LayerPath, target: &str) -> bool {
-        let end = self.follow(folder.clone(), target, 0);
+        let end = self.walk(folder.clone(), target, &mut { MAX_LINKS });
         end.is_some_and(|end| end.is_root() || matches!(self.get(&end), Some(Fact::Folder(_))))
     }
 
-    /// Follows the text of a symlink in a real folder; `None` where that goes in circles, or is no path.
-    fn follow(&self, folder: LayerPath, target: &str, links: usize) -> Option<LayerPath> {
-        const MAX_LINKS: usize = 40;
-        let mut at = match target.starts_with('/') {
+    /// Follows the symlinks on the way to `path`, and `path` itself; `None` where that goes in circles.
+    pub(super) fn real(&self, path: &LayerPath) -> Option<LayerPath> {
+        self.walk(LayerPath::root(), path.as_str(), &mut { MAX_LINKS })
+    }
+
+    /// Walks from a real folder along the text of a path or symlink, through as many links as `budget` allows.
+    fn walk(&self, folder: LayerPath, text: &str, budget: &mut usize) -> Option<LayerPath> {
+        let mut at = match text.starts_with('/') {
             true => LayerPath::root(),
             false => folder,
         };
-        for component in target.split('/') {
+        for component in text.split('/') {
             at = match component {
                 "" | "." => at,
                 ".." => at.parent().unwrap_or_default(),
                 name => {
                     let next = at.join(name).ok()?;
                     match self.get(&next) {
-                        Some(Fact::Link { target, .. }) if links < MAX_LINKS => {
-                            self.follow(at, target, links + 1)?
+                        Some(Fact::Link { target, .. }) => {
+                            *budget = budget.checked_sub(1)?;
+                            self.walk(at, target, budget)?
                         }
-                        Some(Fact::Link { .. }) => return None,
                         _ => next,
                     }
                 }
@@ -197,6 +204,26 @@ mod tests {
         );
         assert_eq!(Facts::parse(&facts.to_text()), Some(facts));
         assert_eq!(Facts::parse("x\tfolder\t9"), None);
+    }
+
+    #[test]
+    fn links_that_multiply_come_to_an_end() {
+        // Each link goes through the next one eight times: 8^30 steps, if only the depth were counted.
+        let mut facts = Facts::default();
+        let path = |text: &str| LayerPath::parse(text).unwrap();
+        for n in 0..30 {
+            let target = vec![format!("l{}", n + 1); 8].join("/../");
+            facts.insert(
+                path(&format!("l{n}")),
+                Fact::Link {
+                    target,
+                    folder: false,
+                },
+            );
+        }
+        facts.insert(path("l30"), Fact::Folder(Attrs::FOLDER));
+        assert_eq!(facts.real(&path("l0")), None);
+        assert_eq!(facts.real(&path("l29/x")), Some(path("l30/x")));
     }
 
     #[test]

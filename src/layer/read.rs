@@ -1,6 +1,5 @@
 //! Reads layers and archives: decompresses them, and gathers the facts about the image they make up.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
 
 use super::{Attrs, Fact, Facts, HeaderGuard, LayerPath, OPAQUE, Owner, WHITEOUT};
@@ -8,8 +7,6 @@ use crate::oci::Compression;
 
 /// How many entries a layer may have: enough for every real one, and an end to made-up ones.
 const MAX_ENTRIES: usize = 8_000_000;
-/// How many symlinks a path may go through (Linux: 40).
-const MAX_LINKS: usize = 40;
 
 /// A layer or archive that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -65,17 +62,10 @@ pub fn detect<R: Read>(mut reader: R) -> io::Result<(Compression, Peeked<R>)> {
     Ok((compression, io::Cursor::new(magic).chain(reader)))
 }
 
-/// What is at a path, as far as layers above care. Files need no node.
-#[derive(Clone, Debug)]
-enum Node {
-    Folder(Attrs),
-    Link(String),
-}
-
 /// Gathers the facts about an image from its layers, bottom first.
 #[derive(Default)]
 pub struct FactsBuilder {
-    nodes: BTreeMap<LayerPath, Node>,
+    facts: Facts,
 }
 
 impl FactsBuilder {
@@ -84,7 +74,7 @@ impl FactsBuilder {
     /// # Errors
     /// When it is no tar, or holds what no image can hold.
     pub fn apply(&mut self, reader: &mut dyn Read) -> Result<(), ReadError> {
-        let mut changes: Vec<(LayerPath, Option<Node>)> = Vec::new();
+        let mut changes: Vec<(LayerPath, Option<Fact>)> = Vec::new();
         let mut archive = tar::Archive::new(HeaderGuard::new(Padded { reader, read: 0 }));
         for (count, entry) in archive.entries().map_err(ReadError::Tar)?.enumerate() {
             if count > MAX_ENTRIES {
@@ -96,42 +86,47 @@ impl FactsBuilder {
             if let (Some(hidden), Some(parent)) = (name.strip_prefix(WHITEOUT), path.parent()) {
                 // Whiteouts hide what lower layers hold, never what this one does, wherever they stand in it.
                 if name == OPAQUE {
-                    let real = self.real(&parent, 0);
-                    self.clear(&real, false);
+                    let real = self.facts.real(&parent).unwrap_or(parent);
+                    let own = self.facts.get(&real).cloned();
+                    self.facts.remove(&real);
+                    own.into_iter()
+                        .for_each(|own| self.facts.insert(real.clone(), own));
                 } else if let Ok(hidden) = parent.join(hidden) {
-                    let real = self.place(&hidden);
-                    self.clear(&real, true);
+                    self.facts.remove(&self.place(&hidden));
                 }
                 continue;
             }
             let header = entry.header();
-            let node = match header.entry_type() {
+            let fact = match header.entry_type() {
                 tar::EntryType::Directory => {
-                    Some(Node::Folder(attrs(header).map_err(ReadError::Tar)?))
+                    Some(Fact::Folder(attrs(header).map_err(ReadError::Tar)?))
                 }
                 tar::EntryType::Symlink => {
                     let target = entry.link_name_bytes().unwrap_or_default();
-                    Some(Node::Link(String::from_utf8_lossy(&target).into_owned()))
+                    let target = String::from_utf8_lossy(&target).into_owned();
+                    Some(Fact::Link {
+                        target,
+                        folder: false,
+                    })
                 }
                 _ => None,
             };
-            changes.push((path, node));
+            changes.push((path, fact));
         }
-        for (path, node) in changes {
+        for (path, fact) in changes {
             let place = self.place(&path);
             if place.is_root() {
                 continue;
             }
-            match (self.nodes.get(&place), node) {
-                (_, None) => self.clear(&place, true),
-                (None | Some(Node::Folder(_)), Some(node @ Node::Folder(_))) => {
-                    self.nodes.insert(place, node);
-                }
-                (_, Some(node)) => {
-                    self.clear(&place, true);
-                    self.nodes.insert(place, node);
-                }
+            // A folder joins a folder; everything else takes the place of what was there.
+            if !matches!(
+                (self.facts.get(&place), &fact),
+                (None | Some(Fact::Folder(_)), Some(Fact::Folder(_)))
+            ) {
+                self.facts.remove(&place);
             }
+            fact.into_iter()
+                .for_each(|fact| self.facts.insert(place.clone(), fact));
         }
         Ok(())
     }
@@ -139,77 +134,27 @@ impl FactsBuilder {
     /// Returns what was gathered: all folders, and all symlinks.
     pub fn finish(self) -> Facts {
         let mut facts = Facts::default();
-        for (path, node) in &self.nodes {
-            let fact = match node {
-                Node::Folder(attrs) => Fact::Folder(*attrs),
-                Node::Link(target) => {
-                    let end = self.real(path, 0);
-                    let folder =
-                        end.is_root() || matches!(self.nodes.get(&end), Some(Node::Folder(_)));
-                    let target = target.clone();
-                    Fact::Link { target, folder }
-                }
-            };
+        for (path, fact) in self.facts.iter() {
+            let mut fact = fact.clone();
+            if let Fact::Link { target, folder } = &mut fact {
+                let parent = path.parent().unwrap_or_default();
+                *folder = self.facts.leads_to_folder(&parent, target);
+            }
             facts.insert(path.clone(), fact);
         }
         facts
     }
 
-    /// Removes what is below `path`, and `path` itself if `whole`.
-    fn clear(&mut self, path: &LayerPath, whole: bool) {
-        if !whole
-            || matches!(self.nodes.get(path), Some(Node::Folder(_)))
-            || !self.nodes.contains_key(path)
-        {
-            let below: Vec<LayerPath> = self
-                .nodes
-                .range(path.clone()..)
-                .map(|(below, _)| below)
-                .take_while(|below| below.as_str().starts_with(path.as_str()))
-                .filter(|below| below.is_within(path) && *below != path)
-                .cloned()
-                .collect();
-            for path in below {
-                self.nodes.remove(&path);
-            }
-        }
-        if whole {
-            self.nodes.remove(path);
-        }
-    }
-
-    /// Returns the real path of an entry: its folder is followed, its own name is not.
+    /// Returns the real path of an entry: its folder is followed, its own name is not. A circle is left as it is.
     fn place(&self, path: &LayerPath) -> LayerPath {
         match path.parent() {
-            Some(parent) => self.real(&parent, 0).child(path.name()),
+            Some(parent) => self
+                .facts
+                .real(&parent)
+                .unwrap_or(parent)
+                .child(path.name()),
             None => path.clone(),
         }
-    }
-
-    /// Follows the symlinks on the way to `path`, and `path` itself. A circle ends where it was found.
-    fn real(&self, path: &LayerPath, links: usize) -> LayerPath {
-        let Some(parent) = path.parent() else {
-            return path.clone();
-        };
-        let place = self.real(&parent, links).child(path.name());
-        let Some(Node::Link(target)) = self.nodes.get(&place).filter(|_| links < MAX_LINKS) else {
-            return place;
-        };
-        let mut at = match (target.starts_with('/'), place.parent()) {
-            (false, Some(parent)) => parent,
-            _ => LayerPath::root(),
-        };
-        for component in target.split('/') {
-            at = match component {
-                "" | "." => at,
-                ".." => at.parent().unwrap_or_default(),
-                name => match at.join(name) {
-                    Ok(next) => self.real(&next, links + 1),
-                    Err(_) => return place,
-                },
-            };
-        }
-        at
     }
 }
 
