@@ -67,8 +67,8 @@ impl Data {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Starts the registry; `work` is the work folder.
-    pub(crate) fn start(self, work: &Path, address: Option<String>) -> Server {
+    /// Starts the registry, without images.
+    pub(crate) fn start(&self, address: Option<String>) -> Server {
         let user = self.users.iter().next();
         let auth = match (user, &self.profile) {
             (None, _) => Auth::default(),
@@ -76,26 +76,29 @@ impl Data {
             (Some((user, password)), None) if self.basic => Auth::basic(user, password),
             (Some((user, password)), None) => Auth::token(user, password),
         };
-        let server = Server::start(Setup {
+        Server::start(Setup {
             quirks: self
                 .profile
                 .as_deref()
                 .map(Quirks::profile)
                 .unwrap_or_default(),
             auth: Auth {
-                users: self.users,
+                users: self.users.clone(),
                 anonymous: self.anonymous,
                 ..auth
             },
-            rules: self.rules,
+            rules: self.rules.clone(),
             address,
             ..Setup::default()
-        });
+        })
+    }
+
+    /// Loads the images; `work` is the work folder.
+    pub(crate) fn load(&self, server: &Server, work: &Path) {
         for entry in &self.images {
             let (name, tag) = entry.name.split_once(':').expect("REPOSITORY:TAG");
             server.load(name, tag, &entry.image(work));
         }
-        server
     }
 }
 

@@ -297,10 +297,10 @@ impl Repositories {
             if quirks.immutable && old.is_some() {
                 return Reply::error(409, "TAG_INVALID", "the image tag is there already");
             }
-            if let Some(expected) = request.header("if-match") {
-                if old.is_none_or(|it| expected != format!("\"{it}\"")) {
-                    return Reply::error(412, "PRECONDITION", "the image tag was changed");
-                }
+            if let Some(expected) = request.header("if-match")
+                && old.is_none_or(|it| expected != format!("\"{it}\""))
+            {
+                return Reply::error(412, "PRECONDITION", "the image tag was changed");
             }
             if !missing.is_empty() {
                 self.wrong
@@ -317,10 +317,10 @@ impl Repositories {
         if quirks.manifest_location {
             reply.set("Location", format!("/v2/{name}/manifests/{digest}"));
         }
-        if let Some(subject) = document["subject"]["digest"].as_str() {
-            if quirks.referrers {
-                reply.set("OCI-Subject", subject.to_owned());
-            }
+        if let Some(subject) = document["subject"]["digest"].as_str()
+            && quirks.referrers
+        {
+            reply.set("OCI-Subject", subject.to_owned());
         }
         reply
     }
@@ -511,10 +511,10 @@ impl Repositories {
             return Reply::error(404, "NAME_UNKNOWN", "repository name not known to registry");
         };
         let asked = request.asks("n").map(|it| it.parse().expect("a number"));
-        if let (Some(asked), Some(status)) = (asked, quirks.large_page) {
-            if asked > quirks.page {
-                return Reply::error(status, "PAGINATION_NUMBER_INVALID", "n is too large");
-            }
+        if let (Some(asked), Some(status)) = (asked, quirks.large_page)
+            && asked > quirks.page
+        {
+            return Reply::error(status, "PAGINATION_NUMBER_INVALID", "n is too large");
         }
         let count = asked.unwrap_or(quirks.page).min(quirks.page);
         let last = request.asks("last").unwrap_or_default();

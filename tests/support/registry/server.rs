@@ -1,14 +1,16 @@
 //! The fault server: a registry on loopback, in this process, that keeps a log and does wrong what rules say.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use imgdecl::oci::{Digest, Reference};
+use serde_json::{Value, json};
 
 use super::auth::{Auth, Kind};
 use super::image::Image;
@@ -134,6 +136,59 @@ impl Server {
         })
     }
 
+    /// Returns the image tags that were set by requests, with their repositories, in order.
+    pub(crate) fn pushed(&self) -> BTreeSet<(String, String)> {
+        let puts = self.seen("PUT /v2/*/manifests/*");
+        let name = |it: &Logged| {
+            let path = it.request.path().strip_prefix("/v2/")?;
+            let (name, tag) = path.split_once("/manifests/")?;
+            let is_tag = it.status == 201 && !tag.contains(':');
+            is_tag.then(|| (name.to_owned(), tag.to_owned()))
+        };
+        puts.iter().filter_map(name).collect()
+    }
+
+    /// Writes image tags and all below them to a layout; `false` if there are none.
+    pub(crate) fn export(&self, tags: &BTreeSet<(String, String)>, folder: &Path) -> bool {
+        let mut entries = Vec::new();
+        let blobs = folder.join("blobs/sha256");
+        for (name, tag) in tags {
+            let repository = self.repository(name);
+            let root = repository.tags[tag];
+            let (kind, bytes) = &repository.manifests[&root];
+            entries.push(json!({
+                "mediaType": kind, "digest": root.to_string(), "size": bytes.len(),
+                "annotations": { "org.opencontainers.image.ref.name": format!("{name}:{tag}") },
+            }));
+            fs::create_dir_all(&blobs).expect("a folder");
+            let mut queue = vec![root];
+            while let Some(digest) = queue.pop() {
+                let manifest = repository.manifests.get(&digest);
+                let bytes = match manifest {
+                    Some((_, bytes)) => bytes,
+                    None => &repository.blobs[&digest],
+                };
+                fs::write(blobs.join(digest.hex()), bytes.as_slice()).expect("a blob");
+                if manifest.is_some() {
+                    queue.extend(children(bytes));
+                }
+            }
+        }
+        if entries.is_empty() {
+            return false;
+        }
+        let index = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": entries,
+        });
+        let write = |name: &str, text: Value| {
+            fs::write(folder.join(name), text.to_string()).expect("a layout");
+        };
+        write("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }));
+        write("index.json", index);
+        true
+    }
+
     /// Its host and port.
     pub(crate) fn host(&self) -> &str {
         &self.inner.host
@@ -142,7 +197,8 @@ impl Server {
     /// A reference to what it holds: `name` is a repository, and an image tag or digest.
     #[track_caller]
     pub(crate) fn reference(&self, name: &str) -> Reference {
-        let text = format!("{}/{name}", self.inner.host);
+        let name = name.strip_prefix(&self.inner.host).unwrap_or(name);
+        let text = format!("{}/{}", self.inner.host, name.trim_start_matches('/'));
         text.parse().expect("a reference")
     }
 
@@ -286,6 +342,16 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// The digests that a manifest or index names.
+fn children(bytes: &[u8]) -> Vec<Digest> {
+    let document: Value = serde_json::from_slice(bytes).expect("checked when it came");
+    let list = |key: &str| document[key].as_array().cloned().unwrap_or_default();
+    let all = list("manifests").into_iter().chain(list("layers"));
+    let all = all.chain(document.get("config").cloned());
+    let digest = |it: Value| it["digest"].as_str().and_then(|it| it.parse().ok());
+    all.filter_map(digest).collect()
 }
 
 fn accept(inner: &Arc<Inner>, listener: &TcpListener) {
