@@ -23,6 +23,7 @@
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
 //! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
+//! | 7 | [`registry`] | registry client: auth, pull, push, mirrors | rules, exec |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
 //!
 //! # How a layer comes about
@@ -39,7 +40,7 @@
 //! 3. Only `graph` decides what a key contains; its text and its hash are two readings of one list.
 //! 4. A blob enters the store only under its own verified digest.
 //! 5. `exec` knows no rule; a rule knows no thread.
-//! 6. Nothing here opens sockets yet; when something does, it is on floor 7.
+//! 6. Only floor 7 opens sockets.
 //! 7. Only `cli` and `ui` print, read the environment, or exit.
 //! 8. An error of a manifest has a span; an error of a run has an origin.
 //! 9. Equal input gives an equal plan, and a plan can be printed.
@@ -60,6 +61,7 @@ pub mod layer;
 pub mod oci;
 pub mod output;
 pub mod plan;
+pub mod registry;
 pub mod rule;
 pub mod source;
 pub mod spec;
