@@ -22,6 +22,7 @@
 //! | 4 | [`rule`] | one file for each rule: base, files, tar, image, group | threads, HTTP, the terminal |
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
+//! | 7 | [`registry`] | settings and credentials for registries | rules, exec |
 //! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
 //!
@@ -60,6 +61,7 @@ pub mod layer;
 pub mod oci;
 pub mod output;
 pub mod plan;
+pub mod registry;
 pub mod rule;
 pub mod source;
 pub mod spec;

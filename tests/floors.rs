@@ -14,7 +14,7 @@ const FLOORS: &[(u32, &[&str])] = &[
     (4, &["rule"]),
     (5, &["plan"]),
     (6, &["exec"]),
-    (7, &["output"]),
+    (7, &["registry", "output"]),
     (8, &["cli", "ui"]),
 ];
 
@@ -25,6 +25,7 @@ const NEIGHBOURS: (&str, &str) = ("cli", "ui");
 const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("exec", &["rule", "spec", "plan", "output"]),
     ("output", &["rule", "exec", "plan", "spec"]),
+    ("registry", &["rule", "exec", "plan"]),
     ("layer", &["store"]),
     ("source", &["graph", "rule"]),
     ("store", &["layer", "graph", "rule"]),
