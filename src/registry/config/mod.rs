@@ -92,7 +92,7 @@ pub enum ConfigError {
         key: String,
         /// The table that has it.
         table: String,
-        /// The keys that the table may have, with the most likely one first.
+        /// The keys that the table may have.
         known: Vec<&'static str>,
         /// The key that is most likely meant.
         near: Option<&'static str>,
@@ -128,21 +128,29 @@ impl ConfigError {
 
     /// Says how to mend it.
     pub fn help(&self) -> Option<String> {
-        match self {
-            Self::Io { .. } => Some("make it a regular file that you can read".to_owned()),
-            Self::Syntax { .. } => None,
-            Self::UnknownKey { near, known, .. } => Some(match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("it may have {}", known.join(", ")),
-            }),
+        let help = match self {
+            Self::Io { .. } => {
+                "make it a regular file of at most 1 MiB, in UTF-8, that you can read"
+            }
+            Self::Syntax { .. } => "the file is TOML: strings stand in quotes, tables in brackets",
+            Self::UnknownKey { near, known, .. } => {
+                return Some(match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("it may have {}", known.join(", ")),
+                });
+            }
             Self::Value { key, .. } => match key.as_str() {
+                "mirrors" => "write it as mirrors = [\"mirror.example/prefix\"]",
+                "insecure" => "write it as insecure = true",
                 "ca" | "client_cert" | "client_key" => {
-                    Some("a path is relative to the folder of the file".to_owned())
+                    "a path is relative to the folder of the file; a certificate and its key need each other"
                 }
-                "registry" => Some("write it as [registry.\"registry.example:5000\"]".to_owned()),
-                _ => None,
+                "concurrency" => "write it as concurrency = 4",
+                "chunk" => "write it as chunk = \"4MiB\"",
+                _ => "write a table as [registry.\"registry.example:5000\"]",
             },
-        }
+        };
+        Some(help.to_owned())
     }
 }
 
