@@ -21,13 +21,14 @@ mod pull;
 mod push;
 mod referrers;
 mod scope;
+mod small;
 mod tags;
 mod tls;
 mod token;
 mod upload;
 mod wire;
 
-pub use config::{Config, HostConfig};
+pub use config::{Config, ConfigError, HostConfig};
 pub use credentials::{Credentials, Login, Looked, Places};
 pub use error::{Asked, Refusal, RegistryError};
 pub use fault::{Fault, Tls};
@@ -154,5 +155,14 @@ impl Client {
             .entry(key)
             .or_insert_with(|| Arc::new(Host::new(name, self.config.host(name), forced)));
         Arc::clone(host)
+    }
+}
+
+/// Returns the name by which a registry is known here: in lower case, and Docker Hub's names as one.
+fn canonical(registry: &str) -> String {
+    let lower = registry.to_ascii_lowercase();
+    match lower.as_str() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        _ => lower,
     }
 }
