@@ -374,7 +374,7 @@ fn hub_refuses_the_scope_of_a_repository_that_is_not_there() {
 #[test]
 fn a_put_that_is_too_large_is_sent_in_chunks() {
     let server = Server::profile("acr", USER, PASSWORD);
-    let image = image(14, &[3 << 20, 2 << 20, 10]);
+    let image = image(14, &[9 << 20, 2 << 20, 10]);
     Rig::login(&server)
         .push(&server, "a:1", &image)
         .expect("a push");
@@ -389,11 +389,11 @@ fn a_put_that_is_too_large_is_sent_in_chunks() {
     let server = Server::plain();
     server.rule(Rule {
         early: true,
-        above: Some(500_000),
+        above: Some(5 << 20),
         status: Some(413),
         ..Rule::on(&format!("PUT {UPLOADS}"))
     });
-    let image = super::kit::image(15, &[2 << 20]);
+    let image = super::kit::image(15, &[6 << 20]);
     Rig::new().push(&server, "a:1", &image).expect("a push");
     assert_holds(&server, "a:1", &image);
 }
@@ -698,4 +698,22 @@ fn transfers_are_told() {
     rig.fetch(&server.reference("a:1")).expect("a pull");
     let moved = rig.monitor.moved();
     assert!((150_000..160_000).contains(&moved), "{moved}");
+}
+
+#[test]
+fn a_proxy_that_takes_small_requests_alone() {
+    // nginx takes 1 MiB if nobody says otherwise: `chunk` helps, and the error says so.
+    let server = Server::plain();
+    server.rule(Rule {
+        above: Some(1 << 20),
+        ..Rule::always(&format!("* {UPLOADS}"), 413)
+    });
+    let image = image(27, &[3 << 20]);
+    let error = Rig::new().push(&server, "a:1", &image).expect_err("413");
+    assert_says(&error, &[server.host(), "413", "`chunk`", "config.toml"]);
+    assert_eq!(server.tag("a", "1"), None);
+    let config = format!("[registry.\"{}\"]\nchunk = \"512KiB\"\n", server.host());
+    let rig = Making::default().config(config).build();
+    rig.push(&server, "a:1", &image).expect("a push");
+    assert_holds(&server, "a:1", &image);
 }
