@@ -60,7 +60,7 @@ pub(super) struct Pass {
     /// Tells it from others of the host.
     number: u64,
     /// It was asked for just now.
-    is_fresh: bool,
+    pub(super) is_fresh: bool,
     /// It stands for a login, not for anybody.
     pub(super) has_login: bool,
 }
