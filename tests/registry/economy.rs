@@ -346,3 +346,21 @@ fn several_image_tags() {
         server.story()
     );
 }
+
+#[test]
+fn what_one_repository_has_is_mounted_into_the_next() {
+    let server = Server::plain();
+    let image = image(91, &[100_000]);
+    let rig = Rig::new();
+    rig.push(&server, "web:1", &image).expect("a push");
+    server.rewind();
+    let all = [
+        (server.reference("web:2"), &image),
+        (server.reference("worker:1"), &image),
+    ];
+    let results = rig.push_from(&all, &Bytes::of(&[&image]));
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_holds(&server, "web:2", &image);
+    assert_holds(&server, "worker:1", &image);
+    assert_eq!(server.blob_bytes(), 0, "{}", server.story());
+}

@@ -396,7 +396,8 @@ fn manifests_that_are_not_what_they_say() {
         ),
         (
             "another digest",
-            Rule::on(manifests).header("Docker-Content-Digest", &Digest::of(b"").to_string()),
+            Rule::on("* /v2/a/manifests/*")
+                .header("Docker-Content-Digest", &Digest::of(b"").to_string()),
         ),
         (
             "another byte",

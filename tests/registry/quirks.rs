@@ -594,34 +594,28 @@ fn answers_that_are_lost() {
 fn a_registry_that_is_broken_is_given_up() {
     for status in [500, 503] {
         let server = Server::plain();
+        server.load("a", "1", &image(24, &[10]));
+        let body = "{\"errors\":[{\"code\":\"BUSY\",\"message\":\"later,\\u001b[31m please\"}]}";
         server.rule(Rule {
-            body: Some(
-                "{\"errors\":[{\"code\":\"BUSY\",\"message\":\"later,\\u001b[31m please\"}]}"
-                    .to_owned(),
-            ),
-            ..Rule::always("* *", status)
+            body: Some(body.to_owned()),
+            ..Rule::always("GET *", status)
         });
         let rig = Rig::new();
-        let error = rig
-            .client
-            .manifest(&server.reference("a:1"))
-            .expect_err("no answer");
-        assert_says(
-            &error,
-            &[
-                &status.to_string(),
-                "BUSY",
-                "later,",
-                "tried 4 times",
-                server.host(),
-            ],
-        );
+        let error = rig.client.manifest(&server.reference("a:1"));
+        let error = error.expect_err("no answer");
+        let status = status.to_string();
+        let host = server.host();
+        let words = [&status, "BUSY", "later,", "tried 4 times", host, "/a"];
+        assert_says(&error, &words);
+        assert_eq!(error.code(), "imgdecl::registry::unavailable");
         assert!(!error.to_string().contains('\u{1b}'), "{error:?}");
-        assert!(server.log().len() <= 8, "{}", server.story());
-        let error = rig
-            .push(&server, "a:1", &image(24, &[10]))
-            .expect_err("no answer");
-        assert_says(&error, &[&status.to_string(), server.host()]);
+        assert_eq!(server.count("GET *"), 4, "{}", server.story());
+        server.rule(Rule::always("* *", 500));
+        let error = rig.push(&server, "a:1", &image(24, &[10]));
+        assert_says(
+            &error.expect_err("no answer"),
+            &["500", "tried 4 times", host],
+        );
     }
 }
 
