@@ -10,11 +10,11 @@ const FLOORS: &[(u32, &[&str])] = &[
     (0, &["oci"]),
     (1, &["store", "layer"]),
     (2, &["graph", "source"]),
-    (3, &["spec"]),
+    (3, &["spec", "lock"]),
     (4, &["rule"]),
-    (5, &["plan"]),
+    (5, &["pin", "plan"]),
     (6, &["exec"]),
-    (7, &["output"]),
+    (7, &["output", "registry"]),
     (8, &["cli", "ui"]),
 ];
 
@@ -25,6 +25,8 @@ const NEIGHBOURS: (&str, &str) = ("cli", "ui");
 const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("exec", &["rule", "spec", "plan", "output"]),
     ("output", &["rule", "exec", "plan", "spec"]),
+    ("registry", &["rule", "exec", "plan", "pin", "layer"]),
+    ("pin", &["exec", "output"]),
     ("layer", &["store"]),
     ("source", &["graph", "rule"]),
     ("store", &["layer", "graph", "rule"]),
