@@ -50,6 +50,10 @@ impl Action for Import {
         "base"
     }
 
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn parameters(&self, key: &mut dyn KeyWriter) {
         key.field("platform", &self.platform.to_string());
         key.field("ref", self.reference.as_deref().unwrap_or("-"));
