@@ -72,15 +72,17 @@ fn compare(first: &Left, second: Result<Left, String>, what: &str) -> Result<(),
 /// Builds a case in every way.
 fn matrix(case: &Case) -> Result<(), String> {
     let source = Space::new();
-    case.prepare(&source);
+    // A registry of the case serves all builds.
+    let registry = case.prepare(&source, None);
+    let registry = registry.as_ref();
     let source = source.path();
 
     let space = Space::new();
     space.copy(source);
-    let first = build(case, space.path(), &mut case.command(&space))?;
+    let first = build(case, space.path(), &mut case.command(&space, registry))?;
 
     // A warm cache: the outputs are there, then they are not.
-    let again = build(case, space.path(), &mut case.command(&space));
+    let again = build(case, space.path(), &mut case.command(&space, registry));
     compare(&first, again, "a second run")?;
     for sink in case.sinks(space.path()) {
         let removed = match sink.is_dir() {
@@ -89,13 +91,13 @@ fn matrix(case: &Case) -> Result<(), String> {
         };
         removed.map_err(|error| error.to_string())?;
     }
-    let again = build(case, space.path(), &mut case.command(&space));
+    let again = build(case, space.path(), &mut case.command(&space, registry));
     compare(&first, again, "a warm cache and no output")?;
 
     let with = |what: &str, fill: &dyn Fn(&Path), tune: &dyn Fn(&mut Command)| {
         let space = Space::new();
         fill(space.path());
-        let mut command = case.command(&space);
+        let mut command = case.command(&space, registry);
         tune(&mut command);
         compare(&first, build(case, space.path(), &mut command), what)
     };
@@ -122,7 +124,7 @@ fn matrix(case: &Case) -> Result<(), String> {
         let script = format!("umask {umask}; exec \"$0\" \"$@\"");
         let space = Space::new();
         space.copy(source);
-        let plain = case.command(&space);
+        let plain = case.command(&space, registry);
         let mut command = space.program("sh");
         command.args(["-c", &script, BINARY]).args(plain.get_args());
         for (name, value) in plain.get_envs() {
@@ -150,7 +152,11 @@ fn matrix(case: &Case) -> Result<(), String> {
     let space = Space::new();
     let work = space.path().join("another folder/with a longer näme");
     copy(source, &work);
-    let built = build(case, &work, case.command(&space).current_dir(&work));
+    let built = build(
+        case,
+        &work,
+        case.command(&space, registry).current_dir(&work),
+    );
     compare(&first, built, "another folder")
 }
 

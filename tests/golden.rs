@@ -8,14 +8,38 @@
 //! | `args` | the arguments, one a line; without it `build --progress none` |
 //! | `run` | a script for `sh -eu` that runs `$IMGDECL` itself, where it must be run in a special way |
 //! | `env` | variables, `NAME=VALUE`, one a line |
+//! | `registry.json` | a registry on loopback, and its faults: see below |
 //! | `needs` | programs that must be there, one a line; `root` and `unshare` say what the test must be able to do |
 //! | `expected/exit` | the exit code; absent means 0. Only cases named `bad-…` may fail |
-//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]`; absent means nothing |
+//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]` and the registry as `[REGISTRY]`; absent means nothing |
+//! | `expected/registry` | the registry's image tags at the end, and all requests that the run made, sorted |
 //! | `expected/plan` | what `imgdecl plan` prints with an empty cache |
 //! | `expected/layers` | every entry of every layer |
 //! | `expected/configs` | every config, but for what is in `diff_ids` |
 //! | `expected/diff_ids` | the diff_id of every layer: these never change |
 //! | `expected/digests` | all other digests: these change with a compressor, which is a new format |
+//!
+//! With a `registry.json`, a registry of `tests/support/registry/` runs beside the case. Every command gets the argument
+//! `--set registry=HOST:PORT`, so that the manifest begins with `[vars]` and `registry = "localhost:1"`, and says
+//! `${registry}/base:1`; `setup` and `run` find `$REGISTRY`. The address is the same each time, because base names are
+//! part of manifests, and their length part of messages. Images that a run pushed are checked, and described as those of
+//! a layout are. The file holds:
+//!
+//! ```json
+//! {
+//!   "images": [
+//!     { "name": "base:1", "platforms": ["linux/amd64", "linux/arm64"], "layers": [{ "etc/": "", "etc/arch": "[PLATFORM]" }],
+//!       "config": { "config": { "Env": ["A=b"] } }, "docker": false, "attested": true },
+//!     { "name": "tools:1", "layout": "a layout that setup made" }
+//!   ],
+//!   "profile": "ghcr", "users": { "robot": "secret" }, "anonymous": true, "basic": false,
+//!   "rules": [{ "on": "GET /v2/*/blobs/*", "nth": 1, "times": 1, "cut": 100 }]
+//! }
+//! ```
+//!
+//! Everything but `name` may be left out. `profile` is one of `Quirks::profile`; with `users`, pushes need a login, and
+//! pulls too unless `anonymous`. Rules count anew between `plan` and the run; `Rule` in `tests/support/registry/rule.rs`
+//! says what they can do.
 //!
 //! `IMGDECL_BLESS=1` writes `expected/`; `IMGDECL_BLESS=NAME,NAME` those of some cases. Nothing blesses another diff_id.
 
@@ -29,12 +53,21 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::registry::{Data, Server};
 use crate::support::{BINARY, Entry, Layer, Layout, Output, Space, absent, copy, peer, validate};
 
 /// How many cases run at once.
 const THREADS: usize = 4;
 /// What of a case's folder is not its input.
-const OURS: [&str; 6] = ["expected", "setup", "run", "args", "env", "needs"];
+const OURS: [&str; 7] = [
+    "expected",
+    "setup",
+    "run",
+    "args",
+    "env",
+    "needs",
+    "registry.json",
+];
 
 /// A case.
 pub(crate) struct Case {
@@ -105,8 +138,18 @@ impl Case {
         !self.name.starts_with("bad-")
     }
 
-    /// Fills a space with the case's inputs.
-    pub(crate) fn prepare(&self, space: &Space) {
+    /// Returns the address of the case's registry: one for each case, and each time the same.
+    fn address(&self) -> String {
+        let hash = self.name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        // All of 127.0.0.0/8 is loopback. Three digits each: the length is the same too.
+        let part = |shift: u32| 100 + (hash >> shift) % 155;
+        format!("127.{}.{}.{}:20500", part(8), part(24), part(40))
+    }
+
+    /// Fills a space with the case's inputs, and starts its registry if it has one: at `address`, or anywhere.
+    pub(crate) fn prepare(&self, space: &Space, address: Option<String>) -> Option<Server> {
         copy(&self.folder, space.path());
         for name in OURS {
             let path = space.path().join(name);
@@ -116,11 +159,15 @@ impl Case {
                 fs::remove_file(&path).expect("a copy");
             }
         }
+        let file = self.folder.join("registry.json");
+        let data = file.exists().then(|| Data::read(&file));
+        let server = data.as_ref().map(|data| data.start(address));
         let setup = self.folder.join("setup");
         if setup.exists() {
             let cache = space.path().with_file_name("setup-cache");
             let mut command = space.program("sh");
             command.arg("-eu").arg(&setup).env("IMGDECL", BINARY);
+            command.envs(server.iter().map(|it| ("REGISTRY", it.host())));
             let output = Output::of(command.env("IMGDECL_CACHE_DIR", cache));
             assert_eq!(
                 output.status, 0,
@@ -128,24 +175,33 @@ impl Case {
                 output.stdout, output.stderr
             );
         }
+        if let Some((server, data)) = server.as_ref().zip(data) {
+            data.load(server, space.path());
+        }
+        server
     }
 
-    /// Returns the command of the case.
-    pub(crate) fn command(&self, space: &Space) -> Command {
-        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+    /// Returns the command of the case, with its registry if it has one.
+    pub(crate) fn command(&self, space: &Space, registry: Option<&Server>) -> Command {
+        let mut args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let set = registry.map(|it| format!("registry={}", it.host()));
+        args.extend(set.iter().flat_map(|it| ["--set", it]));
         let script = self.folder.join("run");
         let mut command = space.command(&args);
         if script.exists() {
             command = space.program("sh");
             command.arg("-eu").arg(script).env("IMGDECL", BINARY);
+            command.envs(registry.map(|it| ("REGISTRY", it.host())));
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Returns `plan` with the arguments that it shares with `build`.
-    fn plan(&self, space: &Space) -> Output {
+    fn plan(&self, space: &Space, registry: Option<&Server>) -> Output {
         let mut args = vec!["plan"];
+        let set = registry.map(|it| format!("registry={}", it.host()));
+        args.extend(set.iter().flat_map(|it| ["--set", it]));
         let mut rest = self.args.iter().map(String::as_str).skip(1);
         while let Some(arg) = rest.next() {
             match arg {
@@ -172,7 +228,8 @@ impl Case {
             .iter()
             .zip(after)
             .filter(|(key, _)| matches!(key.as_str(), "-o" | "--output"))
-            .map(|(_, value)| value.split_once(':').expect("a sink").1)
+            .filter_map(|(_, value)| value.split_once(':'))
+            .map(|(_, path)| path)
             .map(|path| work.join(path))
             .collect();
         if !named.is_empty() {
@@ -192,9 +249,13 @@ impl Case {
     /// Runs the case; returns the files that must equal those in `expected/`.
     fn run(&self) -> BTreeMap<&'static str, String> {
         let space = Space::new();
-        self.prepare(&space);
-        let planned = self.plan(&space);
-        let output = Output::of(&mut self.command(&space));
+        let registry = self.prepare(&space, Some(self.address()));
+        let registry = registry.as_ref();
+        let planned = self.plan(&space, registry);
+        if let Some(registry) = registry {
+            registry.rewind();
+        }
+        let output = Output::of(&mut self.command(&space, registry));
 
         let root = space.path().display().to_string();
         let mut actual = BTreeMap::from([
@@ -213,7 +274,19 @@ impl Case {
                 output.stderr
             );
         }
-        let sinks = self.sinks(space.path());
+        let mut sinks = self.sinks(space.path());
+        if let Some(registry) = registry {
+            registry.check_tags();
+            actual.insert("registry", describe_registry(registry));
+            let folder = space.path().with_file_name("pushed");
+            if registry.export(&registry.pushed(), &folder) {
+                validate(&folder);
+                // Where images go nowhere else, those that were pushed are described.
+                if sinks.is_empty() {
+                    sinks.push(folder);
+                }
+            }
+        }
         if output.status == 0 && self.args.first().is_some_and(|it| it == "build") {
             assert!(!sinks.is_empty(), "there is no output");
             assert_eq!(
@@ -226,7 +299,7 @@ impl Case {
             for sink in &sinks {
                 let layout = validate(sink);
                 let [layers, configs, diff_ids, digests] = describe(&layout);
-                self.check_stdout(&output.stdout, &layout);
+                self.check_stdout(&output.stdout, &layout, registry);
                 match &first {
                     None => first = Some(digests.clone()),
                     Some(first) => assert_eq!(first, &digests, "two outputs differ"),
@@ -237,18 +310,29 @@ impl Case {
                 actual.insert("digests", digests);
             }
         }
+        if let Some(registry) = registry {
+            for text in actual.values_mut() {
+                *text = text.replace(registry.host(), "[REGISTRY]");
+            }
+        }
         actual.retain(|_, text| !text.is_empty());
         actual
     }
 
     /// Checks that each line `NAME REFERENCE@DIGEST` says the digest of an image of the output.
-    fn check_stdout(&self, stdout: &str, layout: &Layout) {
+    /// Of what was pushed, the registry must hold it.
+    fn check_stdout(&self, stdout: &str, layout: &Layout, registry: Option<&Server>) {
         if stdout.starts_with(['[', '{']) {
             return;
         }
         for line in stdout.lines() {
             let (name, reference) = line.split_once(' ').expect("NAME REFERENCE@DIGEST");
-            let (_, digest) = reference.split_once('@').expect("NAME REFERENCE@DIGEST");
+            let (place, digest) = reference.split_once('@').expect("NAME REFERENCE@DIGEST");
+            if let Some(registry) = registry.filter(|it| place.starts_with(it.host())) {
+                let found = registry.repository(&registry.reference(place).repository);
+                assert!(found.find(digest).is_some(), "{line} is not there");
+                continue;
+            }
             assert_eq!(
                 layout.images[name].digest, digest,
                 "the digest printed for {name}"
@@ -261,7 +345,8 @@ impl Case {
         let actual = self.run();
         let folder = self.folder.join("expected");
         let names = [
-            "exit", "stdout", "stderr", "plan", "layers", "configs", "diff_ids", "digests",
+            "exit", "stdout", "stderr", "registry", "plan", "layers", "configs", "diff_ids",
+            "digests",
         ];
         let mut wrong = String::new();
         for name in names {
@@ -386,6 +471,35 @@ fn describe(layout: &Layout) -> [String; 4] {
     [layers, configs, diff_ids, digests]
 }
 
+/// Writes out the image tags of a registry, and what it was asked: each request with its answer, and how often.
+fn describe_registry(registry: &Server) -> String {
+    let mut text = String::new();
+    for name in registry.repositories() {
+        let repository = registry.repository(&name);
+        for (tag, digest) in &repository.tags {
+            let (kind, _) = &repository.manifests[digest];
+            text.push_str(&format!("{name}:{tag} {kind}\n"));
+        }
+    }
+    let mut requests: BTreeMap<String, usize> = BTreeMap::new();
+    for logged in registry.log() {
+        let words = logged.line().replace(['?', '&'], " ");
+        // Names of upload sessions come in any order.
+        let hide = |word: &str| match word.split_once("session-") {
+            Some((path, _)) => format!("{path}[SESSION]"),
+            None => word.to_owned(),
+        };
+        let words = words.split(' ').filter(|it| !it.starts_with("_state="));
+        let words: Vec<String> = words.map(hide).collect();
+        let line = format!("{} {}", words.join(" "), logged.status);
+        *requests.entry(hide_digests(&line)).or_default() += 1;
+    }
+    for (request, count) in requests {
+        text.push_str(&format!("{count} {request}\n"));
+    }
+    text
+}
+
 /// Writes out an entry: type, mode, owner, size, digest or link, path; and what is there on top.
 fn line(entry: &Entry) -> String {
     let kind = match entry.kind {
@@ -496,4 +610,36 @@ fn cases() {
     let cases = Case::all();
     assert!(cases.len() > 20, "only {} cases", cases.len());
     for_each(&cases, Case::check);
+}
+
+/// A registry comes about as its file says, and a run's requests are told.
+#[test]
+fn registries_of_cases() {
+    let space = Space::new();
+    let file = space.write(
+        "registry.json",
+        r#"{
+            "images": [
+                { "name": "base:1", "platforms": ["linux/amd64", "linux/arm64"], "attested": true,
+                  "layers": [{ "etc/": "", "etc/arch": "[PLATFORM]" }] },
+                { "name": "old:1", "docker": true, "layers": [{ "a": "" }, { "b": "" }] }
+            ],
+            "users": { "robot": "secret" }, "anonymous": true,
+            "rules": [{ "on": "GET /v2/*/tags/list", "times": 1, "status": 500 }]
+        }"#,
+    );
+    let data = Data::read(&file);
+    let server = data.start(None);
+    data.load(&server, space.path());
+    server.check_tags();
+    assert_eq!(
+        describe_registry(&server),
+        "base:1 application/vnd.oci.image.index.v1+json\n\
+         old:1 application/vnd.docker.distribution.manifest.v2+json\n"
+    );
+    let folder = space.path().join("layout");
+    let tags = [("base".to_owned(), "1".to_owned())].into();
+    assert!(server.export(&tags, &folder));
+    let index = fs::read_to_string(folder.join("index.json")).expect("an index");
+    assert!(index.contains("\"base:1\""), "{index}");
 }

@@ -13,4 +13,5 @@ mod floors;
 mod fuzz;
 mod golden;
 mod peers;
+mod registry;
 mod support;

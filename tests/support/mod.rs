@@ -2,6 +2,7 @@
 
 mod peers;
 mod random;
+pub(crate) mod registry;
 mod space;
 mod validate;
 
