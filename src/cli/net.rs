@@ -1,10 +1,11 @@
 //! How the commands reach registries: by a client, or not at all.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::environment::{config_file, places, proxies};
 use super::exit::Exit;
-use super::{args, report};
+use super::{CANCEL, args, report};
 use crate::graph::Ports;
 use crate::registry::{Client, Config, Credentials, Limits, Setup};
 use crate::ui::Progress;
@@ -17,12 +18,18 @@ impl Net {
     pub(super) fn new(args: &args::Net, progress: &Arc<Progress>) -> Result<Self, Exit> {
         let config = config_file().map(|path| Config::load(&path)).transpose();
         let config = config.map_err(|error| {
-            report::error("imgdecl::config", &error, None);
+            report::error(error.code(), &error, error.help());
             Exit::Usage
         })?;
+        let config = config.unwrap_or_default();
+        let mut credentials = Credentials::new(places(args.authfile.as_deref()))
+            .stopped_by(|| CANCEL.load(Ordering::Relaxed));
+        if let Some(limit) = config.helper_limit {
+            credentials = credentials.with_helper_limit(limit);
+        }
         Ok(Self(Some(Client::new(Setup {
-            config: config.unwrap_or_default(),
-            credentials: Credentials::new(places(args.authfile.as_deref())),
+            config,
+            credentials,
             proxies: proxies(),
             monitor: progress.clone(),
             limits: Limits::default(),
