@@ -1,4 +1,11 @@
 //! The registry client, against fault servers and the real `docker-registry`.
-#![allow(dead_code)]
 
+mod auth;
+mod chaos;
+mod economy;
+mod kit;
+mod pull;
+mod quirks;
+mod real;
+mod referrers;
 mod server;

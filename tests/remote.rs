@@ -170,7 +170,12 @@ fn three_services_send_what_they_share_once() {
     space.ok(&["build", "--push"]);
     // The shared layer, and for each service a layer, and a config for each platform.
     let (uploads, manifests) = writes(&server);
-    assert_eq!((uploads, manifests), (1 + 3 * 3, 3 * 3), "{}", server.story());
+    assert_eq!(
+        (uploads, manifests),
+        (1 + 3 * 3, 3 * 3),
+        "{}",
+        server.story()
+    );
     // The three layers of the base in each repository, and the shared one in two.
     let mounts = server.count("POST /v2/*/blobs/uploads/*mount=*");
     assert_eq!(mounts, 3 * 3 + 2, "{}", server.story());
@@ -190,7 +195,10 @@ fn a_tag_that_moved_changes_nothing_until_the_lock_is_updated() {
         Image::single(platform, &[&layers], serde_json::json!({}), Flavour::Oci)
     };
     let moved = Image::index(
-        &[("linux/amd64", single("linux/amd64", 11)), ("linux/arm64", single("linux/arm64", 12))],
+        &[
+            ("linux/amd64", single("linux/amd64", 11)),
+            ("linux/arm64", single("linux/arm64", 12)),
+        ],
         false,
         Flavour::Oci,
     );
@@ -226,7 +234,11 @@ fn a_platform_that_is_added_comes_from_the_pinned_index() {
     assert!(output.stderr.contains("not locked for linux/arm64"));
     space.ok(&["lock"]);
     let after = fs::read_to_string(space.path().join("image.lock")).expect("image.lock");
-    let digest = |lock: &str| lock.lines().find(|it| it.starts_with("digest")).map(str::to_owned);
+    let digest = |lock: &str| {
+        lock.lines()
+            .find(|it| it.starts_with("digest"))
+            .map(str::to_owned)
+    };
     assert_eq!(digest(&before), digest(&after));
     assert!(after.contains("arm64"), "{after}");
 }
@@ -240,7 +252,9 @@ fn without_network(space: &Space, unshare: &Path, args: &[&str]) -> Output {
 
 #[test]
 fn a_locked_build_needs_no_network_and_no_base_layer() {
-    let Some(unshare) = peer("unshare") else { return };
+    let Some(unshare) = peer("unshare") else {
+        return;
+    };
     let server = registry();
     let space = Space::new();
     write_services(&space, server.host());
@@ -252,7 +266,11 @@ fn a_locked_build_needs_no_network_and_no_base_layer() {
     // Nothing is left of the base's layers.
     for digest in base_layers() {
         let hex = &digest["sha256:".len()..];
-        let blob = space.cache().join("blobs-v1/sha256").join(&hex[..2]).join(hex);
+        let blob = space
+            .cache()
+            .join("blobs-v1/sha256")
+            .join(&hex[..2])
+            .join(hex);
         fs::remove_file(blob).expect("a base layer in the cache");
     }
     let server_address = server.host().to_owned();
@@ -266,11 +284,19 @@ fn a_locked_build_needs_no_network_and_no_base_layer() {
 
     let output = without_network(&space, &unshare, &["build", "--locked", "--offline"]);
     assert_eq!(output.status, 3, "{}", output.stderr);
-    assert!(output.stderr.contains("not in the cache"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("not in the cache"),
+        "{}",
+        output.stderr
+    );
     assert!(output.stderr.contains(&server_address), "{}", output.stderr);
     let output = space.run(&["build", "--offline", "--push"]);
     assert_eq!(output.status, 2, "{}", output.stderr);
-    assert!(output.stderr.contains("cannot be used with"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("cannot be used with"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -281,7 +307,11 @@ fn ci_builds_what_is_locked() {
     let run = |args: &[&str]| Output::of(space.command(args).env("CI", "true"));
     let output = run(&["build", "--output", "none"]);
     assert_eq!(output.status, 2, "{}", output.stderr);
-    assert!(output.stderr.contains("run `imgdecl lock`"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("run `imgdecl lock`"),
+        "{}",
+        output.stderr
+    );
     assert!(!space.path().join("image.lock").exists());
     assert!(server.log().is_empty(), "{}", server.story());
     let output = run(&["build", "--output", "none", "--locked=false"]);
@@ -310,15 +340,36 @@ fn inspect_fetches_no_layer() {
     let space = Space::new();
     let name = format!("{}/team/base:1", server.host());
     let text = space.ok(&["inspect", &name]).stdout;
-    for part in ["linux/amd64", "linux/arm64", "unknown/unknown", "diff_id", "image tags"] {
+    for part in [
+        "linux/amd64",
+        "linux/arm64",
+        "unknown/unknown",
+        "diff_id",
+        "image tags",
+    ] {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }
-    let json = space.ok(&["inspect", &name, "--format", "json", "--platform", "linux/arm64"]);
+    let json = space.ok(&[
+        "inspect",
+        &name,
+        "--format",
+        "json",
+        "--platform",
+        "linux/arm64",
+    ]);
     let value: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!(value["platforms"].as_array().map(Vec::len), Some(1));
-    assert_eq!(value["platforms"][0]["layers"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        value["platforms"][0]["layers"].as_array().map(Vec::len),
+        Some(2)
+    );
     assert_eq!(value["tags"], serde_json::json!(["1"]));
     for digest in base_layers() {
-        assert_eq!(server.count(&format!("* *{digest}*")), 0, "{}", server.story());
+        assert_eq!(
+            server.count(&format!("* *{digest}*")),
+            0,
+            "{}",
+            server.story()
+        );
     }
 }

@@ -1,12 +1,163 @@
-//! Registries: what the user says about them, and the credentials for them. Knows no rule and no terminal, and reads no
-//! environment: whoever calls says where to look.
+//! The registry client: auth, pull, push, mirrors (OCI distribution spec 1.1, and what real registries do).
+//!
+//! From below: [`wire`] makes one exchange with one host, and is the one file that knows an asynchronous library.
+//! [`http`] makes a request of it: credentials for the own host alone, redirects, retries. [`pull`], [`push`], [`tags`]
+//! and [`referrers`] ask registries for what they are named after. Nothing that comes from a network is used before its
+//! size and digest are checked. Knows nothing of rules, of the environment, or of how things are shown.
 
+mod backoff;
+mod challenge;
 mod config;
 mod credentials;
+mod crew;
+mod download;
+mod error;
+mod fault;
+mod host;
+mod http;
+mod monitor;
+mod place;
+mod port;
+mod pull;
+mod push;
+mod referrers;
+mod scope;
 mod small;
+mod tags;
+mod tls;
+mod token;
+mod upload;
+mod wire;
 
 pub use config::{Config, ConfigError, HostConfig};
 pub use credentials::{Credentials, Login, Looked, Places};
+pub use error::{Asked, Refusal, RegistryError};
+pub use fault::{Fault, Tls};
+pub use monitor::{Direction, Ended, Monitor, Transfer};
+pub use push::{Blobs, PushImage, PushManifest, Pushed, PushedBlob};
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use host::{Host, Scheme};
+
+/// What a client is made of.
+pub struct Setup {
+    /// What the user says about registries.
+    pub config: Config,
+    /// Where credentials are looked for.
+    pub credentials: Credentials,
+    /// The proxies.
+    pub proxies: Proxies,
+    /// What receives progress.
+    pub monitor: Arc<dyn Monitor>,
+    /// Time limits and tries.
+    pub limits: Limits,
+}
+
+/// The proxies, as the environment has them. Hosts of this machine are reached without.
+#[derive(Clone, Default)]
+pub struct Proxies {
+    /// `HTTP_PROXY`.
+    pub http: Option<String>,
+    /// `HTTPS_PROXY`.
+    pub https: Option<String>,
+    /// `ALL_PROXY`.
+    pub all: Option<String>,
+    /// `NO_PROXY`.
+    pub none: Option<String>,
+}
+
+impl std::fmt::Debug for Proxies {
+    /// Shows which are set: their URLs may hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxies")
+            .field("http", &self.http.is_some())
+            .field("https", &self.https.is_some())
+            .field("all", &self.all.is_some())
+            .field("none", &self.none)
+            .finish()
+    }
+}
+
+/// Time limits and tries.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long a connection may take to come about.
+    pub connect: Duration,
+    /// How long no byte may move, either way.
+    pub idle: Duration,
+    /// How often a request is tried.
+    pub tries: u32,
+    /// The first wait between two tries; it doubles each time.
+    pub backoff: Duration,
+    /// The longest wait that a registry may ask for.
+    pub retry_after: Duration,
+    /// The longest time of waiting between the tries of one request, in all.
+    pub total: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            tries: 5,
+            backoff: Duration::from_millis(500),
+            retry_after: Duration::from_secs(60),
+            total: Duration::from_secs(180),
+        }
+    }
+}
+
+/// Speaks to registries. Its calls block, from any number of threads; each ends soon after the monitor says stop.
+pub struct Client {
+    config: Config,
+    credentials: Credentials,
+    monitor: Arc<dyn Monitor>,
+    limits: Limits,
+    wire: wire::Wire,
+    told: http::Told,
+    /// Held while a list of referrers is written.
+    lists: Mutex<()>,
+    hosts: Mutex<BTreeMap<(String, &'static str), Arc<Host>>>,
+}
+
+impl Client {
+    /// Makes a client. Opens nothing and reads nothing yet.
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            wire: wire::Wire::new(
+                setup.proxies,
+                setup.limits.clone(),
+                Arc::clone(&setup.monitor),
+            ),
+            config: setup.config,
+            credentials: setup.credentials,
+            monitor: setup.monitor,
+            limits: setup.limits,
+            told: http::Told::default(),
+            lists: Mutex::default(),
+            hosts: Mutex::default(),
+        }
+    }
+
+    /// Returns what is remembered of a host.
+    fn host(&self, name: &str) -> Arc<Host> {
+        self.host_by(name, None)
+    }
+
+    /// Returns what is remembered of a host that is spoken to by one scheme.
+    fn host_by(&self, name: &str, forced: Option<Scheme>) -> Arc<Host> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), forced.map_or("", Scheme::word));
+        let host = hosts
+            .entry(key)
+            .or_insert_with(|| Arc::new(Host::new(name, self.config.host(name), forced)));
+        Arc::clone(host)
+    }
+}
 
 /// Returns the name by which a registry is known here: in lower case, and Docker Hub's names as one.
 fn canonical(registry: &str) -> String {

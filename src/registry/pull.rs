@@ -1,0 +1,578 @@
+//! Pulling: what an image tag names, manifests, configs, and layers into the store. Chooses no platform.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+
+use reqwest::{Method, Url};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::Client;
+use super::crew;
+use super::download::Download;
+use super::error::{Asked, RegistryError};
+use super::host::{Host, Scheme};
+use super::http::{Ask, At, Auth, Reply};
+use super::monitor::{Direction, Ended, Going, Transfer};
+use super::place;
+use super::scope::Scope;
+use crate::oci::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, Reference};
+use crate::store::{Blob, Health, Store, StoreError};
+
+/// Every kind of manifest that we read. Registries that are not told convert, or refuse.
+pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+/// Docker's schema 1, plain and signed.
+const SCHEMA_1: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+/// How often a host is tried that another one can stand in for.
+const TRIES_WITH_OTHERS: u32 = 2;
+
+/// A place to pull from: the registry itself, or a mirror.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) host: Arc<Host>,
+    pub(super) repository: String,
+    /// The registry that a mirror stands for.
+    namespace: Option<String>,
+    /// Another source comes after this one.
+    has_next: bool,
+}
+
+impl Source {
+    pub(super) fn is_mirror(&self) -> bool {
+        self.namespace.is_some()
+    }
+
+    /// Makes a request for what lies below the repository, as `manifests/v1`.
+    pub(super) fn ask<'a>(&'a self, method: Method, rest: &str, what: &'a str) -> Ask<'a> {
+        let mut path = format!("/v2/{}/{rest}", self.repository);
+        if let Some(namespace) = &self.namespace {
+            path.push_str(&format!("?ns={namespace}"));
+        }
+        Ask {
+            auth: Auth::Scopes(vec![Scope::pull(&self.repository)]),
+            tries: self.has_next.then_some(TRIES_WITH_OTHERS),
+            ..Ask::new(&self.host, method, At::Path(path), &self.repository, what)
+        }
+    }
+}
+
+impl Client {
+    /// Finds the manifest or index that an image tag or digest names: its digest, size and media type. A HEAD, and a GET
+    /// where that says too little.
+    ///
+    /// # Errors
+    /// When there is none, or it has schema 1, or the registry cannot be asked.
+    pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, RegistryError> {
+        Ok(self.look(reference)?.0)
+    }
+
+    /// Fetches a manifest or index: at most 20 MiB, and what its digest, size and media type say.
+    ///
+    /// # Errors
+    /// As [`Client::resolve`], or when the bytes are not those.
+    pub fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), RegistryError> {
+        let expected = match (&reference.digest, reference) {
+            (Some(digest), _) => Expected {
+                digest: *digest,
+                size: None,
+                media_type: None,
+            },
+            (None, reference) => match self.look(reference)? {
+                (descriptor, Some(bytes)) => return Ok((descriptor, bytes)),
+                (descriptor, None) => Expected {
+                    digest: descriptor.digest,
+                    size: Some(descriptor.size),
+                    media_type: Some(descriptor.media_type),
+                },
+            },
+        };
+        self.anywhere(&self.sources(reference)?, |source| {
+            let name = expected.digest.to_string();
+            self.get_manifest(source, &name, Some(&expected))
+        })
+    }
+
+    /// Fetches a small blob, as a config, into memory.
+    ///
+    /// # Errors
+    /// When it is not there, or larger than 20 MiB, or not what the descriptor says.
+    pub fn document(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let what = format!("the blob {}", descriptor.digest);
+        self.anywhere(&self.sources(repository)?, |source| {
+            let mut ask = source.ask(Method::GET, &format!("blobs/{}", descriptor.digest), &what);
+            if descriptor.size > MAX_DOCUMENT {
+                let asked = self.asked(&ask);
+                let why = format!(
+                    "it has {} bytes, and {MAX_DOCUMENT} are the most",
+                    descriptor.size
+                );
+                return Err(RegistryError::content(&asked, why));
+            }
+            let (reply, bytes) = self.load(&mut ask, descriptor.size)?;
+            if reply.status() != 200 {
+                return Err(reply.refused());
+            }
+            verify(
+                &reply.asked,
+                &bytes,
+                &descriptor.digest,
+                Some(descriptor.size),
+            )?;
+            Ok(bytes)
+        })
+    }
+
+    /// Fetches the blobs that the store lacks, several at a time, each resumed after a cut and verified.
+    ///
+    /// # Errors
+    /// All that went wrong. What came whole is in the store.
+    pub fn pull(
+        &self,
+        repository: &Reference,
+        blobs: &[Descriptor],
+        store: &Store,
+    ) -> Result<(), RegistryError> {
+        let mut seen = BTreeSet::new();
+        let missing: Vec<&Descriptor> = blobs
+            .iter()
+            .filter(|blob| seen.insert(blob.digest))
+            .filter(|blob| store.check(&as_blob(blob)) != Health::Whole)
+            .collect();
+        let host = self.host(&repository.registry);
+        let results = crew::each(host.config.concurrency, &missing, |blob| {
+            let _lane = host
+                .lanes
+                .take(&*self.monitor)
+                .map_err(|_| RegistryError::Stopped)?;
+            self.fetch(repository, blob, store)
+        });
+        let errors = results.into_iter().filter_map(Result::err).collect();
+        RegistryError::of_all(errors).map_or(Ok(()), Err)
+    }
+
+    /// Fetches a blob into the store. Other bytes than promised are fetched once more: not from a mirror again.
+    fn fetch(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        store: &Store,
+    ) -> Result<(), RegistryError> {
+        let mut sources = self.sources(repository)?;
+        let what = format!("blob {}", short(&blob.digest));
+        let going = Going::start(
+            &*self.monitor,
+            &Transfer {
+                direction: Direction::Pull,
+                what: &what,
+                repository: &repository.name(),
+                size: blob.size,
+            },
+        );
+        let name = format!("the blob {} of {}", blob.digest, repository.name());
+        let mut is_second = false;
+        loop {
+            let mut download = Download::new(self, sources.clone(), blob.clone());
+            let mut writer = store.writer()?;
+            while let Some(bytes) = download.chunk()? {
+                self.monitor.more(going.number(), bytes.len() as u64);
+                writer
+                    .write_all(&bytes)
+                    .map_err(|error| store.unwritable(error))?;
+            }
+            match writer.complete_verified_as(&as_blob(blob), &name) {
+                Ok(_) => {
+                    going.end(Ended::Done);
+                    return Ok(());
+                }
+                Err(error @ (StoreError::Digest { .. } | StoreError::Size { .. }))
+                    if !is_second =>
+                {
+                    self.tell(&format!("{error}; it is fetched again"));
+                    sources.retain(|source| !source.is_mirror());
+                    is_second = true;
+                }
+                Err(StoreError::Io {
+                    doing,
+                    path,
+                    source,
+                }) => {
+                    return Err(StoreError::Io {
+                        doing,
+                        path,
+                        source,
+                    }
+                    .into());
+                }
+                Err(error) => {
+                    let asked = download.asked();
+                    return Err(RegistryError::content(&asked, error.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Returns where to pull from: the mirrors, and the registry itself at last.
+    pub(super) fn sources(&self, reference: &Reference) -> Result<Vec<Source>, RegistryError> {
+        let host = self.host(&reference.registry);
+        let mut sources = Vec::new();
+        for text in &host.config.mirrors {
+            let fail = || RegistryError::Setup {
+                registry: reference.registry.clone(),
+                why: format!(
+                    "`{}` is no mirror: expected HOST[:PORT][/PREFIX] or an http(s) URL",
+                    super::error::clean(text)
+                ),
+            };
+            let (forced, url) = match text.split_once("://") {
+                Some(("http", _)) => (Some(Scheme::Http), Url::parse(text)),
+                Some(("https", _)) => (Some(Scheme::Https), Url::parse(text)),
+                Some(_) => return Err(fail()),
+                None => (None, Url::parse(&format!("https://{text}"))),
+            };
+            let url = url.map_err(|_| fail())?;
+            if url.host_str().is_none() || !url.username().is_empty() || url.query().is_some() {
+                return Err(fail());
+            }
+            let path = url.path().trim_matches('/');
+            let prefix = path
+                .strip_prefix("v2")
+                .filter(|rest| rest.is_empty() || rest.starts_with('/'));
+            let prefix = prefix.unwrap_or(path).trim_matches('/');
+            sources.push(Source {
+                host: self.host_by(&place::authority(&url), forced),
+                repository: match prefix {
+                    "" => reference.repository.clone(),
+                    prefix => format!("{prefix}/{}", reference.repository),
+                },
+                namespace: Some(reference.registry.clone()),
+                has_next: true,
+            });
+        }
+        sources.push(Source {
+            host,
+            repository: reference.repository.clone(),
+            namespace: None,
+            has_next: false,
+        });
+        Ok(sources)
+    }
+
+    /// Tries one source after the other. The last one, the registry itself, says what is wrong.
+    fn anywhere<T>(
+        &self,
+        sources: &[Source],
+        fetch: impl Fn(&Source) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        for source in sources {
+            match fetch(source) {
+                Err(RegistryError::Stopped) => return Err(RegistryError::Stopped),
+                Err(error) if source.has_next => self.pass_over(source, &error),
+                result => return result,
+            }
+        }
+        Err(RegistryError::Stopped)
+    }
+
+    /// Says why a mirror is passed over. That it lacks something is nothing to tell.
+    pub(super) fn pass_over(&self, source: &Source, error: &RegistryError) {
+        if !matches!(error, RegistryError::NotFound(_)) {
+            self.tell(&format!("mirror {}: {error}", source.host.name));
+        }
+    }
+
+    /// Finds what a reference names: its descriptor, and its bytes where they were fetched.
+    fn look(&self, reference: &Reference) -> Result<(Descriptor, Option<Vec<u8>>), RegistryError> {
+        let mut sources = self.sources(reference)?;
+        if let Some(digest) = &reference.digest {
+            let name = digest.to_string();
+            let expected = Expected {
+                digest: *digest,
+                size: None,
+                media_type: None,
+            };
+            return self.anywhere(&sources, |source| {
+                self.head_manifest(source, &name, Some(&expected))
+            });
+        }
+        let name = reference.tag.as_deref().unwrap_or("latest");
+        let Some(mut own) = sources.pop() else {
+            return Err(RegistryError::Stopped);
+        };
+        own.has_next = !sources.is_empty();
+        // A mirror may be behind: what an image tag names is asked at the registry itself.
+        match self.head_manifest(&own, name, None) {
+            Err(error) if error.is_absence() && !sources.is_empty() => {
+                for source in &sources {
+                    match self.head_manifest(source, name, None) {
+                        Ok(found) => {
+                            self.tell(&format!(
+                                "{error}; the mirror {} says what {name} is",
+                                source.host.name
+                            ));
+                            return Ok(found);
+                        }
+                        Err(RegistryError::Stopped) => return Err(RegistryError::Stopped),
+                        Err(other) => self.pass_over(source, &other),
+                    }
+                }
+                Err(error)
+            }
+            result => result,
+        }
+    }
+
+    fn head_manifest(
+        &self,
+        source: &Source,
+        name: &str,
+        expected: Option<&Expected>,
+    ) -> Result<(Descriptor, Option<Vec<u8>>), RegistryError> {
+        let what = format!("the manifest {name}");
+        let mut ask = source.ask(Method::HEAD, &format!("manifests/{name}"), &what);
+        ask.header("accept", ACCEPT);
+        let reply = self.send(&mut ask)?;
+        match reply.status() {
+            200 => {}
+            // HEAD is refused here and there where GET is not; a 404 or a login is the same for both, and GET says more.
+            429 => return Err(reply.refused()),
+            _ => return self.get_manifest(source, name, expected).map(whole),
+        }
+        let digest = reply.header("docker-content-digest");
+        let digest: Option<Digest> = digest.and_then(|digest| digest.trim().parse().ok());
+        let media_type = kind(reply.header("content-type"));
+        if SCHEMA_1.contains(&media_type.as_str()) {
+            return Err(RegistryError::Schema1(Box::new(reply.asked)));
+        }
+        let is_known = media_type.is_manifest() || media_type.is_index();
+        let digest = digest.or(expected.map(|expected| expected.digest));
+        let (Some(digest), Some(size), true) = (digest, reply.length(), is_known) else {
+            return self.get_manifest(source, name, expected).map(whole);
+        };
+        if let Some(expected) = expected.filter(|expected| expected.digest != digest) {
+            return Err(reply.wrong(format!(
+                "it has the digest {digest} instead of {}",
+                expected.digest
+            )));
+        }
+        if size > MAX_DOCUMENT {
+            return Err(reply.wrong(format!(
+                "it has {size} bytes, and {MAX_DOCUMENT} are the most"
+            )));
+        }
+        Ok((Descriptor::new(media_type, digest, size), None))
+    }
+
+    /// Fetches a manifest from one source and checks it.
+    pub(super) fn get_manifest(
+        &self,
+        source: &Source,
+        name: &str,
+        expected: Option<&Expected>,
+    ) -> Result<(Descriptor, Vec<u8>), RegistryError> {
+        let what = format!("the manifest {name}");
+        let mut ask = source.ask(Method::GET, &format!("manifests/{name}"), &what);
+        ask.header("accept", ACCEPT);
+        let (reply, bytes) = self.load(&mut ask, MAX_DOCUMENT)?;
+        if reply.status() != 200 {
+            return Err(reply.refused());
+        }
+        let said = reply.header("docker-content-digest");
+        let said: Option<Digest> = said.and_then(|digest| digest.trim().parse().ok());
+        let digest = match (expected, said) {
+            (Some(expected), _) => expected.digest,
+            (None, Some(said)) => said,
+            (None, None) => Digest::of(&bytes),
+        };
+        let size = expected.and_then(|expected| expected.size);
+        verify(&reply.asked, &bytes, &digest, size)?;
+        let media_type = document_type(&reply, &bytes)?;
+        if let Some(other) = expected.and_then(|expected| expected.media_type.as_ref())
+            && *other != media_type
+        {
+            return Err(reply.wrong(format!("it is {media_type} instead of {other}")));
+        }
+        Ok((Descriptor::of(media_type, &bytes), bytes))
+    }
+
+    /// Returns what a request asks, for messages.
+    pub(super) fn asked(&self, ask: &Ask<'_>) -> Asked {
+        Asked {
+            registry: ask.host.name.clone(),
+            repository: ask.repository.to_owned(),
+            method: ask.method.to_string(),
+            what: ask.what.to_owned(),
+            ..Asked::default()
+        }
+    }
+}
+
+/// What is known of a manifest before it is fetched.
+pub(super) struct Expected {
+    pub(super) digest: Digest,
+    pub(super) size: Option<u64>,
+    pub(super) media_type: Option<MediaType>,
+}
+
+fn whole((descriptor, bytes): (Descriptor, Vec<u8>)) -> (Descriptor, Option<Vec<u8>>) {
+    (descriptor, Some(bytes))
+}
+
+/// Checks a document: its size first, then its digest.
+fn verify(
+    asked: &Asked,
+    bytes: &[u8],
+    digest: &Digest,
+    size: Option<u64>,
+) -> Result<(), RegistryError> {
+    let found = bytes.len() as u64;
+    if let Some(size) = size.filter(|&size| size != found) {
+        let why = format!("it has {found} bytes instead of {size}");
+        return Err(RegistryError::content(asked, why));
+    }
+    let mut hasher = Hasher::default();
+    hasher.update(bytes);
+    let found = hasher.finish();
+    if found != *digest {
+        let why = format!("it has the digest {found} instead of {digest}");
+        return Err(RegistryError::content(asked, why));
+    }
+    Ok(())
+}
+
+/// Returns the media type of a `Content-Type`, without its parameters.
+fn kind(content_type: Option<&str>) -> MediaType {
+    let text = content_type.unwrap_or_default();
+    let text = text.split(';').next().unwrap_or_default().trim();
+    text.to_ascii_lowercase()
+        .parse()
+        .unwrap_or_else(|never| match never {})
+}
+
+/// Returns the media type of a manifest or index: what the registry says, what the body says and what it looks like must
+/// agree, or one document could be read as two (CVE-2021-41190).
+fn document_type(reply: &Reply<'_>, bytes: &[u8]) -> Result<MediaType, RegistryError> {
+    check_type(reply.header("content-type"), bytes).map_err(|wrong| match wrong {
+        Wrong::Schema1 => RegistryError::Schema1(Box::new(reply.asked.clone())),
+        Wrong::Why(why) => reply.wrong(why),
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wrong {
+    Schema1,
+    Why(String),
+}
+
+fn check_type(content_type: Option<&str>, bytes: &[u8]) -> Result<MediaType, Wrong> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        schema_version: Option<u32>,
+        media_type: Option<MediaType>,
+        manifests: Option<IgnoredAny>,
+        layers: Option<IgnoredAny>,
+        config: Option<IgnoredAny>,
+    }
+    let why = |text: String| Err(Wrong::Why(text));
+    let header = kind(content_type);
+    if SCHEMA_1.contains(&header.as_str()) {
+        return Err(Wrong::Schema1);
+    }
+    let Ok(shape) = serde_json::from_slice::<Shape>(bytes) else {
+        return why("it is no manifest in JSON".to_owned());
+    };
+    match shape.schema_version {
+        Some(2) => {}
+        Some(1) => return Err(Wrong::Schema1),
+        other => return why(format!("its schema version is {other:?} instead of 2")),
+    }
+    let (is_index, is_manifest) = (
+        shape.manifests.is_some(),
+        shape.layers.is_some() || shape.config.is_some(),
+    );
+    if is_index && is_manifest {
+        return why("it is a manifest and an index at once".to_owned());
+    }
+    let is_kind = |it: &MediaType| it.is_manifest() || it.is_index();
+    let found = match (shape.media_type, is_kind(&header)) {
+        (Some(body), true) if body != header => {
+            return why(format!("it says {body}, and the registry says {header}"));
+        }
+        (Some(body), _) if is_kind(&body) => body,
+        (None, true) => header,
+        (None, false) if is_index => MediaType::OciIndex,
+        (None, false) if is_manifest => MediaType::OciManifest,
+        (other, _) => {
+            let other = other.unwrap_or(header);
+            return why(format!("{other} is no manifest or index"));
+        }
+    };
+    if found.is_index() && is_manifest || found.is_manifest() && is_index {
+        return why(format!("it does not look like {found}"));
+    }
+    Ok(found)
+}
+
+fn as_blob(descriptor: &Descriptor) -> Blob {
+    Blob {
+        digest: descriptor.digest,
+        size: descriptor.size,
+    }
+}
+
+/// Returns a digest that is short enough for a line of progress.
+pub(super) fn short(digest: &Digest) -> String {
+    format!("sha256:{}", &digest.hex()[..12])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_must_agree() {
+        let manifest = "application/vnd.oci.image.manifest.v1+json";
+        let index = "application/vnd.oci.image.index.v1+json";
+        let check = |header: Option<&str>, body: &str| check_type(header, body.as_bytes());
+        let plain = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+        let list = r#"{"schemaVersion":2,"manifests":[]}"#;
+        assert_eq!(check(Some(manifest), plain), Ok(MediaType::OciManifest));
+        let with_charset = format!("{}; charset=utf-8", manifest.to_uppercase());
+        assert_eq!(
+            check(Some(&with_charset), plain),
+            Ok(MediaType::OciManifest)
+        );
+        assert_eq!(check(Some("text/plain"), plain), Ok(MediaType::OciManifest));
+        assert_eq!(check(None, list), Ok(MediaType::OciIndex));
+        let said = format!(r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[]}}"#);
+        assert_eq!(
+            check(Some("application/json"), &said),
+            Ok(MediaType::OciIndex)
+        );
+        for (header, body) in [
+            (Some(manifest), list),
+            (Some(index), plain),
+            (Some(manifest), said.as_str()),
+            (None, r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#),
+            (None, r#"{"schemaVersion":2}"#),
+            (None, r#"{"schemaVersion":3,"layers":[]}"#),
+            (None, "[]"),
+            (
+                None,
+                r#"{"schemaVersion":2,"mediaType":"text/html","layers":[]}"#,
+            ),
+        ] {
+            assert!(matches!(check(header, body), Err(Wrong::Why(_))), "{body}");
+        }
+        assert_eq!(check(None, r#"{"schemaVersion":1}"#), Err(Wrong::Schema1));
+        assert_eq!(check(Some(SCHEMA_1[1]), plain), Err(Wrong::Schema1));
+    }
+}

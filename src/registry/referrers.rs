@@ -1,0 +1,296 @@
+//! What refers to an image: signatures, SBOMs (distribution-spec, "Listing Referrers" and "Pushing Manifests with
+//! Subject"). Where a registry lacks that API, an index under an image tag stands for it. Knows no kind of referrer.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Client;
+use super::crew;
+use super::error::RegistryError;
+use super::http::{Ask, At, Payload};
+use super::place;
+use super::pull::ACCEPT;
+use super::push::Blobs;
+use super::upload::Target;
+use crate::oci::{Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
+
+/// How many pages are read.
+const PAGES: usize = 1_000;
+/// How often the list is written again because another writer came between.
+const ROUNDS: usize = 5;
+
+/// A manifest that refers to another.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    media_type: MediaType,
+    artifact_type: Option<String>,
+    subject: Descriptor,
+    config: Descriptor,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    annotations: Option<Annotations>,
+}
+
+/// An index as it was found. Its entries stay as they are.
+#[derive(Default)]
+struct List {
+    index: Option<Value>,
+    /// What the registry calls this version of it.
+    etag: Option<String>,
+}
+
+impl Client {
+    /// Lists what refers to a manifest or index; only what has the artifact type `kind`, if it is given.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked. One that knows of no referrers has none.
+    pub fn referrers(
+        &self,
+        repository: &Reference,
+        subject: &Digest,
+        kind: Option<&str>,
+    ) -> Result<Vec<Descriptor>, RegistryError> {
+        let found = match self.referrers_of_api(repository, subject, kind)? {
+            Some(found) => found,
+            None => entries(self.list(repository, subject)?.index.as_ref()),
+        };
+        let mut seen = BTreeSet::new();
+        let fits = |it: &Descriptor| kind.is_none() || it.artifact_type.as_deref() == kind;
+        Ok(found
+            .into_iter()
+            .filter(|it| fits(it) && seen.insert(it.digest))
+            .collect())
+    }
+
+    /// Pushes a manifest that has a `subject`, with its config and layers, and keeps the list of referrers where the
+    /// registry does not. Returns its descriptor.
+    ///
+    /// # Errors
+    /// When it is no such manifest, or cannot be pushed.
+    pub fn push_referrer(
+        &self,
+        repository: &Reference,
+        manifest: &[u8],
+        blobs: &dyn Blobs,
+    ) -> Result<Descriptor, RegistryError> {
+        let document: Referrer =
+            serde_json::from_slice(manifest).map_err(|error| RegistryError::Document {
+                what: "the referrer's manifest".to_owned(),
+                why: error.to_string(),
+            })?;
+        let mut descriptor = Descriptor::of(document.media_type, manifest);
+        let kind = document.artifact_type;
+        descriptor.artifact_type = kind.or_else(|| Some(document.config.media_type.to_string()));
+        descriptor.annotations = document.annotations.unwrap_or_default();
+        let host = self.host(&repository.registry);
+        let target = Target {
+            host: &host,
+            repository: &repository.repository,
+        };
+        let mut seen = BTreeSet::new();
+        let needed: Vec<&Descriptor> = std::iter::once(&document.config)
+            .chain(&document.layers)
+            .filter(|blob| seen.insert(blob.digest))
+            .collect();
+        let results = crew::each(host.config.concurrency, &needed, |blob| {
+            let _lane = host
+                .lanes
+                .take(&*self.monitor)
+                .map_err(|_| RegistryError::Stopped)?;
+            self.put_blob(target, blob, None, false, blobs)
+        });
+        let errors = results.into_iter().filter_map(Result::err).collect();
+        if let Some(error) = RegistryError::of_all(errors) {
+            return Err(error);
+        }
+        let name = descriptor.digest.to_string();
+        if !self.put_document(target, &descriptor, &name, manifest)? {
+            self.add_to_list(repository, target, &document.subject.digest, &descriptor)?;
+        }
+        Ok(descriptor)
+    }
+
+    /// Asks the referrers API; `None` if the registry has none.
+    fn referrers_of_api(
+        &self,
+        repository: &Reference,
+        subject: &Digest,
+        kind: Option<&str>,
+    ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
+        let host = self.host(&repository.registry);
+        let mut path = format!("/v2/{}/referrers/{subject}", repository.repository);
+        if let Some(kind) = kind {
+            path.push_str("?artifactType=");
+            path.push_str(&escape(kind));
+        }
+        let mut at = At::Path(path);
+        let what = format!("the referrers of {subject}");
+        let mut found = Vec::new();
+        let mut pages = BTreeSet::new();
+        loop {
+            let mut ask = Ask::new(&host, Method::GET, at, &repository.repository, &what);
+            ask.header("accept", MediaType::OciIndex.as_str());
+            let (reply, bytes) = self.load(&mut ask, MAX_DOCUMENT)?;
+            let is_index = reply
+                .header("content-type")
+                .is_some_and(|it| it.trim().starts_with(MediaType::OciIndex.as_str()));
+            match reply.status() {
+                200 if is_index => {}
+                // A page of something else, or a path that is not known.
+                200 | 400 | 404 | 405 | 406 | 501 => return Ok(None),
+                _ => return Err(reply.refused()),
+            }
+            let index: Value = serde_json::from_slice(&bytes)
+                .map_err(|_| reply.wrong("the answer is no index in JSON"))?;
+            found.extend(entries(Some(&index)));
+            let Some(next) = place::next_page(&reply.url, reply.headers()) else {
+                return Ok(Some(found));
+            };
+            if !pages.insert(next.clone()) || pages.len() > PAGES {
+                return Err(reply.wrong("the list has no end"));
+            }
+            at = At::Url(next);
+        }
+    }
+
+    /// Reads the list that stands for the API (distribution-spec, "Unavailable Referrers API").
+    fn list(&self, repository: &Reference, subject: &Digest) -> Result<List, RegistryError> {
+        let host = self.host(&repository.registry);
+        let what = format!("the referrers of {subject}");
+        let path = format!(
+            "/v2/{}/manifests/{}",
+            repository.repository,
+            list_tag(subject)
+        );
+        let mut ask = Ask::new(
+            &host,
+            Method::GET,
+            At::Path(path),
+            &repository.repository,
+            &what,
+        );
+        ask.header("accept", ACCEPT);
+        let (reply, bytes) = self.load(&mut ask, MAX_DOCUMENT)?;
+        match reply.status() {
+            200 => {}
+            404 => return Ok(List::default()),
+            _ => return Err(reply.refused()),
+        }
+        // GitLab takes the image tag for the digest, and answers with the subject itself.
+        if Digest::of(&bytes) == *subject {
+            return Ok(List::default());
+        }
+        let index: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| reply.wrong("the answer is no index in JSON"))?;
+        if !index["manifests"].is_array() || index["mediaType"] == json!(MediaType::OciManifest) {
+            return Err(reply.wrong("what the image tag for referrers names is no index"));
+        }
+        Ok(List {
+            index: Some(index),
+            etag: reply.header("etag").map(str::to_owned),
+        })
+    }
+
+    /// Adds a referrer to the list, as often as it takes until it is in it.
+    fn add_to_list(
+        &self,
+        repository: &Reference,
+        target: Target<'_>,
+        subject: &Digest,
+        descriptor: &Descriptor,
+    ) -> Result<(), RegistryError> {
+        // Two of our own threads do not come between each other.
+        let _turn = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = list_tag(subject);
+        let what = format!("the referrers of {subject}");
+        let mut list = self.list(repository, subject)?;
+        for _ in 0..ROUNDS {
+            let is_in = |list: &List| {
+                let all = entries(list.index.as_ref());
+                all.iter().any(|it| it.digest == descriptor.digest)
+            };
+            if is_in(&list) {
+                return Ok(());
+            }
+            let mut index = list.index.take().unwrap_or_else(
+                || json!({"schemaVersion": 2, "mediaType": MediaType::OciIndex, "manifests": []}),
+            );
+            if let (Some(all), Ok(entry)) = (
+                index["manifests"].as_array_mut(),
+                serde_json::to_value(descriptor),
+            ) {
+                all.push(entry);
+            }
+            let bytes = index.to_string().into_bytes();
+            let mut ask = target.ask(Method::PUT, &format!("manifests/{name}"), &what);
+            ask.header("content-type", MediaType::OciIndex.as_str());
+            if let Some(etag) = &list.etag {
+                ask.header("if-match", etag);
+            }
+            ask.body = Payload::Bytes(&bytes);
+            let reply = self.send(&mut ask)?;
+            // 412: another writer was faster.
+            if !matches!(reply.status(), 200..=202 | 412) {
+                return Err(reply.refused());
+            }
+            list = self.list(repository, subject)?;
+            if is_in(&list) {
+                return Ok(());
+            }
+        }
+        let ask = target.ask(Method::PUT, "", &what);
+        let why = format!("others wrote the list {ROUNDS} times at the same moment");
+        Err(RegistryError::content(&self.asked(&ask), why))
+    }
+}
+
+/// Returns the image tag that stands for the referrers of a digest.
+fn list_tag(subject: &Digest) -> String {
+    format!("sha256-{}", subject.hex())
+}
+
+/// Returns the entries of an index that we can read.
+fn entries(index: Option<&Value>) -> Vec<Descriptor> {
+    let all = index.and_then(|index| index["manifests"].as_array());
+    let all = all.into_iter().flatten();
+    all.filter_map(|entry| Descriptor::deserialize(entry).ok())
+        .collect()
+}
+
+/// Writes a text as a value of a query.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(byte));
+            }
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_cannot_be_read_are_passed_over() {
+        let digest = Digest::of(b"");
+        let index = json!({"manifests": [
+            {"mediaType": "a/b", "digest": "sha512:00", "size": 1},
+            {"mediaType": "a/b", "digest": digest, "size": 1, "artifactType": "x/y"},
+        ]});
+        let found = entries(Some(&index));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].artifact_type.as_deref(), Some("x/y"));
+        assert_eq!(escape("application/a+b"), "application%2Fa%2Bb");
+    }
+}

@@ -1,0 +1,388 @@
+//! The credentials of a host's requests: what was granted, renewed before it expires, one at a time for each scope.
+//!
+//! Knows nothing of what the requests are about. Never looks into a token.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
+use serde::Deserialize;
+
+use super::Client;
+use super::challenge::{Bearer, Challenge};
+use super::credentials::Login;
+use super::error::{Asked, RegistryError};
+use super::host::Host;
+use super::http::{Ask, At, Auth, Payload, SMALL};
+use super::place;
+use super::scope::{self, Scope};
+
+/// How long a token lives that does not say so; none lives shorter (distribution, "Token Response Fields").
+const LIFE: u64 = 60;
+/// How long before its end a token is renewed.
+const EARLY: Duration = Duration::from_secs(30);
+
+/// What a host granted.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// What the host asked for last. Later requests bring it without being asked.
+    last: Mutex<Option<Challenge>>,
+    slots: Mutex<BTreeMap<Vec<Scope>, Arc<Mutex<Slot>>>>,
+    numbers: AtomicU64,
+}
+
+/// What was granted for some scopes. Its lock is held while a new token is asked for, so that there is one request.
+#[derive(Default)]
+struct Slot {
+    challenge: Option<Challenge>,
+    /// What a challenge asked for beyond our own scopes.
+    more: Vec<Scope>,
+    granted: Option<Granted>,
+}
+
+/// A header, and for how long it is good.
+struct Granted {
+    header: HeaderValue,
+    until: Option<Instant>,
+    number: u64,
+    has_login: bool,
+}
+
+/// A header for one request.
+#[derive(Clone)]
+pub(super) struct Pass {
+    pub(super) header: HeaderValue,
+    /// Tells it from others of the host.
+    number: u64,
+    /// It was asked for just now.
+    is_fresh: bool,
+    /// It stands for a login, not for anybody.
+    pub(super) has_login: bool,
+}
+
+impl Tokens {
+    fn slot(&self, scopes: &[Scope]) -> Arc<Mutex<Slot>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(scopes.to_vec()).or_default())
+    }
+
+    fn last(&self) -> Option<Challenge> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+}
+
+impl Granted {
+    fn pass(&self, is_fresh: bool) -> Pass {
+        Pass {
+            header: self.header.clone(),
+            number: self.number,
+            is_fresh,
+            has_login: self.has_login,
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
+    }
+}
+
+impl Client {
+    /// Returns the header for a request, if the host is known to want one.
+    pub(super) fn pass(
+        &self,
+        host: &Host,
+        repository: &str,
+        scopes: &[Scope],
+    ) -> Result<Option<Pass>, RegistryError> {
+        let slot = host.tokens.slot(scopes);
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(granted) = slot.granted.as_ref().filter(|granted| granted.is_good()) {
+            return Ok(Some(granted.pass(false)));
+        }
+        let Some(challenge) = slot.challenge.clone().or_else(|| host.tokens.last()) else {
+            return Ok(None);
+        };
+        self.fill(host, repository, scopes, &challenge, &mut slot)
+    }
+
+    /// Answers a challenge: returns a header to try again with; `None` if there is nothing better than what was `sent`.
+    pub(super) fn renew(
+        &self,
+        host: &Host,
+        repository: &str,
+        scopes: &[Scope],
+        headers: &HeaderMap,
+        sent: Option<&Pass>,
+    ) -> Result<Option<Pass>, RegistryError> {
+        let slot = host.tokens.slot(scopes);
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = slot.challenge.clone().or_else(|| host.tokens.last());
+        let Some(challenge) = Challenge::of(headers).or(known) else {
+            return Ok(None);
+        };
+        let wanted = match &challenge {
+            Challenge::Bearer(bearer) => Scope::parse(bearer.scope.as_deref().unwrap_or_default()),
+            Challenge::Basic => Vec::new(),
+        };
+        let is_enough = scope::cover(&scope::join(&slot.more, scopes), &wanted);
+        if sent.is_some_and(|sent| sent.is_fresh) && is_enough {
+            return Ok(None);
+        }
+        let newer = slot.granted.as_ref().filter(|granted| {
+            granted.is_good() && sent.is_none_or(|sent| sent.number != granted.number)
+        });
+        if let Some(newer) = newer.filter(|_| is_enough) {
+            return Ok(Some(newer.pass(true)));
+        }
+        if let (Challenge::Basic, Some(_)) = (&challenge, sent) {
+            // The password is the same as the last time.
+            return Ok(None);
+        }
+        slot.granted = None;
+        slot.more = scope::join(&wanted, &slot.more);
+        slot.challenge = Some(challenge.clone());
+        let pass = self.fill(host, repository, scopes, &challenge, &mut slot)?;
+        let mut last = host
+            .tokens
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Some(challenge);
+        Ok(pass)
+    }
+
+    /// Asks for what a challenge wants, and puts it into the slot.
+    fn fill(
+        &self,
+        host: &Host,
+        repository: &str,
+        scopes: &[Scope],
+        challenge: &Challenge,
+        slot: &mut Slot,
+    ) -> Result<Option<Pass>, RegistryError> {
+        let looked = self.credentials.find(&host.name, repository);
+        let scopes = scope::join(&slot.more, scopes);
+        let is_pull = scopes.iter().all(Scope::is_read_only);
+        if looked.login.is_none() && !looked.failures.is_empty() {
+            if !is_pull {
+                return Err(RegistryError::Credentials {
+                    registry: host.name.clone(),
+                    failures: looked.failures,
+                });
+            }
+            for failure in &looked.failures {
+                self.tell(&format!("credentials for {}: {failure}", host.name));
+            }
+        }
+        let has_login = looked.login.is_some();
+        let (header, until) = match (challenge, looked.login) {
+            (_, Some(Login::Bearer(token))) => (header("Bearer", &token), None),
+            (Challenge::Basic, Some(Login::Password { user, password })) => {
+                (header("Basic", &basic(&user, &password)), None)
+            }
+            // A password is wanted, and there is none.
+            (Challenge::Basic, _) => return Ok(None),
+            (Challenge::Bearer(bearer), login) => {
+                let start = Instant::now();
+                let token = self.token(host, repository, &scopes, bearer, login, is_pull)?;
+                let life = Duration::from_secs(token.life);
+                (header("Bearer", &token.text), Some(start + life - EARLY))
+            }
+        };
+        let Some(header) = header else {
+            let asked = Asked {
+                registry: host.name.clone(),
+                repository: repository.to_owned(),
+                method: "GET".to_owned(),
+                what: "a token".to_owned(),
+                ..Asked::default()
+            };
+            let why = "the credentials have characters that a header cannot hold";
+            return Err(RegistryError::content(&asked, why));
+        };
+        let granted = Granted {
+            header,
+            until,
+            number: host.tokens.numbers.fetch_add(1, Ordering::Relaxed),
+            has_login,
+        };
+        let pass = granted.pass(true);
+        slot.granted = Some(granted);
+        Ok(Some(pass))
+    }
+
+    /// Asks the token server. An identity token goes by POST, and by GET where the server does not know that.
+    fn token(
+        &self,
+        host: &Host,
+        repository: &str,
+        scopes: &[Scope],
+        bearer: &Bearer,
+        login: Option<Login>,
+        is_pull: bool,
+    ) -> Result<Token, RegistryError> {
+        let realm = self.realm(host, repository, bearer)?;
+        let server = self.host(&place::authority(&realm));
+        let get = |login: Option<(&str, &str)>| {
+            let mut url = realm.clone();
+            {
+                let mut query = url.query_pairs_mut();
+                if let Some(service) = &bearer.service {
+                    query.append_pair("service", service);
+                }
+                for scope in scopes {
+                    query.append_pair("scope", &scope.to_string());
+                }
+            }
+            let header = login.map(|(user, password)| header("Basic", &basic(user, password)));
+            let mut ask = Ask {
+                auth: Auth::Fixed(header.flatten()),
+                ..Ask::new(&server, Method::GET, At::Url(url), repository, "a token")
+            };
+            self.send(&mut ask)
+        };
+        let login = match &login {
+            Some(Login::Password { user, password }) => Some((user.as_str(), password.as_str())),
+            Some(Login::Identity(token)) => {
+                let reply =
+                    self.post_for_token(&server, &realm, repository, scopes, bearer, token)?;
+                match reply.status() {
+                    400 | 401 | 404 | 405 => Some(("<token>", token.as_str())),
+                    _ => return read(reply),
+                }
+            }
+            _ => None,
+        };
+        let reply = get(login)?;
+        if is_pull && login.is_some() && matches!(reply.status(), 401 | 403) {
+            self.tell(&format!(
+                "{} refuses the credentials that were found; going on without them",
+                host.name
+            ));
+            let anonymous = get(None)?;
+            if anonymous.status() == 200 {
+                return read(anonymous);
+            }
+        }
+        if matches!(reply.status(), 400 | 401 | 403) {
+            return Err(self.refused(host, login.is_some(), reply));
+        }
+        read(reply)
+    }
+
+    /// Asks for a token by an identity token (distribution, "Token Authentication: OAuth2").
+    fn post_for_token<'c>(
+        &'c self,
+        server: &Host,
+        realm: &Url,
+        repository: &str,
+        scopes: &[Scope],
+        bearer: &Bearer,
+        identity: &str,
+    ) -> Result<super::http::Reply<'c>, RegistryError> {
+        let texts: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+        // A URL's query is written as a form is.
+        let mut form = realm.clone();
+        form.set_query(None);
+        form.query_pairs_mut()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", bearer.service.as_deref().unwrap_or_default())
+            .append_pair("client_id", "imgdecl")
+            .append_pair("scope", &texts.join(" "))
+            .append_pair("refresh_token", identity);
+        let body = form.query().unwrap_or_default().as_bytes();
+        let mut ask = Ask {
+            auth: Auth::Fixed(None),
+            body: Payload::Bytes(body),
+            ..Ask::new(
+                server,
+                Method::POST,
+                At::Url(realm.clone()),
+                repository,
+                "a token",
+            )
+        };
+        ask.header("content-type", "application/x-www-form-urlencoded");
+        self.send(&mut ask)
+    }
+
+    /// Checks where a challenge sends us.
+    fn realm(&self, host: &Host, repository: &str, bearer: &Bearer) -> Result<Url, RegistryError> {
+        let fail = |why| RegistryError::Unsafe {
+            asked: Box::new(Asked {
+                registry: host.name.clone(),
+                repository: repository.to_owned(),
+                method: "GET".to_owned(),
+                what: "a token".to_owned(),
+                ..Asked::default()
+            }),
+            to: super::error::clean(&bearer.realm),
+            why,
+        };
+        let realm = Url::parse(&bearer.realm)
+            .ok()
+            .filter(|url| url.host_str().is_some() && url.username().is_empty())
+            .ok_or_else(|| fail("which is no URL"))?;
+        place::may_trust_realm(&host.authority, &realm, host.config.insecure).map_err(fail)?;
+        Ok(realm)
+    }
+}
+
+/// A token as a server gave it.
+struct Token {
+    text: String,
+    /// In seconds.
+    life: u64,
+}
+
+/// Reads the answer of a token server.
+fn read(mut reply: super::http::Reply<'_>) -> Result<Token, RegistryError> {
+    #[derive(Deserialize)]
+    struct Body {
+        token: Option<String>,
+        access_token: Option<String>,
+        #[serde(default)]
+        expires_in: Option<serde_json::Number>,
+    }
+    if reply.status() != 200 {
+        return Err(reply.refused());
+    }
+    let body = reply.bytes(SMALL)?;
+    // The parser's message could show what it read: it stays here.
+    let body: Body =
+        serde_json::from_slice(&body).map_err(|_| reply.wrong("the answer is no token in JSON"))?;
+    let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let text = filled(body.access_token).or(filled(body.token));
+    let text = text.ok_or_else(|| reply.wrong("the answer holds no token"))?;
+    let life = body
+        .expires_in
+        .and_then(|life| life.as_f64())
+        .unwrap_or(0.0);
+    Ok(Token {
+        text,
+        // Saturates; a day is more than any run needs.
+        life: (life as u64).clamp(LIFE, 86_400),
+    })
+}
+
+fn basic(user: &str, password: &str) -> String {
+    STANDARD.encode(format!("{user}:{password}"))
+}
+
+/// Makes a header that no debug output shows.
+fn header(scheme: &str, secret: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("{scheme} {secret}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Puts a header into a request.
+pub(super) fn put(headers: &mut HeaderMap, value: &HeaderValue) {
+    headers.insert(AUTHORIZATION, value.clone());
+}

@@ -1,0 +1,372 @@
+//! Putting one blob into one repository (distribution-spec, "Pushing Blobs"): mounted, or sent in one piece, or in chunks
+//! where a registry refuses that. Chooses neither blobs nor repositories.
+
+use std::io::{self, Read};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+
+use super::Client;
+use super::backoff::{self, Backoff};
+use super::error::RegistryError;
+use super::fault::Fault;
+use super::host::Host;
+use super::http::{Ask, At, Auth, Payload, Reply};
+use super::place;
+use super::scope::Scope;
+use crate::oci::Descriptor;
+
+/// The size of a chunk where a registry refuses a blob in one piece, in bytes: GHCR takes no larger ones.
+const CHUNK: u64 = 4 << 20;
+/// How often a registry may say that it has another number of bytes than was sent.
+const STALLS: u32 = 3;
+
+/// A repository that is pushed to.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) host: &'a Host,
+    pub(super) repository: &'a str,
+}
+
+/// An upload that a registry is ready for.
+pub(super) struct Session {
+    location: Url,
+    /// The least size of a chunk but the last, in bytes.
+    least: u64,
+}
+
+/// What became of a mount.
+pub(super) enum Mount {
+    /// The registry has the blob.
+    Done,
+    /// It has not, and waits for the bytes.
+    Session(Session),
+    /// It does not want that.
+    Refused,
+}
+
+/// The bytes to send: opened anew for each try.
+pub(super) struct Content<'a> {
+    pub(super) blob: &'a Descriptor,
+    pub(super) what: &'a str,
+    /// The transfer's number.
+    pub(super) transfer: u64,
+    pub(super) open: &'a (dyn Fn() -> Result<Box<dyn Read + Send + 'a>, RegistryError> + 'a),
+}
+
+/// What became of one try.
+enum Tried {
+    Done,
+    /// Something that passes; with the time that the registry asks to wait.
+    Again(RegistryError, Option<Duration>),
+    /// The credentials were renewed.
+    Renewed,
+    /// The registry takes no piece of this size.
+    TooLarge(RegistryError),
+}
+
+impl<'a> Target<'a> {
+    /// Makes a request for what lies below the repository.
+    pub(super) fn ask(self, method: Method, rest: &str, what: &'a str) -> Ask<'a> {
+        let path = format!("/v2/{}/{rest}", self.repository);
+        self.ask_at(method, At::Path(path), what)
+    }
+
+    fn ask_at(self, method: Method, at: At, what: &'a str) -> Ask<'a> {
+        Ask {
+            auth: Auth::Scopes(vec![Scope::push(self.repository)]),
+            ..Ask::new(self.host, method, at, self.repository, what)
+        }
+    }
+}
+
+impl Client {
+    /// Tells whether a repository has a blob.
+    pub(super) fn has_blob(
+        &self,
+        target: Target<'_>,
+        blob: &Descriptor,
+    ) -> Result<bool, RegistryError> {
+        let what = format!("the blob {}", blob.digest);
+        let rest = format!("blobs/{}", blob.digest);
+        let reply = self.send(&mut target.ask(Method::HEAD, &rest, &what))?;
+        match reply.status() {
+            200 => Ok(reply.length().is_none_or(|length| length == blob.size)),
+            // Some registries do not let a repository be looked into that is not there yet.
+            403 | 404 => Ok(false),
+            _ => Err(reply.refused()),
+        }
+    }
+
+    /// Asks a registry to take a blob from another of its repositories. Whatever goes wrong, the blob can be sent.
+    ///
+    /// # Errors
+    /// When the user stopped.
+    pub(super) fn mount(
+        &self,
+        target: Target<'_>,
+        blob: &Descriptor,
+        from: &str,
+    ) -> Result<Mount, RegistryError> {
+        let what = format!("a mount of the blob {} from {from}", blob.digest);
+        let rest = format!("blobs/uploads/?mount={}&from={from}", blob.digest);
+        let mut ask = Ask {
+            auth: Auth::Scopes(vec![Scope::push(target.repository), Scope::pull(from)]),
+            tries: Some(1),
+            ..target.ask(Method::POST, &rest, &what)
+        };
+        match self.send(&mut ask) {
+            Err(RegistryError::Stopped) => Err(RegistryError::Stopped),
+            Err(_) => Ok(Mount::Refused),
+            Ok(reply) if reply.status() == 201 => Ok(Mount::Done),
+            Ok(reply) if reply.status() == 202 => {
+                Ok(self.session(&reply).map_or(Mount::Refused, Mount::Session))
+            }
+            Ok(_) => Ok(Mount::Refused),
+        }
+    }
+
+    /// Sends a blob. Each try has a session of its own; the first may have one from a mount.
+    ///
+    /// # Errors
+    /// When the registry does not take it, or the bytes cannot be read.
+    pub(super) fn upload(
+        &self,
+        target: Target<'_>,
+        content: &Content<'_>,
+        session: Option<Session>,
+    ) -> Result<(), RegistryError> {
+        let mut session = session;
+        let mut backoff = Backoff::new(&self.limits, self.limits.tries);
+        let mut is_renewed = false;
+        loop {
+            let open = match session.take() {
+                Some(session) => session,
+                None => self.begin(target, content.what)?,
+            };
+            let is_chunked = self.chunk(target, content.blob).is_some();
+            match self.try_upload(target, content, open)? {
+                Tried::Done => return Ok(()),
+                Tried::Renewed if !is_renewed => is_renewed = true,
+                Tried::Renewed => {
+                    let ask = target.ask(Method::PUT, "", content.what);
+                    let why = "the registry refused two tokens in a row that were just given";
+                    return Err(RegistryError::content(&self.asked(&ask), why));
+                }
+                Tried::TooLarge(_) if !is_chunked && content.blob.size > CHUNK => {
+                    target.host.wants_chunks.store(true, Ordering::Relaxed);
+                }
+                Tried::TooLarge(error) => return Err(error),
+                Tried::Again(error, asked) => {
+                    let Some(delay) = backoff.again(asked) else {
+                        return Err(error.tried(backoff.tries, backoff.waited.as_secs()));
+                    };
+                    self.pause(delay)?;
+                    // The answer may have been lost on its way back.
+                    if error.is_absence() && self.has_blob(target, content.blob)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts an upload.
+    fn begin(&self, target: Target<'_>, what: &str) -> Result<Session, RegistryError> {
+        let reply = self.send(&mut target.ask(Method::POST, "blobs/uploads/", what))?;
+        match reply.status() {
+            202 => self.session(&reply),
+            _ => Err(reply.refused()),
+        }
+    }
+
+    fn session(&self, reply: &Reply<'_>) -> Result<Session, RegistryError> {
+        let Some(location) = self.led(reply)? else {
+            return Err(reply.wrong("it does not say where to upload"));
+        };
+        let least = reply.header("oci-chunk-min-length");
+        Ok(Session {
+            location,
+            least: least.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+        })
+    }
+
+    /// Returns where an answer leads, if it says so.
+    fn led(&self, reply: &Reply<'_>) -> Result<Option<Url>, RegistryError> {
+        let Some(text) = reply.header("location") else {
+            return Ok(None);
+        };
+        let Some(url) = place::location(&reply.url, text) else {
+            return Err(reply.wrong("the place to upload to is no URL"));
+        };
+        let is_insecure = self.host(&place::authority(&url)).config.insecure;
+        match place::may_follow(&reply.url, &url, is_insecure) {
+            Ok(()) => Ok(Some(url)),
+            Err(why) => Err(RegistryError::Unsafe {
+                asked: Box::new(reply.asked.clone()),
+                to: format!("{}://{}", url.scheme(), place::authority(&url)),
+                why,
+            }),
+        }
+    }
+
+    /// Returns the size of chunks, if a blob is to be sent so.
+    fn chunk(&self, target: Target<'_>, blob: &Descriptor) -> Option<u64> {
+        let learned = target.host.wants_chunks.load(Ordering::Relaxed);
+        let chunk = target.host.config.chunk.or(learned.then_some(CHUNK))?;
+        (blob.size > chunk).then_some(chunk.max(1))
+    }
+
+    fn try_upload(
+        &self,
+        target: Target<'_>,
+        content: &Content<'_>,
+        session: Session,
+    ) -> Result<Tried, RegistryError> {
+        let location = match self.chunk(target, content.blob) {
+            None => session.location,
+            Some(chunk) => {
+                let chunk = chunk.max(session.least);
+                match self.send_chunks(target, content, session.location, chunk)? {
+                    Ok(location) => {
+                        let url = place::with_digest(location, &content.blob.digest);
+                        let ask = target.ask_at(Method::PUT, At::Url(url), content.what);
+                        return self.send_piece(ask, content);
+                    }
+                    Err(tried) => return Ok(tried),
+                }
+            }
+        };
+        let url = place::with_digest(location, &content.blob.digest);
+        let mut reader = (content.open)()?;
+        let ask = Ask {
+            body: Payload::Stream {
+                reader: &mut *reader,
+                size: content.blob.size,
+                transfer: content.transfer,
+            },
+            ..target.ask_at(Method::PUT, At::Url(url), content.what)
+        };
+        self.send_piece(ask, content)
+    }
+
+    /// Sends the last or only piece.
+    fn send_piece(&self, ask: Ask<'_>, content: &Content<'_>) -> Result<Tried, RegistryError> {
+        let mut ask = ask;
+        ask.is_once = true;
+        ask.header("content-type", "application/octet-stream");
+        match self.send(&mut ask) {
+            Err(error) => again(error),
+            Ok(reply) if matches!(reply.status(), 200 | 201 | 202 | 204) => {
+                let digest = content.blob.digest.to_string();
+                match reply.header("docker-content-digest").map(str::trim) {
+                    Some(other) if other.starts_with("sha256:") && other != digest => {
+                        let other = super::error::clean(other);
+                        Err(reply.wrong(format!("it was stored as {other}")))
+                    }
+                    _ => Ok(Tried::Done),
+                }
+            }
+            Ok(reply) => self.judge(&ask, reply),
+        }
+    }
+
+    /// Sends all chunks, and returns where to end the upload.
+    fn send_chunks(
+        &self,
+        target: Target<'_>,
+        content: &Content<'_>,
+        location: Url,
+        chunk: u64,
+    ) -> Result<Result<Url, Tried>, RegistryError> {
+        let size = content.blob.size;
+        let mut location = location;
+        let mut reader = (content.open)()?;
+        let mut offset = 0;
+        let mut stalls = 0;
+        while offset < size {
+            let count = chunk.min(size - offset);
+            let mut ask = Ask {
+                body: Payload::Stream {
+                    reader: &mut *reader,
+                    size: count,
+                    transfer: content.transfer,
+                },
+                is_once: true,
+                ..target.ask_at(Method::PATCH, At::Url(location.clone()), content.what)
+            };
+            ask.header("content-type", "application/octet-stream");
+            ask.header("content-range", &format!("{offset}-{}", offset + count - 1));
+            let reply = match self.send(&mut ask) {
+                Ok(reply) => reply,
+                Err(error) => return again(error).map(Err),
+            };
+            match reply.status() {
+                200 | 201 | 202 | 204 => {
+                    // Its Range is not believed: ECR's sticks at the first chunk.
+                    location = self.led(&reply)?.unwrap_or(location);
+                    offset += count;
+                }
+                416 => {
+                    stalls += 1;
+                    let there = reply.header("range").and_then(place::upload_range);
+                    let Some(there) = there.filter(|&it| it <= size && stalls <= STALLS) else {
+                        return Ok(Err(Tried::Again(reply.refused(), None)));
+                    };
+                    location = self.led(&reply)?.unwrap_or(location);
+                    reader = (content.open)()?;
+                    skip(&mut *reader, there).map_err(|error| {
+                        RegistryError::of_fault(reply.asked.clone(), Fault::Local(error.into()))
+                    })?;
+                    offset = there;
+                }
+                _ => return self.judge(&ask, reply).map(Err),
+            }
+        }
+        Ok(Ok(location))
+    }
+
+    /// Judges a refusal.
+    fn judge(&self, ask: &Ask<'_>, reply: Reply<'_>) -> Result<Tried, RegistryError> {
+        if self.renewed(ask, &reply)?.is_some() {
+            return Ok(Tried::Renewed);
+        }
+        let wait = backoff::retry_after(reply.headers());
+        match reply.status() {
+            413 => Ok(Tried::TooLarge(reply.refused())),
+            // The session is gone, or holds something else.
+            404 | 416 => Ok(Tried::Again(reply.refused(), None)),
+            _ if reply.is_passing() => Ok(Tried::Again(reply.refused(), wait)),
+            _ => Err(reply.refused()),
+        }
+    }
+}
+
+/// Judges a failure: what passes is tried again. What a reader of ours says comes out as it is.
+fn again(error: RegistryError) -> Result<Tried, RegistryError> {
+    match &error {
+        RegistryError::Transport { fault, .. } if fault.is_passing() => {
+            Ok(Tried::Again(error, None))
+        }
+        RegistryError::Transport {
+            fault: Fault::Local(source),
+            ..
+        } => {
+            let inner = source
+                .get_ref()
+                .and_then(|it| it.downcast_ref::<RegistryError>());
+            Err(inner.cloned().unwrap_or(error))
+        }
+        _ => Err(error),
+    }
+}
+
+/// Passes over the first bytes of a reader.
+fn skip(reader: &mut dyn Read, count: u64) -> io::Result<()> {
+    let passed = io::copy(&mut reader.take(count), &mut io::sink())?;
+    match passed == count {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}

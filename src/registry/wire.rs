@@ -1,0 +1,382 @@
+//! One exchange with one host: connections, proxies, time limits, stopping. No retry, no redirect, no credentials.
+//!
+//! The one file that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
+//! steps, so that every wait ends when the user stops. Knows no registry.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::io::{self, Read};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+use std::thread::{Builder as ThreadBuilder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, NoProxy, Proxy, Request, Response, StatusCode, Url};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::fault::Fault;
+use super::monitor::Monitor;
+use super::tls::Trust;
+use super::{Limits, Proxies};
+
+/// How often a wait looks whether the user stopped.
+const TICK: Duration = Duration::from_millis(100);
+/// How much of a stream is read at once, in bytes.
+const PIECE: usize = 256 << 10;
+/// How fast a registry is expected to put away what it was sent, in bytes for each second: it may hash and move a large
+/// blob before it answers, and moves no byte meanwhile.
+const DIGESTION: u64 = 16 << 20;
+
+/// What makes exchanges. Opens nothing before the first.
+pub(super) struct Wire {
+    engine: OnceLock<Engine>,
+    clients: Mutex<BTreeMap<Trust, Client>>,
+    proxies: Proxies,
+    limits: Limits,
+    monitor: Arc<dyn Monitor>,
+}
+
+/// A request.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body<'a>,
+    pub(super) trust: &'a Trust,
+}
+
+/// What a request carries.
+pub(super) enum Body<'a> {
+    /// Nothing.
+    None,
+    /// A few bytes.
+    Bytes(&'a [u8]),
+    /// As many bytes of a reader as are said; whoever hears of them has the number.
+    Stream {
+        reader: &'a mut dyn Read,
+        size: u64,
+        transfer: u64,
+    },
+}
+
+/// An answer, whose body is still to be read.
+pub(super) struct Answer<'a> {
+    wire: &'a Wire,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    response: Response,
+}
+
+impl Wire {
+    pub(super) fn new(proxies: Proxies, limits: Limits, monitor: Arc<dyn Monitor>) -> Self {
+        Self {
+            engine: OnceLock::new(),
+            clients: Mutex::default(),
+            proxies,
+            limits,
+            monitor,
+        }
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(super) fn exchange(&self, call: Call<'_>) -> Result<Answer<'_>, Fault> {
+        let client = self.client(call.trust)?;
+        let mut request = Request::new(call.method, call.url);
+        *request.headers_mut() = call.headers;
+        let response = match call.body {
+            Body::None => self.send(client, request, 0)?,
+            Body::Bytes(bytes) => {
+                length(&mut request, bytes.len() as u64);
+                *request.body_mut() = Some(bytes.to_vec().into());
+                self.send(client, request, bytes.len() as u64)?
+            }
+            Body::Stream {
+                reader,
+                size,
+                transfer,
+            } => self.stream(client, request, reader, size, transfer)?,
+        };
+        Ok(Answer {
+            wire: self,
+            status: response.status(),
+            headers: response.headers().clone(),
+            response,
+        })
+    }
+
+    /// Waits.
+    pub(super) fn pause(&self, time: Duration) -> Result<(), Fault> {
+        let end = Instant::now() + time;
+        loop {
+            if self.monitor.is_stopped() {
+                return Err(Fault::Stopped);
+            }
+            match end.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return Ok(()),
+                left => std::thread::sleep(left.min(TICK)),
+            }
+        }
+    }
+
+    fn send(&self, client: Client, request: Request, size: u64) -> Result<Response, Fault> {
+        self.wait(
+            self.patience(size),
+            async move { client.execute(request).await },
+        )?
+        .map_err(|error| Fault::of(&error, self.limits.connect))
+    }
+
+    /// Sends a request with a long body: reads here, on the caller's thread, as fast as the connection takes it.
+    fn stream(
+        &self,
+        client: Client,
+        mut request: Request,
+        reader: &mut dyn Read,
+        size: u64,
+        transfer: u64,
+    ) -> Result<Response, Fault> {
+        let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
+        length(&mut request, size);
+        *request.body_mut() = Some(reqwest::Body::wrap_stream(Chunks(receiver)));
+        let engine = self.engine()?;
+        let mut response = Box::pin(async move { client.execute(request).await });
+        let mut left = size;
+        let mut last = Instant::now();
+        while left > 0 {
+            let turn = first(response.as_mut(), sender.reserve());
+            match engine.handle.block_on(async { timeout(TICK, turn).await }) {
+                // An answer before the end is a refusal.
+                Ok(Turn::First(done)) => {
+                    return done.map_err(|error| Fault::of(&error, self.limits.connect));
+                }
+                Ok(Turn::Second(Ok(room))) => {
+                    let piece = match piece(reader, left) {
+                        Ok(piece) => piece,
+                        Err(error) => return Err(Fault::Local(Arc::new(error))),
+                    };
+                    last = Instant::now();
+                    left -= piece.len() as u64;
+                    self.monitor.more(transfer, piece.len() as u64);
+                    room.send(Ok(piece));
+                }
+                // Nobody takes the rest: the answer, or the failure, is on its way.
+                Ok(Turn::Second(Err(_))) => left = 0,
+                Err(_) if last.elapsed() >= self.limits.idle => {
+                    return Err(Fault::Idle(self.limits.idle));
+                }
+                Err(_) => {}
+            }
+            if self.monitor.is_stopped() {
+                return Err(Fault::Stopped);
+            }
+        }
+        drop(sender);
+        self.wait(self.patience(size), response)?
+            .map_err(|error| Fault::of(&error, self.limits.connect))
+    }
+
+    /// Returns how long an answer to so many bytes may take.
+    fn patience(&self, size: u64) -> Duration {
+        self.limits.idle + Duration::from_secs(size / DIGESTION)
+    }
+
+    /// Waits until something is there, or `idle` is over, or the user stops.
+    fn wait<T>(&self, idle: Duration, future: impl Future<Output = T>) -> Result<T, Fault> {
+        let engine = self.engine()?;
+        let start = Instant::now();
+        engine.handle.block_on(async {
+            let mut future = pin!(future);
+            loop {
+                if self.monitor.is_stopped() {
+                    return Err(Fault::Stopped);
+                }
+                let left = idle.saturating_sub(start.elapsed());
+                match timeout(left.min(TICK), future.as_mut()).await {
+                    Ok(done) => return Ok(done),
+                    Err(_) if start.elapsed() >= idle => return Err(Fault::Idle(idle)),
+                    Err(_) => {}
+                }
+            }
+        })
+    }
+
+    fn engine(&self) -> Result<&Engine, Fault> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::start().map_err(|error| Fault::Local(Arc::new(error)))?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    fn client(&self, trust: &Trust) -> Result<Client, Fault> {
+        let mut clients = self
+            .clients
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+        if let Some(client) = clients.get(trust) {
+            return Ok(client.clone());
+        }
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(trust.tls().map_err(Fault::Setup)?)
+            .user_agent(concat!("imgdecl/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(self.limits.connect)
+            .no_proxy();
+        for proxy in self.proxies()? {
+            builder = builder.proxy(proxy);
+        }
+        let client = builder
+            .build()
+            .map_err(|error| Fault::Setup(Fault::of(&error, self.limits.connect).to_string()))?;
+        clients.insert(trust.clone(), client.clone());
+        Ok(client)
+    }
+
+    /// Makes the proxies. This machine's own hosts are reached without.
+    fn proxies(&self) -> Result<Vec<Proxy>, Fault> {
+        let none = self.proxies.none.as_deref().unwrap_or_default();
+        let none = NoProxy::from_string(&format!("localhost,127.0.0.0/8,::1,{none}"));
+        type Make = fn(String) -> reqwest::Result<Proxy>;
+        let said: [(&Option<String>, &str, Make); 3] = [
+            (&self.proxies.http, "HTTP_PROXY", Proxy::http),
+            (&self.proxies.https, "HTTPS_PROXY", Proxy::https),
+            (&self.proxies.all, "ALL_PROXY", Proxy::all),
+        ];
+        let mut proxies = Vec::new();
+        for (text, name, make) in said {
+            let Some(text) = text.as_ref().filter(|text| !text.trim().is_empty()) else {
+                continue;
+            };
+            let text = text.trim();
+            let text = match text.contains("://") {
+                true => text.to_owned(),
+                false => format!("http://{text}"),
+            };
+            // The text may hold a password: it stays out of the message.
+            let usable = Url::parse(&text)
+                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            let proxy = usable.then(|| make(text).ok()).flatten();
+            let Some(proxy) = proxy else {
+                return Err(Fault::Setup(format!("{name} is no http or https URL")));
+            };
+            proxies.push(proxy.no_proxy(none.clone()));
+        }
+        Ok(proxies)
+    }
+}
+
+impl Answer<'_> {
+    /// Returns the next bytes of the body; `None` at its end.
+    pub(super) fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        let wire = self.wire;
+        let chunk = wire
+            .wait(wire.limits.idle, self.response.chunk())?
+            .map_err(|error| Fault::of(&error, wire.limits.connect))?;
+        Ok(chunk.map(Into::into))
+    }
+
+    /// Reads the body up to `limit` bytes; one more byte says that it is longer.
+    pub(super) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Vec::new();
+        while bytes.len() as u64 <= limit {
+            match self.chunk()? {
+                Some(more) => bytes.extend_from_slice(&more),
+                None => return Ok(bytes),
+            }
+        }
+        bytes.truncate(usize::try_from(limit + 1).unwrap_or(usize::MAX));
+        Ok(bytes)
+    }
+}
+
+fn length(request: &mut Request, size: u64) {
+    request
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(size));
+}
+
+/// Reads the next piece of a body that has `left` bytes to come.
+fn piece(reader: &mut dyn Read, left: u64) -> io::Result<Vec<u8>> {
+    let size = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+    let mut piece = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        match reader.read(&mut piece[filled..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(piece)
+}
+
+/// The body of a request, as it comes through a channel.
+struct Chunks(mpsc::Receiver<io::Result<Vec<u8>>>);
+
+impl futures_core::Stream for Chunks {
+    type Item = io::Result<Vec<u8>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
+}
+
+enum Turn<A, B> {
+    First(A),
+    Second(B),
+}
+
+/// Waits for either of two futures.
+async fn first<A: Future, B: Future>(mut a: Pin<&mut A>, b: B) -> Turn<A::Output, B::Output> {
+    let mut b = pin!(b);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = a.as_mut().poll(context) {
+            return Poll::Ready(Turn::First(done));
+        }
+        b.as_mut().poll(context).map(Turn::Second)
+    })
+    .await
+}
+
+/// The thread that drives the connections. It ends with the value.
+struct Engine {
+    handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = ThreadBuilder::new()
+            .name("registry".to_owned())
+            .spawn(move || {
+                let _ = runtime.block_on(stopped);
+                // A look-up of a name may hang in the system: it is left behind.
+                runtime.shutdown_background();
+            })?;
+        Ok(Self {
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
