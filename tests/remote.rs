@@ -17,12 +17,18 @@ fn layer(name: &str, size: usize, seed: u64) -> Vec<u8> {
     folder.set_entry_type(tar::EntryType::Directory);
     folder.set_mode(0o1777);
     folder.set_size(0);
+    folder.set_uid(0);
+    folder.set_gid(0);
+    folder.set_mtime(0);
     tar.append_data(&mut folder, "tmp", &[][..])
         .expect("memory");
     let bytes = Random(seed).bytes(size);
     let mut file = tar::Header::new_ustar();
     file.set_mode(0o644);
     file.set_size(size as u64);
+    file.set_uid(0);
+    file.set_gid(0);
+    file.set_mtime(0);
     tar.append_data(&mut file, format!("usr/share/{name}"), &bytes[..])
         .expect("memory");
     tar.into_inner().expect("memory")

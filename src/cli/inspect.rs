@@ -204,9 +204,9 @@ fn as_text(reference: &Reference, root: &Descriptor, images: &[Found], tags: &[S
     );
     for found in images {
         let bytes: u64 = found.layers.iter().map(|layer| layer.size).sum();
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "\n{}\n  manifest    {}\n  layers      {}, {}\n",
+            "\n{}\n  manifest    {}\n  layers      {}, {}",
             platform(found),
             found.descriptor.digest,
             found.layers.len(),
@@ -215,9 +215,9 @@ fn as_text(reference: &Reference, root: &Descriptor, images: &[Found], tags: &[S
         let (diff_ids, created_by) = told(&found.config);
         for (number, layer) in found.layers.iter().enumerate() {
             let said = created_by.get(number).map_or("", String::as_str);
-            let _ = write!(
+            let _ = writeln!(
                 text,
-                "    {}  {}  {}\n",
+                "    {}  {}  {}",
                 number + 1,
                 layer.digest,
                 size(layer.size)
@@ -227,7 +227,7 @@ fn as_text(reference: &Reference, root: &Descriptor, images: &[Found], tags: &[S
                 ("made by", said),
             ] {
                 if !value.is_empty() {
-                    let _ = write!(text, "       {word}  {}\n", one_line(value));
+                    let _ = writeln!(text, "       {word}  {}", one_line(value));
                 }
             }
         }
@@ -252,7 +252,7 @@ fn as_text(reference: &Reference, root: &Descriptor, images: &[Found], tags: &[S
                 _ => false,
             };
             if !is_empty {
-                let _ = write!(text, "  {word:<10}  {}\n", one_line(&value.to_string()));
+                let _ = writeln!(text, "  {word:<10}  {}", one_line(&value.to_string()));
             }
         }
     }

@@ -194,7 +194,7 @@ fn manifest<'a>(choice: &Choice<'a>, here: &Path) -> Result<(PathBuf, Spec, &'a 
     }
     let message = || format!("there is no {MANIFEST} in {} or above", here.display());
     let path = nearest().ok_or_else(|| not_found(message()))?;
-    load(path).map(|(path, spec)| (path, spec, &choice.words[..]))
+    load(path).map(|(path, spec)| (path, spec, choice.words))
 }
 
 /// Tells whether a target can be built: an image or a group.

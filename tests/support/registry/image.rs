@@ -194,6 +194,9 @@ pub(crate) fn layer(files: &BTreeMap<String, String>) -> Vec<u8> {
     for (path, text) in files {
         let mut header = tar::Header::new_ustar();
         let name = path.trim_matches('/');
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         let added = if let Some(target) = text.strip_prefix("-> ") {
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_mode(0o777);
