@@ -1,9 +1,9 @@
 //! imgdecl builds container images from one TOML file. No daemon, no Dockerfile; the same bytes on every machine.
 //!
 //! ```text
-//! image.toml ──spec──▶ Spec ──plan──▶ Graph ──exec──▶ Products ──output──▶ layout │ archive
-//!                             rules lower     actions run,
-//!                             their targets   cached by key
+//! image.toml ──spec──▶ Spec ──pin──▶ Lock ──plan──▶ Graph ──exec──▶ Products ──output──▶ layout │ archive │ registry
+//!                          rules pin what   rules lower     actions run,
+//!                          the lock lacks   their targets   cached by key
 //! ```
 //!
 //! # The map
@@ -16,14 +16,16 @@
 //! | 0 | [`oci`] | digests, descriptors, platforms, references, configs, manifests, indexes: plain data | files, network, TOML |
 //! | 1 | [`store`] | the cache folder: blobs by digest, records, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
-//! | 2 | [`graph`] | actions, keys, products, origins | how anything is run |
+//! | 2 | [`graph`] | actions, keys, products, origins, the ports to the network | how anything is run |
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
+//! | 3 | [`lock`] | `image.lock`: what names were resolved to | any concrete rule |
 //! | 4 | [`rule`] | one file for each rule: base, files, tar, image, group | threads, HTTP, the terminal |
+//! | 5 | [`pin`] | brings `image.lock` up to date, by the rules and through the ports | threads, HTTP |
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
+//! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
 //! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
-//! | 7 | [`registry`] | registry client: auth, pull, push, mirrors | rules, exec |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
 //!
 //! # How a layer comes about
@@ -40,11 +42,11 @@
 //! 3. Only `graph` decides what a key contains; its text and its hash are two readings of one list.
 //! 4. A blob enters the store only under its own verified digest.
 //! 5. `exec` knows no rule; a rule knows no thread.
-//! 6. Only floor 7 opens sockets.
+//! 6. Only floor 7 opens sockets: `registry`.
 //! 7. Only `cli` and `ui` print, read the environment, or exit.
 //! 8. An error of a manifest has a span; an error of a run has an origin.
 //! 9. Equal input gives an equal plan, and a plan can be printed.
-//! 10. Nothing from an archive or a layout is trusted before its digest, its size and its paths are checked.
+//! 10. Nothing from a network, an archive or a layout is trusted before its digest, its size and its paths are checked.
 
 #![cfg_attr(
     test,
@@ -58,8 +60,10 @@ pub mod cli;
 pub mod exec;
 pub mod graph;
 pub mod layer;
+pub mod lock;
 pub mod oci;
 pub mod output;
+pub mod pin;
 pub mod plan;
 pub mod registry;
 pub mod rule;

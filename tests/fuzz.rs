@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use imgdecl::layer::{Facts, FactsBuilder, LayerPath, decoder, detect};
+use imgdecl::lock::Lock;
 use imgdecl::oci::{Config, Index, Manifest, Platform, Reference};
 use imgdecl::plan::{self, Request};
 use imgdecl::spec::{Host, Spec};
@@ -96,6 +97,8 @@ fn manifests() {
             return;
         };
         let request = Request {
+            lock: &Lock::default(),
+            with_bytes: true,
             spec: &spec,
             host: &NoHost,
             targets: Vec::new(),

@@ -14,4 +14,5 @@ mod fuzz;
 mod golden;
 mod peers;
 mod registry;
+mod remote;
 mod support;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::oci::Platform;
+use crate::oci::{Platform, Reference};
 use crate::output::Sink;
 use crate::ui::Mode;
 
@@ -14,10 +14,11 @@ use crate::ui::Mode;
     name = "imgdecl",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 a build failed, 2 the command line or a manifest is wrong, 4 the cache is damaged, \
-                  130 stopped, 101 a bug.\n\n\
+    after_help = "Exit codes: 0 done, 1 a build failed, 2 the command line or a manifest is wrong, \
+                  3 a registry failed, 4 the cache is damaged, 130 stopped, 101 a bug.\n\n\
                   Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
-                  NO_COLOR turns colours off."
+                  IMGDECL_CONFIG names the file about registries, REGISTRY_AUTH_FILE one with credentials; CI makes \
+                  `--locked` the default; NO_COLOR turns colours off."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -30,6 +31,12 @@ pub(super) enum Command {
     Build(Build),
     /// Prints what would be built, what is cached and why not, without building
     Plan(Plan),
+    /// Resolves the names that image.lock lacks, and with `--update` all again
+    Lock(Lock),
+    /// Pushes images that were built into a layout
+    Push(Push),
+    /// Shows an image of a registry: manifests, configs, layers, image tags. No layer is fetched
+    Inspect(Inspect),
     /// Looks after the cache
     Cache(Cache),
     /// Prints the reference of all rules, or of one
@@ -39,6 +46,14 @@ pub(super) enum Command {
     },
     /// Prints a JSON schema of image.toml
     Schema,
+}
+
+/// How registries are reached.
+#[derive(clap::Args)]
+pub(super) struct Net {
+    /// The file with credentials for registries, in place of all other places [env: REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(super) authfile: Option<PathBuf>,
 }
 
 /// What `build` and `plan` have in common.
@@ -71,9 +86,24 @@ pub(super) struct Build {
     #[command(flatten)]
     pub(super) common: Common,
 
-    /// Where images go: `oci:DIR` or `oci-archive:FILE`; repeatable
+    #[command(flatten)]
+    pub(super) net: Net,
+
+    /// Where images go: `oci:DIR` or `oci-archive:FILE`; repeatable. `none` writes nothing: digests need no bytes
     #[arg(long, short, value_name = "OUTPUT")]
     pub(super) output: Vec<Sink>,
+
+    /// Pushes the images to their repositories. Without `--output`, nothing else is written
+    #[arg(long, conflicts_with = "offline")]
+    pub(super) push: bool,
+
+    /// Fails where image.lock lacks something, in place of resolving it [default: true if CI is set]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) locked: Option<bool>,
+
+    /// Opens no socket: fails where something is not in the cache
+    #[arg(long)]
+    pub(super) offline: bool,
 
     /// Gives every image this image tag instead of its own; repeatable
     #[arg(long, value_name = "TAG", value_parser = tag)]
@@ -96,6 +126,69 @@ pub(super) struct Build {
 pub(super) struct Plan {
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Lock {
+    /// The manifest or its folder [default: `image.toml` here or in the nearest parent folder]
+    pub(super) manifest: Option<String>,
+
+    #[command(flatten)]
+    pub(super) net: Net,
+
+    /// Resolves these targets again, or all: pins move forward
+    #[arg(long, value_name = "NAME", num_args = 0..)]
+    pub(super) update: Option<Vec<String>>,
+
+    /// Overrides a variable of `[vars]`; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(super) set: Vec<(String, String)>,
+
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) progress: Mode,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Push {
+    #[command(flatten)]
+    pub(super) common: Common,
+
+    #[command(flatten)]
+    pub(super) net: Net,
+
+    /// The layout that holds the images [default: `imgdecl-out/` beside the manifest]
+    #[arg(long, value_name = "DIR")]
+    pub(super) from: Option<PathBuf>,
+
+    /// Gives every image this image tag instead of its own; repeatable
+    #[arg(long, value_name = "TAG", value_parser = tag)]
+    pub(super) tag: Vec<String>,
+
+    /// Writes what was pushed to a JSON file: names, digests, sizes, bytes sent, mounted and skipped
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<PathBuf>,
+
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) progress: Mode,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Inspect {
+    /// The image, as `docker.io/library/python:3.11-slim` or `python@sha256:…`
+    pub(super) reference: Reference,
+
+    #[command(flatten)]
+    pub(super) net: Net,
+
+    /// Only this platform, as `linux/arm64`; repeatable
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(super) platform: Vec<Platform>,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
 }
 
 #[derive(clap::Args)]

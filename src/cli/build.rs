@@ -1,16 +1,19 @@
 //! `build` and `plan`.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::args::{Build, Common, Format, Plan};
-use super::environment::current_dir;
+use super::environment::is_ci;
 use super::exit::Exit;
-use super::setup::{self, Setup, setup};
-use super::{CANCEL, report};
+use super::file::write_file;
+use super::lock::Lacking;
+use super::net::Net;
+use super::setup::{self, Setup, here};
+use super::{CANCEL, lock, push, report};
 use crate::exec::{self, NodeResult, Options, Outcome, Why};
-use crate::graph::{Failure, NodeId};
+use crate::graph::{Failure, NodeId, Ports};
 use crate::output::{Output, OutputError, Sink, metadata};
 use crate::plan::render;
 use crate::source::read_document;
@@ -20,10 +23,17 @@ use crate::ui::{self, Mode, Progress};
 const FEW: usize = 5;
 
 pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
-    let here = current_dir().unwrap_or_default();
+    let here = here()?;
     let metadata_file = args.metadata_file.as_ref().map(|path| here.join(path));
-    let more: Vec<PathBuf> = metadata_file.iter().cloned().collect();
-    let Setup { spec, plan, sinks } = setup(&args.common, &args.output, &more)?;
+    let named: Vec<Sink> = args.output.iter().map(|sink| sink.below(&here)).collect();
+    let written = named.iter().flat_map(Sink::paths);
+    let written = written.chain(metadata_file.iter().cloned()).collect();
+    let setup = Setup::new(&args.common.choice(), written)?;
+    let sinks = match &named[..] {
+        [] if args.push => Vec::new(),
+        [] => vec![Sink::Layout(setup.out())],
+        _ => named,
+    };
     if let Some(path) = &metadata_file {
         check_metadata(path, &sinks).map_err(|error| output_error(&error))?;
     }
@@ -31,14 +41,32 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
         sink.check().map_err(|error| output_error(&error))?;
     }
     let store = setup::store()?;
-    let progress = Progress::new(args.progress);
-    let options = options(&args.common, &spec.root, false);
-    let results = exec::run(&plan.graph, &store, &options, &progress, &CANCEL);
-    progress.finish();
+    let progress = Arc::new(Progress::new(args.progress, &CANCEL));
+    let net = match args.offline {
+        true => Net::offline(),
+        false => Net::new(&args.net, &progress)?,
+    };
+    let lacking = match args.locked.unwrap_or_else(is_ci) {
+        true => Lacking::Locked,
+        false if args.offline => Lacking::Offline,
+        false => Lacking::Resolve,
+    };
+    let with_bytes = sinks.iter().any(|sink| *sink != Sink::Nothing);
+    let plan = lock::complete(&setup, with_bytes, lacking, &store, &net, &progress)?;
+    if args.push {
+        push::check(&setup, &plan)?;
+    }
+    let options = Options {
+        want_layers: with_bytes || args.push,
+        ..options(&args.common, &setup.spec.root, false)
+    };
+    let (ports, watch) = (net.ports(), &*progress);
+    let results = exec::run(&plan.graph, &store, ports, &options, watch, &CANCEL);
     if args.explain {
         explain(&plan, &results);
     }
-    failures(&plan, &results)?;
+    let failed = failures(&plan, &results);
+    failed.inspect_err(|_| progress.finish())?;
 
     let mut outputs = Vec::new();
     for image in &plan.images {
@@ -54,21 +82,38 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
                 args.tag.clone()
             },
             product,
+            push: None,
         });
     }
     for sink in &sinks {
         let written = sink.write(&outputs, &store, &|| !CANCEL.load(Ordering::Relaxed));
         if CANCEL.load(Ordering::Relaxed) {
-            ui::line("stopped");
-            return Err(Exit::Stopped);
+            return Err(stopped());
         }
         written.map_err(|error| output_error(&error))?;
     }
-    let json = metadata(&outputs);
-    if let Some(path) = &metadata_file {
-        write_file(path, format!("{json:#}\n").as_bytes())?;
+    if let (true, Some(client)) = (args.push, net.client()) {
+        let blobs = push::Built::new(&store, &results);
+        push::push(client, &mut outputs, &blobs).inspect_err(|_| progress.finish())?;
     }
-    let text = match args.common.format {
+    progress.finish();
+    finish(&outputs, metadata_file.as_deref(), args.common.format)
+}
+
+/// Writes the metadata, and prints the images.
+pub(super) fn finish(
+    outputs: &[Output<'_>],
+    metadata_file: Option<&Path>,
+    format: Format,
+) -> Result<Exit, Exit> {
+    let json = metadata(outputs);
+    if let Some(path) = metadata_file {
+        write_file(path, format!("{json:#}\n").as_bytes()).map_err(|source| {
+            let path = path.to_owned();
+            output_error(&OutputError::Io { path, source })
+        })?;
+    }
+    let text = match format {
         Format::Json => format!("{json:#}\n"),
         Format::Text => outputs
             .iter()
@@ -79,12 +124,21 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
 }
 
 pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
-    let Setup { spec, plan, .. } = setup(&args.common, &[], &[])?;
+    let setup = Setup::new(&args.common.choice(), Vec::new())?;
+    let plan = setup.plan(&lock::load(&setup.spec.root)?, false)?;
     let store = setup::store()?;
-    let progress = Progress::new(Mode::None);
-    let options = options(&args.common, &spec.root, true);
-    let results = exec::run(&plan.graph, &store, &options, &progress, &CANCEL);
+    let progress = Progress::new(Mode::None, &CANCEL);
+    let options = options(&args.common, &setup.spec.root, true);
+    let results = exec::run(
+        &plan.graph,
+        &store,
+        Ports::OFFLINE,
+        &options,
+        &progress,
+        &CANCEL,
+    );
     failures(&plan, &results)?;
+    lock::note_lacking(&plan.needs);
     let result = |id: NodeId| &results[id.0 as usize];
     if args.common.format == Format::Json {
         let nodes: Vec<serde_json::Value> = plan
@@ -159,10 +213,8 @@ fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Result<(), Exit
         };
         worst = worst.max(Some(exit));
     }
-    let stopped = CANCEL.load(Ordering::Relaxed);
-    if stopped || worst == Some(Exit::Stopped) {
-        ui::line("stopped");
-        return Err(Exit::Stopped);
+    if CANCEL.load(Ordering::Relaxed) || worst == Some(Exit::Stopped) {
+        return Err(stopped());
     }
     match worst {
         Some(exit) => Err(exit),
@@ -206,7 +258,7 @@ fn explain(plan: &crate::plan::Plan, results: &[NodeResult]) {
     }
 }
 
-fn output_error(error: &OutputError) -> Exit {
+pub(super) fn output_error(error: &OutputError) -> Exit {
     let help = match error {
         OutputError::NotOurs(_) => "name another output with `--output`, or remove it yourself",
         OutputError::Io { .. } => "free space, or name another output with `--output`",
@@ -220,7 +272,13 @@ fn output_error(error: &OutputError) -> Exit {
     }
 }
 
-fn print(text: &str) -> Result<Exit, Exit> {
+/// Says that the user stopped it.
+pub(super) fn stopped() -> Exit {
+    ui::line("stopped");
+    Exit::Stopped
+}
+
+pub(super) fn print(text: &str) -> Result<Exit, Exit> {
     ui::data(text).map(|()| Exit::Done).map_err(|error| {
         report::error("imgdecl::stdout", &error, None);
         Exit::Failed
@@ -228,9 +286,10 @@ fn print(text: &str) -> Result<Exit, Exit> {
 }
 
 /// Makes sure that the metadata overwrites nothing but metadata, and lies in no output.
-fn check_metadata(path: &Path, sinks: &[Sink]) -> Result<(), OutputError> {
+pub(super) fn check_metadata(path: &Path, sinks: &[Sink]) -> Result<(), OutputError> {
     let not_ours = || OutputError::NotOurs(path.to_owned());
-    if sinks.iter().any(|sink| path.starts_with(sink.path())) {
+    let sinks = sinks.iter().filter_map(Sink::path);
+    if sinks.into_iter().any(|sink| path.starts_with(sink)) {
         return Err(not_ours());
     }
     if std::fs::symlink_metadata(path).is_err() {
@@ -245,25 +304,4 @@ fn check_metadata(path: &Path, sinks: &[Sink]) -> Result<(), OutputError> {
         true => Ok(()),
         false => Err(not_ours()),
     }
-}
-
-/// Writes a file at once.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Exit> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let written = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .and_then(|mut file| {
-            file.write_all(bytes)
-                .and_then(|()| file.persist(path).map_err(|error| error.error))
-        });
-    written.map(|_| ()).map_err(|source| {
-        output_error(&OutputError::Io {
-            path: path.to_owned(),
-            source,
-        })
-    })
 }

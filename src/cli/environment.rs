@@ -8,15 +8,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::registry::{Places, Proxies};
 use crate::spec::Host;
 
 /// Returns the cache folder: IMGDECL_CACHE_DIR, or `imgdecl` in the XDG cache folder.
 pub(super) fn cache_dir() -> Result<PathBuf, String> {
-    let path = |name: &str| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
     if let Some(own) = path("IMGDECL_CACHE_DIR") {
         return current_dir()
             .map(|here| here.join(own))
@@ -39,6 +35,56 @@ pub(super) fn current_dir() -> std::io::Result<PathBuf> {
 /// Tells whether colours are wanted, as <https://no-color.org> has it.
 pub(super) fn no_color() -> bool {
     env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Tells whether this is a CI system, which builds what was committed.
+pub(super) fn is_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "0" && value != "false")
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Returns the file in which the user says how registries are reached: IMGDECL_CONFIG, or `imgdecl/config.toml` in the
+/// XDG config folder.
+pub(super) fn config_file() -> Option<PathBuf> {
+    let folder = path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let folder = folder.or_else(|| Some(path("HOME")?.join(".config")));
+    path("IMGDECL_CONFIG").or_else(|| Some(folder?.join("imgdecl/config.toml")))
+}
+
+/// Returns where credentials for registries are looked for.
+pub(super) fn places(authfile: Option<&Path>) -> Places {
+    Places {
+        authfile: authfile
+            .map(Path::to_owned)
+            .or_else(|| path("REGISTRY_AUTH_FILE")),
+        docker_auth_config: env::var("DOCKER_AUTH_CONFIG")
+            .ok()
+            .filter(|text| !text.is_empty()),
+        docker_config: path("DOCKER_CONFIG"),
+        home: path("HOME"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+        config_home: path("XDG_CONFIG_HOME"),
+        path: env::var_os("PATH"),
+    }
+}
+
+/// Returns the proxies, by the variables that curl and others know.
+pub(super) fn proxies() -> Proxies {
+    let text = |names: [&str; 2]| {
+        let values = names.into_iter().filter_map(|name| env::var(name).ok());
+        values.into_iter().find(|text| !text.is_empty())
+    };
+    Proxies {
+        http: text(["http_proxy", "HTTP_PROXY"]),
+        https: text(["https_proxy", "HTTPS_PROXY"]),
+        all: text(["all_proxy", "ALL_PROXY"]),
+        none: text(["no_proxy", "NO_PROXY"]),
+    }
 }
 
 /// The host, as the language sees it.

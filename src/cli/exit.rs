@@ -11,6 +11,8 @@ pub(super) enum Exit {
     Failed,
     /// 2: the command line or a manifest is wrong.
     Usage,
+    /// 3: a registry failed, or cannot be asked.
+    Remote,
     /// 4: the cache is damaged.
     Cache,
     /// 101: a bug of ours.
@@ -26,6 +28,7 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::Remote => 3,
             Self::Cache => 4,
             Self::Bug => 101,
             Self::Stopped => 130,

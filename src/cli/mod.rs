@@ -6,6 +6,11 @@ mod build;
 mod cache;
 mod environment;
 mod exit;
+mod file;
+mod inspect;
+mod lock;
+mod net;
+mod push;
 mod report;
 mod rules;
 mod setup;
@@ -50,6 +55,9 @@ pub fn main() -> ExitCode {
     let done = match args.command {
         Command::Build(build) => build::build(&build),
         Command::Plan(plan) => build::plan(&plan),
+        Command::Lock(lock) => lock::lock(&lock),
+        Command::Push(push) => push::run(&push),
+        Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Cache(cache) => cache::cache(&cache),
         Command::Rules { name } => rules::rules(name.as_deref()),
         Command::Schema => rules::schema(),

@@ -10,6 +10,8 @@ use miette::{
 use super::environment::no_color;
 use super::exit::Exit;
 use crate::graph::{ActionError, Failure, Label, Origin};
+use crate::lock::LockError;
+use crate::registry::RegistryError;
 use crate::spec::Problems;
 use crate::ui;
 
@@ -84,6 +86,38 @@ pub(super) fn error(code: &str, error: &dyn std::error::Error, help: Option<Stri
     });
 }
 
+/// Prints what went wrong with a registry.
+pub(super) fn registry(error: &RegistryError) -> Exit {
+    let causes = ActionError::of("", error).causes;
+    print(&Plain {
+        code: error.code().to_owned(),
+        message: error.to_string(),
+        causes,
+        help: error.help(),
+        source: None,
+        label: None,
+    });
+    Exit::Remote
+}
+
+/// Prints what is wrong with image.lock.
+pub(super) fn lock(error: &LockError) {
+    let text = &error.source_text;
+    print(&Plain {
+        code: "imgdecl::lock::file".to_owned(),
+        message: error.message.clone(),
+        causes: Vec::new(),
+        help: Some(error.help.clone()),
+        source: Some(Arc::new(
+            NamedSource::new(text.name.clone(), text.text.clone()).with_language("toml"),
+        )),
+        label: Some(LabeledSpan::new_primary_with_span(
+            Some(error.label.clone()),
+            error.span.clone(),
+        )),
+    });
+}
+
 /// Prints all that is wrong with the manifests.
 pub(super) fn problems(problems: Problems) -> Exit {
     let problems = problems.into_sorted();
@@ -117,6 +151,7 @@ pub(super) fn failure(label: &Label, origin: &Origin, error: &ActionError) -> Ex
     });
     match error.failure {
         Failure::Build => Exit::Failed,
+        Failure::Remote => Exit::Remote,
         Failure::Cache => Exit::Cache,
         Failure::Stopped => Exit::Stopped,
         Failure::Bug => Exit::Bug,

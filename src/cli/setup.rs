@@ -1,4 +1,4 @@
-//! What `build` and `plan` do first: find the manifest, read it, choose targets, open the cache.
+//! What most commands do first: find the manifest, read it, choose targets, open the cache.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,64 +8,116 @@ use super::args::Common;
 use super::environment::{RealHost, cache_dir, current_dir};
 use super::exit::Exit;
 use super::report;
-use crate::output::Sink;
+use crate::lock::{self, Lock};
+use crate::oci::Platform;
 use crate::plan::{self, Plan, PlanError, Request};
 use crate::rule::{self, RULES};
-use crate::spec::{LoadError, MANIFEST, Spec, Target, find_manifest};
+use crate::spec::{LoadError, MANIFEST, Spec, Target, TargetId, find_manifest};
 use crate::store::Store;
 
 /// The name of the default output folder, beside the manifest.
 const OUT: &str = "imgdecl-out";
-/// The name of the lock file, in the workspace's root.
-const LOCK: &str = "image.lock";
+
+/// What the user chose on the command line.
+pub(super) struct Choice<'a> {
+    /// The manifest, and targets.
+    pub(super) words: &'a [String],
+    /// Variables.
+    pub(super) set: &'a [(String, String)],
+    /// Platforms; all if empty.
+    pub(super) platforms: &'a [Platform],
+}
+
+impl Common {
+    pub(super) fn choice(&self) -> Choice<'_> {
+        Choice {
+            words: &self.words,
+            set: &self.set,
+            platforms: &self.platform,
+        }
+    }
+}
 
 /// The manifests, and what to build of them.
 pub(super) struct Setup {
     pub(super) spec: Spec,
-    pub(super) plan: Plan,
-    pub(super) sinks: Vec<Sink>,
+    manifest: PathBuf,
+    targets: Vec<TargetId>,
+    platforms: Vec<Platform>,
+    /// Files that are written: never inputs.
+    written: Vec<PathBuf>,
+    host: RealHost,
 }
 
-/// Reads the manifests and makes the plan. `sinks` are those that the user named, `more` are other files that are
-/// written.
-pub(super) fn setup(common: &Common, sinks: &[Sink], more: &[PathBuf]) -> Result<Setup, Exit> {
-    let here = current_dir().map_err(|error| {
-        usage(
-            "imgdecl::cli::folder",
-            &format!("there is no working folder: {error}"),
-            None,
-        )
-    })?;
-    let (manifest, spec, words) = manifest(common, &here)?;
-    let folder = spec
-        .members
-        .get(&spec.home)
-        .map_or(spec.root.clone(), |home| home.folder.clone());
-    let sinks: Vec<Sink> = match sinks {
-        [] => vec![Sink::Layout(folder.join(OUT))],
-        named => named
-            .iter()
-            .map(|sink| sink.at(here.join(sink.path())))
-            .collect(),
-    };
-    let mut targets = Vec::new();
-    for word in words {
-        let id = spec
-            .resolve_typed(word, fits)
-            .map_err(|(message, help)| usage("imgdecl::cli::target", &message, help))?;
-        targets.push(id);
+impl Setup {
+    /// Reads the manifests. `written` are paths that commands write, from the working folder.
+    pub(super) fn new(choice: &Choice<'_>, written: Vec<PathBuf>) -> Result<Self, Exit> {
+        let here = here()?;
+        let (manifest, spec, words) = manifest(choice, &here)?;
+        let mut targets = Vec::new();
+        for word in words {
+            let id = spec
+                .resolve_typed(word, fits)
+                .map_err(|(message, help)| usage("imgdecl::cli::target", &message, help))?;
+            targets.push(id);
+        }
+        let host = RealHost::new();
+        let host = host.map_err(|message| usage("imgdecl::cli::environment", &message, None))?;
+        Ok(Self {
+            spec,
+            manifest,
+            targets,
+            platforms: choice.platforms.to_vec(),
+            written,
+            host,
+        })
     }
-    let host =
-        RealHost::new().map_err(|message| usage("imgdecl::cli::environment", &message, None))?;
-    let request = Request {
-        spec: &spec,
-        host: &host,
-        targets,
-        platforms: common.platform.clone(),
-        never: never(&spec, &sinks, more),
-    };
-    let plan = plan::plan(&request).map_err(|error| plan_error(error, &manifest))?;
-    Ok(Setup { spec, plan, sinks })
+
+    /// Returns the default output folder.
+    pub(super) fn out(&self) -> PathBuf {
+        let home = self.spec.members.get(&self.spec.home);
+        home.map_or(&self.spec.root, |home| &home.folder).join(OUT)
+    }
+
+    /// Makes the plan. `with_bytes` says whether an output holds the bytes of base layers.
+    pub(super) fn plan(&self, lock: &Lock, with_bytes: bool) -> Result<Plan, Exit> {
+        let request = Request {
+            spec: &self.spec,
+            host: &self.host,
+            lock,
+            with_bytes,
+            targets: self.targets.clone(),
+            platforms: self.platforms.clone(),
+            never: self.never(),
+        };
+        plan::plan(&request).map_err(|error| plan_error(error, &self.manifest))
+    }
+
+    /// Returns the paths that are never inputs: outputs, the cache and the lock file.
+    fn never(&self) -> BTreeSet<PathBuf> {
+        let members = self.spec.members.values();
+        let outs = members.map(|member| member.folder.join(OUT));
+        let written = self.written.iter().cloned().chain(cache_dir());
+        // Walks are free of symlinks. What is not there yet lies where its folder really lies.
+        let real = written.flat_map(|path| {
+            let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+            let placed = folder
+                .zip(path.file_name())
+                .map(|(folder, name)| folder.join(name));
+            [path.canonicalize().ok(), placed, Some(path)]
+        });
+        outs.chain(real.flatten())
+            .chain([self.spec.root.join(lock::FILE)])
+            .collect()
+    }
+}
+
+/// Returns the working folder.
+pub(super) fn here() -> Result<PathBuf, Exit> {
+    current_dir().map_err(|error| {
+        let message = format!("there is no working folder: {error}");
+        usage("imgdecl::cli::folder", &message, None)
+    })
 }
 
 /// Opens the cache.
@@ -100,9 +152,9 @@ pub(super) fn usage(code: &str, message: &str, help: Option<String>) -> Exit {
 
 /// Tells the manifest from the targets. The first word is a manifest if it ends in `.toml`, has a slash, or is `.` or
 /// `..`; a plain name is a target, unless there is no such target, but a folder with a manifest or a file.
-fn manifest<'a>(common: &'a Common, here: &Path) -> Result<(PathBuf, Spec, &'a [String]), Exit> {
+fn manifest<'a>(choice: &Choice<'a>, here: &Path) -> Result<(PathBuf, Spec, &'a [String]), Exit> {
     let load = |path: PathBuf| {
-        let spec = Spec::load(&path, &rule::names(), &common.set);
+        let spec = Spec::load(&path, &rule::names(), choice.set);
         let spec = spec.map_err(|error| load_error(error, &path))?;
         Ok((path, spec))
     };
@@ -118,7 +170,7 @@ fn manifest<'a>(common: &'a Common, here: &Path) -> Result<(PathBuf, Spec, &'a [
         usage("imgdecl::cli::manifest", &message, help)
     };
     let nearest = || find_manifest(here);
-    if let Some((first, rest)) = common.words.split_first() {
+    if let Some((first, rest)) = choice.words.split_first() {
         let path = within(here.join(first));
         let is_path =
             first.ends_with(".toml") || first.contains('/') || first == "." || first == "..";
@@ -135,40 +187,19 @@ fn manifest<'a>(common: &'a Common, here: &Path) -> Result<(PathBuf, Spec, &'a [
             if let Some((nearest, spec)) = nearest().map(load).transpose()?
                 && spec.resolve_typed(first, fits).is_ok()
             {
-                return Ok((nearest, spec, &common.words));
+                return Ok((nearest, spec, choice.words));
             }
             return load(path).map(|(path, spec)| (path, spec, rest));
         }
     }
     let message = || format!("there is no {MANIFEST} in {} or above", here.display());
     let path = nearest().ok_or_else(|| not_found(message()))?;
-    load(path).map(|(path, spec)| (path, spec, &common.words[..]))
+    load(path).map(|(path, spec)| (path, spec, choice.words))
 }
 
 /// Tells whether a target can be built: an image or a group.
 fn fits(target: &Target) -> bool {
     matches!(RULES[target.rule].name(), "image" | "group")
-}
-
-/// Returns the paths that are never inputs: outputs, the cache and the lock file.
-fn never(spec: &Spec, sinks: &[Sink], more: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let outs = spec.members.values().map(|member| member.folder.join(OUT));
-    let written = sinks
-        .iter()
-        .flat_map(Sink::paths)
-        .chain(more.iter().cloned())
-        .chain(cache_dir());
-    // Walks are free of symlinks. What is not there yet lies where its folder really lies.
-    let real = written.flat_map(|path| {
-        let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-        let placed = folder
-            .zip(path.file_name())
-            .map(|(folder, name)| folder.join(name));
-        [path.canonicalize().ok(), placed, Some(path)]
-    });
-    outs.chain(real.flatten())
-        .chain([spec.root.join(LOCK)])
-        .collect()
 }
 
 fn load_error(error: LoadError, manifest: &Path) -> Exit {

@@ -1,4 +1,4 @@
-//! What runs on the pool: looking a node up, and running its action. Never waits for anything but the disk.
+//! What runs on the lanes: looking a node up, and running its action.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,13 +6,16 @@ use std::time::Instant;
 
 use super::event::{Event, Outcome, Watch, Why};
 use super::schedule::{NodeResult, Options};
-use crate::graph::{ActionError, ActionKey, Context, Failure, Node, NodeId, Product, compare};
+use crate::graph::{
+    ActionError, ActionKey, Context, Failure, Node, NodeId, Ports, Product, compare,
+};
 use crate::store::{Health, KeyLock, Store};
 use std::sync::Arc;
 
 /// What all jobs share.
 pub(super) struct Shared<'a> {
     pub(super) store: &'a Arc<Store>,
+    pub(super) ports: Ports<'a>,
     pub(super) options: &'a Options,
     pub(super) watch: &'a dyn Watch,
     pub(super) cancel: &'a AtomicBool,
@@ -128,6 +131,7 @@ impl Shared<'_> {
         let product = node.action.run(
             &Context {
                 store: self.store,
+                ports: self.ports,
                 tick: &tick,
             },
             inputs,

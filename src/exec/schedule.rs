@@ -2,18 +2,22 @@
 //!
 //! A node waits until its inputs are done, is looked up, and runs if it is not recorded. Nodes of one key run one after
 //! the other, so that all but the first are hits; a key that another process holds is tried again a little later.
+//!
+//! There are two lanes: a pool of threads for what keeps the processor busy, and a few threads of their own for what
+//! waits for the network, so that neither holds up the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rayon::Scope;
+use rayon::Scope as Pool;
 
 use super::event::{Event, Outcome, Watch, Why};
 use super::job::{self, Report, Shared};
-use crate::graph::{ActionError, ActionKey, Graph, NodeId, Product};
+use crate::graph::{ActionError, ActionKey, Graph, Lane, NodeId, Ports, Product};
 use crate::store::Store;
 
 /// How a graph is run.
@@ -51,12 +55,16 @@ pub struct NodeResult {
 /// How long to wait before trying again a key that another process holds.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// How many actions wait for the network at once. Each may fetch several blobs at once.
+const NET: usize = 4;
+
 /// Runs all nodes of a graph; returns what became of each, in the order of the graph.
 ///
 /// A failure stops what depends on it; the rest finishes. `cancel` stops all.
 pub fn run(
     graph: &Graph,
     store: &Arc<Store>,
+    ports: Ports<'_>,
     options: &Options,
     watch: &dyn Watch,
     cancel: &AtomicBool,
@@ -71,41 +79,54 @@ pub fn run(
         .expect("the system gives threads");
     let shared = Shared {
         store,
+        ports,
         options,
         watch,
         cancel,
     };
     let (sender, receiver) = mpsc::channel();
-    pool.in_place_scope(|scope| {
-        let mut coordinator = Coordinator {
-            graph,
-            shared: &shared,
-            jobs,
-            sender,
-            waiting: graph
-                .nodes()
-                .map(|(_, node)| node.inputs.iter().collect::<BTreeSet<_>>().len())
-                .collect(),
-            users: users(graph),
-            results: graph.nodes().map(|_| None).collect(),
-            ready: BTreeSet::new(),
-            running: 0,
-            keys: BTreeMap::new(),
-            parked: Vec::new(),
-            retry_at: None,
-        };
-        coordinator.ready.extend(
-            graph
-                .nodes()
-                .filter(|(_, node)| node.inputs.is_empty())
-                .map(|(id, _)| id),
-        );
-        coordinator.run(scope, &receiver);
-        coordinator.results
-    })
-    .into_iter()
-    .map(|result| result.unwrap_or_else(|| NodeResult::ended(Outcome::Skipped)))
-    .collect()
+    let results = thread::scope(|net| {
+        pool.in_place_scope(|cpu| {
+            let lanes = Lanes { cpu, net };
+            let mut coordinator = Coordinator {
+                graph,
+                shared: &shared,
+                jobs,
+                sender,
+                waiting: graph
+                    .nodes()
+                    .map(|(_, node)| node.inputs.iter().collect::<BTreeSet<_>>().len())
+                    .collect(),
+                users: users(graph),
+                results: graph.nodes().map(|_| None).collect(),
+                ready: BTreeSet::new(),
+                running: 0,
+                on_net: BTreeSet::new(),
+                keys: BTreeMap::new(),
+                parked: Vec::new(),
+                retry_at: None,
+            };
+            coordinator.ready.extend(
+                graph
+                    .nodes()
+                    .filter(|(_, node)| node.inputs.is_empty())
+                    .map(|(id, _)| id),
+            );
+            coordinator.run(&lanes, &receiver);
+            coordinator.results
+        })
+    });
+    let skipped = || NodeResult::ended(Outcome::Skipped);
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(skipped))
+        .collect()
+}
+
+/// Where jobs run.
+struct Lanes<'l, 'cpu, 'net, 'env> {
+    cpu: &'l Pool<'cpu>,
+    net: &'net thread::Scope<'net, 'env>,
 }
 
 impl NodeResult {
@@ -152,7 +173,10 @@ struct Coordinator<'a> {
     users: Vec<Vec<NodeId>>,
     results: Vec<Option<NodeResult>>,
     ready: BTreeSet<NodeId>,
+    /// How many jobs run on the pool.
     running: usize,
+    /// The nodes that wait for the network.
+    on_net: BTreeSet<NodeId>,
     /// The keys that are being built here, and by which node.
     keys: BTreeMap<ActionKey, NodeId>,
     /// Nodes that missed, and wait for the lock of their key.
@@ -161,22 +185,29 @@ struct Coordinator<'a> {
 }
 
 impl<'a> Coordinator<'a> {
-    fn run<'scope>(&mut self, scope: &Scope<'scope>, receiver: &mpsc::Receiver<(NodeId, Report)>)
-    where
-        'a: 'scope,
+    fn run<'cpu, 'net>(
+        &mut self,
+        lanes: &Lanes<'_, 'cpu, 'net, '_>,
+        receiver: &mpsc::Receiver<(NodeId, Report)>,
+    ) where
+        'a: 'cpu + 'net,
     {
         loop {
             if self.shared.cancel.load(Ordering::Relaxed) {
                 self.ready.clear();
                 self.parked.clear();
             }
-            self.retry(scope);
+            self.retry(lanes);
             while self.running < self.jobs
                 && let Some(id) = self.ready.pop_first()
             {
-                self.look(scope, id);
+                self.look(lanes.cpu, id);
             }
-            if self.running == 0 && self.parked.is_empty() && self.ready.is_empty() {
+            if self.running == 0
+                && self.on_net.is_empty()
+                && self.parked.is_empty()
+                && self.ready.is_empty()
+            {
                 return;
             }
             // Wakes up now and then to see whether someone asked to stop.
@@ -186,7 +217,9 @@ impl<'a> Coordinator<'a> {
                 RETRY
             }) {
                 Ok((id, report)) => {
-                    self.running -= 1;
+                    if !self.on_net.remove(&id) {
+                        self.running -= 1;
+                    }
                     self.take(id, report);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -200,32 +233,37 @@ impl<'a> Coordinator<'a> {
         self.graph.node(id).inputs.iter().map(product).collect()
     }
 
-    fn look<'scope>(&mut self, scope: &Scope<'scope>, id: NodeId)
+    fn look<'cpu>(&mut self, cpu: &Pool<'cpu>, id: NodeId)
     where
-        'a: 'scope,
+        'a: 'cpu,
     {
         let Some(inputs) = self.inputs(id) else {
             return;
         };
         let (graph, shared, sender) = (self.graph, self.shared, self.sender.clone());
         self.running += 1;
-        scope.spawn(move |_| {
+        cpu.spawn(move |_| {
             let report = job::look(shared, id, graph.node(id), &inputs);
             let _ = sender.send((id, report));
         });
     }
 
     /// Tries to start the nodes that wait for the lock of their key.
-    fn retry<'scope>(&mut self, scope: &Scope<'scope>)
+    fn retry<'cpu, 'net>(&mut self, lanes: &Lanes<'_, 'cpu, 'net, '_>)
     where
-        'a: 'scope,
+        'a: 'cpu + 'net,
     {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         self.retry_at = None;
         for (id, key, why) in std::mem::take(&mut self.parked) {
-            if self.running >= self.jobs || self.keys.contains_key(&key) {
+            let lane = self.graph.node(id).action.lane();
+            let is_full = match lane {
+                Lane::Cpu => self.running >= self.jobs,
+                Lane::Net => self.on_net.len() >= NET,
+            };
+            if is_full || self.keys.contains_key(&key) {
                 self.parked.push((id, key, why));
                 continue;
             }
@@ -246,12 +284,21 @@ impl<'a> Coordinator<'a> {
             };
             let (graph, shared, sender) = (self.graph, self.shared, self.sender.clone());
             self.keys.insert(key, id);
-            self.running += 1;
-            scope.spawn(move |_| {
+            let job = move || {
                 let node = graph.node(id);
                 let report = job::build(shared, id, node, &inputs, (key, why), lock);
                 let _ = sender.send((id, report));
-            });
+            };
+            match lane {
+                Lane::Cpu => {
+                    self.running += 1;
+                    lanes.cpu.spawn(move |_| job());
+                }
+                Lane::Net => {
+                    self.on_net.insert(id);
+                    lanes.net.spawn(job);
+                }
+            }
         }
     }
 
@@ -421,7 +468,14 @@ mod tests {
             dry,
             workspace: "w".into(),
         };
-        run(graph, &store, &options, &Silent, &AtomicBool::new(false))
+        run(
+            graph,
+            &store,
+            Ports::OFFLINE,
+            &options,
+            &Silent,
+            &AtomicBool::new(false),
+        )
     }
 
     fn outcomes(results: &[NodeResult]) -> Vec<Outcome> {

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ActionKey, HashKey, KeyWriter, Origin, Product, TextKey, key};
+use super::{ActionKey, HashKey, KeyWriter, Origin, Ports, Product, TextKey, key};
 use crate::layer::Tick;
 use crate::oci::{Digest, Platform};
 use crate::store::{Store, StoreError};
@@ -26,6 +26,11 @@ pub trait Action: Send + Sync {
         true
     }
 
+    /// Says what the action waits for while it runs.
+    fn lane(&self) -> Lane {
+        Lane::Cpu
+    }
+
     /// Adds all that decides the product besides the inputs.
     fn parameters(&self, key: &mut dyn KeyWriter);
 
@@ -36,16 +41,27 @@ pub trait Action: Send + Sync {
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError>;
 }
 
+/// What an action waits for while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// The processor and the disk.
+    Cpu,
+    /// The network.
+    Net,
+}
+
 /// What an action may use while it runs.
 pub struct Context<'a> {
     /// The cache.
     pub store: &'a Arc<Store>,
+    /// The network.
+    pub ports: Ports<'a>,
     /// Reports bytes of progress; returns false when the build was stopped.
     pub tick: Tick<'a>,
 }
 
 /// Why an action failed, in the terms of whoever reads it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ActionError {
     /// What went wrong, for the exit code.
     pub failure: Failure,
@@ -66,6 +82,8 @@ pub struct ActionError {
 pub enum Failure {
     /// The build failed.
     Build,
+    /// A registry failed, or cannot be asked.
+    Remote,
     /// The cache is damaged or cannot be used.
     Cache,
     /// The user stopped it.

@@ -7,10 +7,12 @@ mod action;
 mod key;
 mod lazy;
 mod origin;
+mod ports;
 mod product;
 
-pub use action::{Action, ActionError, Context, Failure, Graph, Label, Node, NodeId};
+pub use action::{Action, ActionError, Context, Failure, Graph, Label, Lane, Node, NodeId};
 pub use key::{ActionKey, HashKey, KeyWriter, Lines, TextKey, compare};
 pub use lazy::Lazy;
 pub use origin::{Origin, SourceText};
+pub use ports::{Ports, Registry};
 pub use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};

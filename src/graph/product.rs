@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActionError, KeyWriter, Lazy};
 use crate::layer::{Attrs, Changeset, Content, Entry, Facts, Kind, LayerPath, Owner, Source, Tree};
-use crate::oci::{Descriptor, DiffId, Digest, Platform};
+use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use crate::store::{Blob, Record, Store, StoreError};
 
 /// What an action makes.
@@ -73,11 +73,13 @@ pub struct Base {
     pub name: Option<String>,
     /// The digest of the manifest or index that was asked for; docker archives have neither.
     pub digest: Option<Digest>,
+    /// The registry's repository that has the layers, where the store need not hold them.
+    pub remote: Option<Reference>,
     /// The config blob.
     pub config: Blob,
     /// The layers, bottom first.
     pub layers: Vec<Layer>,
-    /// The folders and symlinks of the image.
+    /// The folders and symlinks of the image; of a base in a registry, at least those that decide bytes.
     pub facts: Arc<Facts>,
     /// The blob that holds the facts.
     pub facts_blob: Blob,
@@ -113,31 +115,24 @@ pub struct Index {
     pub images: Vec<Image>,
 }
 
-fn blob(descriptor: &Descriptor) -> Blob {
-    Blob {
-        digest: descriptor.digest,
-        size: descriptor.size,
-    }
-}
-
 impl Layer {
     /// Returns the blob.
     pub fn blob(&self) -> Blob {
-        blob(&self.descriptor)
+        Blob::from(&self.descriptor)
     }
 }
 
 impl Image {
     /// Returns the manifest and the config.
     pub fn documents(&self) -> [Blob; 2] {
-        [self.config, blob(&self.manifest)]
+        [self.config, Blob::from(&self.manifest)]
     }
 }
 
 impl Index {
     /// Returns the index itself.
     pub fn document(&self) -> Blob {
-        blob(&self.descriptor)
+        Blob::from(&self.descriptor)
     }
 }
 
@@ -194,7 +189,12 @@ impl Product {
             Self::Tree(tree) => tree.blobs.clone(),
             Self::Base(base) => [
                 vec![base.config, base.facts_blob],
-                layer_blobs(&base.layers),
+                // What lies in a registry is fetched by a node of its own.
+                layer_blobs(if base.remote.is_some() {
+                    &[]
+                } else {
+                    &base.layers
+                }),
             ]
             .concat(),
             Self::Layer(layer) => layer_blobs(std::slice::from_ref(layer)),
@@ -215,6 +215,7 @@ impl Product {
             Self::Base(base) => Saved::Base {
                 name: base.name.clone(),
                 digest: base.digest,
+                remote: base.remote.as_ref().map(Reference::to_string),
                 config: base.config,
                 layers: base.layers.clone(),
                 facts: base.facts_blob,
@@ -236,6 +237,7 @@ impl Product {
             Saved::Base {
                 name,
                 digest,
+                remote,
                 config,
                 layers,
                 facts,
@@ -244,6 +246,7 @@ impl Product {
                 Self::Base(Arc::new(Base {
                     name,
                     digest,
+                    remote: remote.map(|text| text.parse()).transpose().ok()?,
                     config,
                     layers,
                     facts: Arc::new(Facts::parse(&text)?),
@@ -268,6 +271,8 @@ enum Saved {
     Base {
         name: Option<String>,
         digest: Option<Digest>,
+        #[serde(default)]
+        remote: Option<String>,
         config: Blob,
         layers: Vec<Layer>,
         facts: Blob,

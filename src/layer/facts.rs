@@ -70,10 +70,26 @@ impl Facts {
         self.0.iter().filter(|(_, fact)| fact.is_notable())
     }
 
+    /// Returns the notable facts alone.
+    #[must_use]
+    pub fn only_notable(&self) -> Self {
+        let notable = self.notable();
+        Self(
+            notable
+                .map(|(path, fact)| (path.clone(), fact.clone()))
+                .collect(),
+        )
+    }
+
     /// Tells whether a symlink with the text `target`, in a real folder, leads to a folder that is known.
     pub(super) fn leads_to_folder(&self, folder: &LayerPath, target: &str) -> bool {
-        let end = self.walk(folder.clone(), target, &mut { MAX_LINKS });
+        let end = self.end(folder, target);
         end.is_some_and(|end| end.is_root() || matches!(self.get(&end), Some(Fact::Folder(_))))
+    }
+
+    /// Returns where a symlink with the text `target`, in a real folder, leads to; `None` where that goes in circles.
+    pub(super) fn end(&self, folder: &LayerPath, target: &str) -> Option<LayerPath> {
+        self.walk(folder.clone(), target, &mut { MAX_LINKS })
     }
 
     /// Follows the symlinks on the way to `path`, and `path` itself; `None` where that goes in circles.

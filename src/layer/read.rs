@@ -1,5 +1,6 @@
 //! Reads layers and archives: decompresses them, and gathers the facts about the image they make up.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
 
 use super::{Attrs, Fact, Facts, HeaderGuard, LayerPath, OPAQUE, Owner, WHITEOUT};
@@ -66,6 +67,8 @@ pub fn detect<R: Read>(mut reader: R) -> io::Result<(Compression, Peeked<R>)> {
 #[derive(Default)]
 pub struct FactsBuilder {
     facts: Facts,
+    /// What is neither folder nor symlink: a symlink to it is no fact that a layer above could depend on.
+    files: BTreeSet<LayerPath>,
 }
 
 impl FactsBuilder {
@@ -88,11 +91,11 @@ impl FactsBuilder {
                 if name == OPAQUE {
                     let real = self.facts.real(&parent).unwrap_or(parent);
                     let own = self.facts.get(&real).cloned();
-                    self.facts.remove(&real);
+                    self.remove(&real);
                     own.into_iter()
                         .for_each(|own| self.facts.insert(real.clone(), own));
                 } else if let Ok(hidden) = parent.join(hidden) {
-                    self.facts.remove(&self.place(&hidden));
+                    self.remove(&self.place(&hidden));
                 }
                 continue;
             }
@@ -123,15 +126,30 @@ impl FactsBuilder {
                 (self.facts.get(&place), &fact),
                 (None | Some(Fact::Folder(_)), Some(Fact::Folder(_)))
             ) {
-                self.facts.remove(&place);
+                self.remove(&place);
             }
-            fact.into_iter()
-                .for_each(|fact| self.facts.insert(place.clone(), fact));
+            match fact {
+                Some(fact) => self.facts.insert(place, fact),
+                None => {
+                    self.files.insert(place);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Returns what was gathered: all folders, and all symlinks.
+    /// Forgets a path and all below it.
+    fn remove(&mut self, path: &LayerPath) {
+        self.facts.remove(path);
+        let below = self.files.range(path.clone()..);
+        let below = below.take_while(|it| it.as_str().starts_with(path.as_str()));
+        let gone: Vec<LayerPath> = below.filter(|it| it.is_within(path)).cloned().collect();
+        gone.iter().for_each(|path| {
+            self.files.remove(path);
+        });
+    }
+
+    /// Returns what was gathered: all folders, and all symlinks but those to files.
     pub fn finish(self) -> Facts {
         let mut facts = Facts::default();
         for (path, fact) in self.facts.iter() {
@@ -139,6 +157,10 @@ impl FactsBuilder {
             if let Fact::Link { target, folder } = &mut fact {
                 let parent = path.parent().unwrap_or_default();
                 *folder = self.facts.leads_to_folder(&parent, target);
+                let end = self.facts.end(&parent, target);
+                if end.is_some_and(|end| self.files.contains(&end)) {
+                    continue;
+                }
             }
             facts.insert(path.clone(), fact);
         }

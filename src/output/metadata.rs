@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Output;
+use super::{Output, PushCounts};
 
 /// Describes finished images as JSON: a list of one object for each.
 pub fn metadata(outputs: &[Output<'_>]) -> Value {
@@ -35,7 +35,7 @@ pub fn metadata(outputs: &[Output<'_>]) -> Value {
                     })
                 })
                 .collect();
-            json!({
+            let mut value = json!({
                 "name": output.name,
                 "reference": output.reference(),
                 "media_type": descriptor.media_type,
@@ -43,7 +43,16 @@ pub fn metadata(outputs: &[Output<'_>]) -> Value {
                 "size": descriptor.size,
                 "tags": output.tags,
                 "platforms": platforms,
-            })
+            });
+            if let Some(push) = output.push {
+                let PushCounts {
+                    sent,
+                    mounted,
+                    skipped,
+                } = push;
+                value["push"] = json!({"sent": sent, "mounted": mounted, "skipped": skipped});
+            }
+            value
         })
         .collect()
 }

@@ -30,6 +30,19 @@ pub struct Output<'a> {
     pub tags: Vec<String>,
     /// The image or index.
     pub product: &'a Product,
+    /// What its push did, if it was pushed.
+    pub push: Option<PushCounts>,
+}
+
+/// Bytes of a push, by what became of the blobs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PushCounts {
+    /// Sent by us.
+    pub sent: u64,
+    /// Taken by the registry from another of its repositories.
+    pub mounted: u64,
+    /// There already.
+    pub skipped: u64,
 }
 
 impl Output<'_> {
@@ -103,16 +116,19 @@ pub enum Sink {
     Layout(PathBuf),
     /// An OCI image layout as one tar.
     OciArchive(PathBuf),
+    /// Nothing is written: digests need no bytes.
+    Nothing,
 }
 
 impl Sink {
     /// The names by which sinks are chosen.
-    pub const NAMES: &'static str = "oci:DIR or oci-archive:FILE";
+    pub const NAMES: &'static str = "oci:DIR, oci-archive:FILE or none";
 
-    /// Returns the path that the sink writes.
-    pub fn path(&self) -> &Path {
+    /// Returns the path that the sink writes, if any.
+    pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Layout(path) | Self::OciArchive(path) => path,
+            Self::Layout(path) | Self::OciArchive(path) => Some(path),
+            Self::Nothing => None,
         }
     }
 
@@ -121,15 +137,17 @@ impl Sink {
         match self {
             Self::Layout(path) => vec![path.clone()],
             Self::OciArchive(path) => vec![path.clone(), archive::partial(path)],
+            Self::Nothing => Vec::new(),
         }
     }
 
-    /// Returns the same sink with another path.
+    /// Returns the same sink with its path below `folder`, unless it is absolute.
     #[must_use]
-    pub fn at(&self, path: PathBuf) -> Self {
+    pub fn below(&self, folder: &Path) -> Self {
         match self {
-            Self::Layout(_) => Self::Layout(path),
-            Self::OciArchive(_) => Self::OciArchive(path),
+            Self::Layout(path) => Self::Layout(folder.join(path)),
+            Self::OciArchive(path) => Self::OciArchive(folder.join(path)),
+            Self::Nothing => Self::Nothing,
         }
     }
 
@@ -141,6 +159,7 @@ impl Sink {
         match self {
             Self::Layout(path) => layout::check(path),
             Self::OciArchive(path) => archive::check(path),
+            Self::Nothing => Ok(()),
         }
     }
 
@@ -157,6 +176,7 @@ impl Sink {
         match self {
             Self::Layout(path) => layout::write(path, outputs, store, go_on),
             Self::OciArchive(path) => archive::write(path, outputs, store, go_on),
+            Self::Nothing => Ok(()),
         }
     }
 }
@@ -184,6 +204,7 @@ impl FromStr for Sink {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
+            None if text == "none" => Ok(Self::Nothing),
             Some((_, "")) => Err(format!("`{text}` names no file: expected {}", Self::NAMES)),
             Some(("oci", path)) if path.contains(':') => Err(format!(
                 "`{path}` is no folder: `oci:DIR` takes a folder alone, as images have the names of their targets"
@@ -201,6 +222,7 @@ impl fmt::Display for Sink {
         match self {
             Self::Layout(path) => write!(f, "oci:{}", path.display()),
             Self::OciArchive(path) => write!(f, "oci-archive:{}", path.display()),
+            Self::Nothing => f.write_str("none"),
         }
     }
 }

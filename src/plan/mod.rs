@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::graph::{Graph, Node, NodeId};
+use crate::lock::Lock;
 use crate::oci::Platform;
-use crate::rule::{self, Lower, Lowered, Names, RULES};
+use crate::rule::{self, Lower, Lowered, Names, Need, RULES};
 use crate::spec::{Host, Problems, Spec, TargetId};
 
 /// What to plan.
@@ -20,6 +21,10 @@ pub struct Request<'a> {
     pub targets: Vec<TargetId>,
     /// The platforms, if the user says so.
     pub platforms: Vec<Platform>,
+    /// What names were resolved to.
+    pub lock: &'a Lock,
+    /// Whether an output holds the bytes of base layers.
+    pub with_bytes: bool,
     /// Paths of the host that are never inputs.
     pub never: BTreeSet<PathBuf>,
 }
@@ -30,6 +35,8 @@ pub struct Plan {
     pub graph: Graph,
     /// The images, sorted by target.
     pub images: Vec<PlannedImage>,
+    /// What all images of the manifests need of the lock, for all platforms: also those that were not asked for.
+    pub needs: Vec<Need>,
 }
 
 /// An image that a plan makes.
@@ -94,8 +101,14 @@ impl Host for AnyGit<'_> {
 /// # Errors
 /// All that is wrong with the manifests, also with targets that were not asked for.
 pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
-    check(request)?;
-    let mut lower = Lower::new(request.spec, request.host, request.never.clone());
+    let needs = check(request)?;
+    let mut lower = Lower::new(
+        request.spec,
+        request.host,
+        request.lock,
+        request.never.clone(),
+    );
+    lower.with_bytes = request.with_bytes;
     let mut ids = BTreeSet::new();
     for id in &request.targets {
         let images = rule::images(id, &mut lower).map_err(|rule| PlanError::NotAnImage {
@@ -199,13 +212,15 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     Ok(Plan {
         graph: lower.graph,
         images,
+        needs,
     })
 }
 
-/// Lowers every target for every platform, so that all problems come out at once.
-fn check(request: &Request<'_>) -> Result<(), Problems> {
+/// Lowers every target for every platform, so that all problems come out at once. Returns what the images need of the
+/// lock.
+fn check(request: &Request<'_>) -> Result<Vec<Need>, Problems> {
     let host = AnyGit(request.host);
-    let mut lower = Lower::new(request.spec, &host, request.never.clone());
+    let mut lower = Lower::new(request.spec, &host, request.lock, request.never.clone());
     lower.problems.extend(request.spec.problems.clone());
     let mut used = BTreeSet::new();
     for target in request
@@ -228,6 +243,7 @@ fn check(request: &Request<'_>) -> Result<(), Problems> {
         }
         lower.platform = None;
     }
+    let needs = std::mem::take(&mut lower.needs);
     // Targets that no image uses have problems too; any platform shows them.
     lower.platform = Some(
         used.into_iter()
@@ -238,7 +254,7 @@ fn check(request: &Request<'_>) -> Result<(), Problems> {
         lower.lower(&target.id);
     }
     if lower.problems.is_empty() {
-        Ok(())
+        Ok(needs)
     } else {
         Err(lower.problems)
     }

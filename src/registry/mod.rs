@@ -17,6 +17,7 @@ mod host;
 mod http;
 mod monitor;
 mod place;
+mod port;
 mod pull;
 mod push;
 mod referrers;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{ImageNodes, RULES};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
+use crate::lock::Lock;
 use crate::oci::Platform;
 use crate::spec::{
     Defaults, Host, Key, Problem, Problems, Spec, Table, Target, TargetId, Vars, nearest,
@@ -25,6 +26,23 @@ pub enum Lowered {
     Group(Vec<TargetId>),
 }
 
+/// What a target needs of `image.lock`.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// The target.
+    pub target: TargetId,
+    /// The platform that it is needed for.
+    pub platform: Platform,
+    /// What is to be resolved, as the manifest says it in full.
+    pub wanted: String,
+    /// The place in the manifest.
+    pub origin: Origin,
+    /// What was resolved instead, if the lock is stale.
+    pub was: Option<String>,
+    /// Whether the lock has it.
+    pub is_pinned: bool,
+}
+
 /// Lowers targets to a graph, each at most once for a platform.
 pub struct Lower<'a> {
     /// The manifests.
@@ -35,6 +53,12 @@ pub struct Lower<'a> {
     pub host: &'a dyn Host,
     /// Paths of the host that are never inputs: outputs of this program, the lock file.
     pub never: Arc<BTreeSet<PathBuf>>,
+    /// What names were resolved to.
+    pub lock: &'a Lock,
+    /// Whether the bytes of base layers are needed.
+    pub with_bytes: bool,
+    /// What targets need of the lock, so far.
+    pub needs: Vec<Need>,
     /// The platform that targets are lowered for now.
     pub platform: Option<Platform>,
     /// What is wrong so far.
@@ -46,8 +70,16 @@ pub struct Lower<'a> {
 
 impl<'a> Lower<'a> {
     /// Starts with an empty graph.
-    pub fn new(spec: &'a Spec, host: &'a dyn Host, never: BTreeSet<PathBuf>) -> Self {
+    pub fn new(
+        spec: &'a Spec,
+        host: &'a dyn Host,
+        lock: &'a Lock,
+        never: BTreeSet<PathBuf>,
+    ) -> Self {
         Self {
+            lock,
+            with_bytes: false,
+            needs: Vec::new(),
             root: spec.root.clone().into(),
             spec,
             graph: Graph::default(),
@@ -58,6 +90,11 @@ impl<'a> Lower<'a> {
             known: BTreeMap::new(),
             open: Vec::new(),
         }
+    }
+
+    /// Notes what a target needs of the lock.
+    pub fn need(&mut self, need: Need) {
+        self.needs.push(need);
     }
 
     /// Returns the workspace's root.

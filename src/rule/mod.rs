@@ -17,9 +17,11 @@ mod value;
 mod walk;
 
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
-pub use lower::{Lower, Lowered};
+pub use lower::{Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};
 
+use crate::graph::{ActionError, Context};
+use crate::lock::Lock;
 use crate::spec::{Key, Problems, Target};
 
 /// A rule.
@@ -44,6 +46,22 @@ pub trait Rule: Sync {
     /// # Errors
     /// What is wrong with the target's table.
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems>;
+
+    /// Pins what one target needs, for all platforms: writes its entry of `lock`. What is pinned already stays, but with
+    /// `update` names are resolved again.
+    ///
+    /// # Errors
+    /// When something cannot be resolved.
+    fn pin(
+        &self,
+        needs: &[&Need],
+        update: bool,
+        context: &Context<'_>,
+        lock: &mut Lock,
+    ) -> Result<(), ActionError> {
+        let _ = (needs, update, context, lock);
+        Ok(())
+    }
 }
 
 /// All rules, in the order of the reference.

@@ -15,7 +15,7 @@ use super::host::HostPath;
 use super::patterns::Patterns;
 use super::walk::{Item, ItemKind, Walk, digests, is_executable, no_file, unreadable};
 use crate::graph::{
-    Action, ActionError, Context, HashKey, KeyWriter, Origin, Product, TreeProduct,
+    Action, ActionError, Context, HashKey, KeyWriter, Origin, Ports, Product, TreeProduct,
 };
 use crate::layer::{Attrs, Clash, Content, Entry, Kind, LayerPath, Owner, Source, Tree};
 use crate::oci::{Digest, Hasher};
@@ -329,6 +329,7 @@ impl Action for Scan {
             let (trees, store) = (self.trees.clone(), context.store.clone());
             let make = move || {
                 let context = Context {
+                    ports: Ports::OFFLINE,
                     store: &store,
                     tick: &|_| true,
                 };

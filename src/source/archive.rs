@@ -155,6 +155,7 @@ impl Archive {
         Ok(Found {
             name,
             digest: None,
+            manifest: None,
             config,
             layers: layers?,
         })

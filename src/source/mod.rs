@@ -29,6 +29,8 @@ pub struct Found {
     pub name: Option<String>,
     /// The digest of the manifest or index that the reference names; docker archives have neither.
     pub digest: Option<Digest>,
+    /// The digest of the platform's own manifest; docker archives have none.
+    pub manifest: Option<Digest>,
     /// The config blob.
     pub config: Piece,
     /// The layers, bottom first.
@@ -107,6 +109,9 @@ pub enum SourceError {
         /// The platforms that are there.
         have: Vec<String>,
     },
+    /// A blob cannot be had from where it is.
+    #[error(transparent)]
+    Fetch(Box<dyn std::error::Error + Send + Sync>),
     /// The config is of no use.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -215,11 +220,14 @@ pub fn read_document(path: &std::path::Path) -> io::Result<Vec<u8>> {
 }
 
 /// Where blobs can be found by their descriptor.
-trait Blobs {
+pub trait Blobs {
     /// What to call the source in messages.
     fn what(&self) -> String;
 
-    /// Returns the blob that `descriptor` names.
+    /// Returns the blob that `descriptor` names. A document is there to be read; a layer's bytes may be absent.
+    ///
+    /// # Errors
+    /// When it cannot be had.
     fn piece(&self, descriptor: &Descriptor) -> Result<Piece, SourceError>;
 }
 
@@ -266,13 +274,16 @@ fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descript
 }
 
 /// Follows a descriptor to the image of one platform.
-fn resolve(
+///
+/// # Errors
+/// When there is none, or a document on the way is not what it should be.
+pub fn resolve(
     blobs: &dyn Blobs,
     root: &Descriptor,
     platform: &Platform,
 ) -> Result<Found, SourceError> {
     let mut seen = Seen::default();
-    let Some((manifest, config)) = descend(blobs, root, platform, &mut seen, 0)? else {
+    let Some((at, manifest, config)) = descend(blobs, root, platform, &mut seen, 0)? else {
         return Err(SourceError::Platform {
             wanted: platform.to_string(),
             have: seen.platforms.into_iter().collect(),
@@ -290,6 +301,7 @@ fn resolve(
     Ok(Found {
         name: name.and_then(|name| pullable(name, root.annotations.get(REF_NAME))),
         digest: Some(root.digest),
+        manifest: Some(at),
         config,
         layers: layers?,
     })
@@ -320,7 +332,7 @@ fn descend(
     platform: &Platform,
     seen: &mut Seen,
     depth: usize,
-) -> Result<Option<(Manifest, Piece)>, SourceError> {
+) -> Result<Option<(Digest, Manifest, Piece)>, SourceError> {
     if !seen.documents.insert(at.digest) {
         return Ok(None);
     }
@@ -364,11 +376,16 @@ fn descend(
         seen.platforms.insert(found.to_string());
         return Ok(None);
     }
-    Ok(Some((manifest, config)))
+    Ok(Some((at.digest, manifest, config)))
 }
 
 /// Makes the piece of a descriptor.
-fn piece(descriptor: &Descriptor, path: PathBuf, range: Option<(u64, u64)>, what: String) -> Piece {
+pub fn piece(
+    descriptor: &Descriptor,
+    path: PathBuf,
+    range: Option<(u64, u64)>,
+    what: String,
+) -> Piece {
     Piece {
         what,
         media_type: Some(descriptor.media_type.clone()),

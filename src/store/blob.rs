@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{BLOBS, Store, StoreError};
-use crate::oci::{Digest, Hasher};
+use crate::oci::{Descriptor, Digest, Hasher};
 
 /// A blob: its digest and its size in bytes. The bytes themselves may be absent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -17,6 +17,15 @@ pub struct Blob {
     pub digest: Digest,
     /// The size in bytes.
     pub size: u64,
+}
+
+impl From<&Descriptor> for Blob {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self {
+            digest: descriptor.digest,
+            size: descriptor.size,
+        }
+    }
 }
 
 /// Whether the store can give a blob's bytes.

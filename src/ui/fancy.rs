@@ -1,7 +1,7 @@
-//! Lines on a terminal: one for each running action, with bytes and time; finished ones scroll up.
+//! Lines on a terminal: one for each running action or transfer, with bytes and time; finished ones scroll up.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -13,6 +13,7 @@ use crate::graph::NodeId;
 pub(super) struct Fancy {
     all: MultiProgress,
     running: Mutex<BTreeMap<NodeId, ProgressBar>>,
+    transfers: Mutex<BTreeMap<u64, ProgressBar>>,
 }
 
 impl Fancy {
@@ -20,11 +21,45 @@ impl Fancy {
         Self {
             all: MultiProgress::new(),
             running: Mutex::default(),
+            transfers: Mutex::default(),
         }
     }
 
     pub(super) fn line(&self, text: &str) {
         let _ = self.all.println(text);
+    }
+
+    fn transfers(&self) -> MutexGuard<'_, BTreeMap<u64, ProgressBar>> {
+        self.transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows a bar for a blob of `size` bytes.
+    pub(super) fn start_transfer(&self, number: u64, name: &str, size: u64) {
+        let style = ProgressStyle::with_template(
+            "{spinner} {msg}  {decimal_bytes} of {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}",
+        );
+        let bar = ProgressBar::new(size)
+            .with_style(style.expect("the template is one"))
+            .with_message(name.to_owned());
+        let bar = self.all.add(bar);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        self.transfers().insert(number, bar);
+    }
+
+    pub(super) fn transfer(&self, number: u64, bytes: u64) {
+        if let Some(bar) = self.transfers().get(&number) {
+            bar.inc(bytes);
+        }
+    }
+
+    pub(super) fn end_transfer(&self, number: u64, text: Option<&str>) {
+        if let Some(bar) = self.transfers().remove(&number) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
+        text.into_iter().for_each(|text| self.line(text));
     }
 
     pub(super) fn event(&self, event: &Event<'_>) {

@@ -4,9 +4,11 @@
 
 mod fancy;
 mod plain;
+mod transfer;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -32,6 +34,9 @@ pub struct Progress {
     show: Show,
     start: Instant,
     counts: Mutex<Counts>,
+    transfers: transfer::Transfers,
+    /// Set when the user asks to stop.
+    cancel: &'static AtomicBool,
 }
 
 enum Show {
@@ -54,11 +59,15 @@ pub struct Counts {
     pub skipped: u64,
     /// Bytes of files, archives and layers that were read or written.
     pub bytes: u64,
+    /// Bytes that came from registries.
+    pub pulled: u64,
+    /// Bytes that went to registries.
+    pub pushed: u64,
 }
 
 impl Progress {
     /// Starts to show a build.
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(mode: Mode, cancel: &'static AtomicBool) -> Self {
         let show = match mode {
             Mode::Auto if io::stderr().is_terminal() => Show::Fancy(fancy::Fancy::new()),
             Mode::Auto | Mode::Plain => Show::Plain,
@@ -69,15 +78,23 @@ impl Progress {
             show,
             start: Instant::now(),
             counts: Mutex::default(),
+            transfers: transfer::Transfers::default(),
+            cancel,
         }
     }
 
     /// Returns what happened so far.
     pub fn counts(&self) -> Counts {
-        *self
+        let counts = self
             .counts
             .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
+            .unwrap_or_else(|poison| poison.into_inner());
+        let (pulled, pushed) = self.transfers.bytes();
+        Counts {
+            pulled,
+            pushed,
+            ..*counts
+        }
     }
 
     /// Says something between the lines.
@@ -98,6 +115,8 @@ impl Progress {
             failed,
             skipped,
             bytes,
+            pulled,
+            pushed,
         } = self.counts();
         let elapsed = self.start.elapsed();
         match &self.show {
@@ -105,7 +124,7 @@ impl Progress {
             Show::Json => line(
                 &json!({
                     "event": "summary", "built": built, "hit": hit, "failed": failed, "skipped": skipped,
-                    "bytes": bytes, "millis": elapsed.as_millis() as u64,
+                    "bytes": bytes, "pulled": pulled, "pushed": pushed, "millis": elapsed.as_millis() as u64,
                 })
                 .to_string(),
             ),
@@ -116,7 +135,13 @@ impl Progress {
                         text.push_str(&format!(", {count} {word}"));
                     }
                 }
-                line(&format!("{text}, {} in {}", size(bytes), seconds(elapsed)));
+                text.push_str(&format!(", {}", size(bytes)));
+                for (count, word) in [(pulled, "pulled"), (pushed, "pushed")] {
+                    if count > 0 {
+                        text.push_str(&format!(", {} {word}", size(count)));
+                    }
+                }
+                line(&format!("{text}, in {}", seconds(elapsed)));
             }
         }
     }

@@ -12,6 +12,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{canonical, small};
 
@@ -25,6 +26,8 @@ const CONCURRENCY: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     hosts: BTreeMap<String, HostConfig>,
+    /// How long a credential helper may take, where the user says it.
+    pub helper_limit: Option<Duration>,
 }
 
 /// What the user says about one registry, or what holds where nothing is said.
@@ -146,6 +149,7 @@ impl ConfigError {
                     "a path is relative to the folder of the file; a certificate and its key need each other"
                 }
                 "concurrency" => "write it as concurrency = 4",
+                "helper_timeout" => "write it as helper_timeout = 60",
                 "chunk" => "write it as chunk = \"4MiB\"",
                 _ => "write a table as [registry.\"registry.example:5000\"]",
             },
@@ -160,8 +164,7 @@ impl Config {
     /// # Errors
     /// When it is no TOML, has unknown keys, or values of no use.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let hosts = parse::hosts(text, path)?;
-        Ok(Self { hosts })
+        parse::parse(text, path)
     }
 
     /// Reads the file. One that is not there says nothing.
@@ -254,6 +257,7 @@ mod tests {
             count += 1;
         }
         assert!(count >= 3, "only {count} blocks");
+        assert!(all.contains("helper_timeout = "));
         for key in parse::KEYS {
             assert!(all.contains(&format!("{key} = ")), "{key} has no example");
             assert!(text.contains(&format!("| `{key}` |")), "{key} is not told");

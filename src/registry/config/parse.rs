@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::text::{is_host, is_mirror, size};
-use super::{ConfigError, HostConfig};
+use super::{Config, ConfigError, HostConfig};
 use crate::registry::canonical;
 use crate::spec::suggest;
 
@@ -28,8 +29,11 @@ pub(super) const KEYS: [&str; 7] = [
     "chunk",
 ];
 
-/// Returns the settings of each registry, by [`canonical`] name.
-pub(super) fn hosts(text: &str, path: &Path) -> Result<BTreeMap<String, HostConfig>, ConfigError> {
+/// How many seconds a credential helper may be given.
+const MAX_HELPER: i64 = 3600;
+
+/// Returns the settings: those of each registry by [`canonical`] name.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let file = File { text, path };
     let root = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
@@ -37,9 +41,21 @@ pub(super) fn hosts(text: &str, path: &Path) -> Result<BTreeMap<String, HostConf
         what: error.message().to_owned(),
     })?;
     let mut hosts = BTreeMap::new();
+    let mut helper_limit = None;
     for (key, value) in root.get_ref() {
+        if key.get_ref() == "helper_timeout" {
+            let seconds = value.get_ref().as_integer();
+            let seconds = seconds.and_then(|it| i64::from_str_radix(it.as_str(), it.radix()).ok());
+            let Some(seconds) = seconds.filter(|it| (1..=MAX_HELPER).contains(it)) else {
+                let place = Place::new(&file, "the file", "helper_timeout", value.span());
+                return Err(place.wrong(describe(value.get_ref()), "seconds, from 1 to 3600"));
+            };
+            helper_limit = Some(Duration::from_secs(seconds.unsigned_abs()));
+            continue;
+        }
         if key.get_ref() != "registry" {
-            return Err(file.unknown_key(&key.span(), key.get_ref(), "the file", &["registry"]));
+            let known = &["registry", "helper_timeout"];
+            return Err(file.unknown_key(&key.span(), key.get_ref(), "the file", known));
         }
         let DeValue::Table(registries) = value.get_ref() else {
             let place = Place::new(&file, "the file", "registry", value.span());
@@ -62,7 +78,10 @@ pub(super) fn hosts(text: &str, path: &Path) -> Result<BTreeMap<String, HostConf
             }
         }
     }
-    Ok(hosts)
+    Ok(Config {
+        hosts,
+        helper_limit,
+    })
 }
 
 /// The file that is parsed.

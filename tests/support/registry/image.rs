@@ -187,20 +187,34 @@ impl Image {
     }
 }
 
-/// A layer with these files; a path that ends in `/` is a folder, and its text is not used.
+/// A layer with these files. A path that ends in `/` is a folder, and its text a mode, 0755 if empty; a text `-> TARGET`
+/// makes a symlink.
 pub(crate) fn layer(files: &BTreeMap<String, String>) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, text) in files {
         let mut header = tar::Header::new_ustar();
-        let is_folder = path.ends_with('/');
-        header.set_mode(if is_folder { 0o755 } else { 0o644 });
-        header.set_entry_type(match is_folder {
-            true => tar::EntryType::Directory,
-            false => tar::EntryType::Regular,
-        });
-        let text = if is_folder { "" } else { text };
-        header.set_size(text.len() as u64);
-        let added = builder.append_data(&mut header, path.trim_matches('/'), text.as_bytes());
+        let name = path.trim_matches('/');
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        let added = if let Some(target) = text.strip_prefix("-> ") {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_mode(0o777);
+            header.set_size(0);
+            builder.append_link(&mut header, name, target)
+        } else if path.ends_with('/') {
+            let mode = Some(text.as_str()).filter(|text| !text.is_empty());
+            let mode = u32::from_str_radix(mode.unwrap_or("755"), 8);
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(mode.expect("an octal mode"));
+            header.set_size(0);
+            builder.append_data(&mut header, name, &[][..])
+        } else {
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_mode(0o644);
+            header.set_size(text.len() as u64);
+            builder.append_data(&mut header, name, text.as_bytes())
+        };
         added.expect("a path that fits");
     }
     builder.into_inner().expect("memory")

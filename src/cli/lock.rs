@@ -1,0 +1,246 @@
+//! `lock`, and what `build` does about `image.lock`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::CANCEL;
+use super::args;
+use super::build::{print, stopped};
+use super::exit::Exit;
+use super::file::write_file;
+use super::net::Net;
+use super::report;
+use super::setup::{Choice, Setup, store, usage};
+use crate::graph::{Context, Failure, Ports};
+use crate::lock::{self, Lock, LockError};
+use crate::pin::{Update, pin};
+use crate::plan::Plan;
+use crate::rule::Need;
+use crate::source::read_document;
+use crate::spec::{Problem, Problems, TargetId};
+use crate::store::Store;
+use crate::ui::Progress;
+
+/// What to do where the lock lacks something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// Resolve it, and write the lock.
+    Resolve,
+    /// Fail: the lock must have all.
+    Locked,
+    /// Fail: there is no network.
+    Offline,
+}
+
+/// Runs `imgdecl lock`.
+pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
+    let words: Vec<String> = args.manifest.iter().cloned().collect();
+    let choice = Choice {
+        words: &words,
+        set: &args.set,
+        platforms: &[],
+    };
+    let setup = Setup::new(&choice, Vec::new())?;
+    let old = match &args.update {
+        None => load(&setup.spec.root)?,
+        // What is resolved again need not be right now.
+        Some(_) => load_without_edited(&setup.spec.root)?,
+    };
+    let plan = setup.plan(&old, false)?;
+    let update = update(args, &setup, &plan.needs)?;
+    let store = store()?;
+    let progress = Arc::new(Progress::new(args.progress, &CANCEL));
+    let net = Net::new(&args.net, &progress)?;
+    let new = resolve(&setup, &plan, &old, &update, &store, net.ports(), &progress)?;
+    save(&setup.spec.root, &new)?;
+    let moved = lock::changes(&old, &new);
+    let text: String = match (moved.is_empty(), new.is_empty()) {
+        (true, true) => "nothing to lock: no base is in a registry\n".to_owned(),
+        (true, false) => format!("{} is up to date\n", lock::FILE),
+        _ => moved.iter().map(|line| format!("{line}\n")).collect(),
+    };
+    print(&text)
+}
+
+/// Returns what the user wants to be resolved again.
+fn update(args: &args::Lock, setup: &Setup, needs: &[Need]) -> Result<Update, Exit> {
+    let names = match &args.update {
+        None => return Ok(Update::Lacking),
+        Some(names) if names.is_empty() => return Ok(Update::All),
+        Some(names) => names,
+    };
+    let mut ids = BTreeSet::new();
+    let fits = |id: &TargetId| needs.iter().any(|need| need.target == *id);
+    for name in names {
+        let id = setup
+            .spec
+            .resolve_typed(name, |target| fits(&target.id))
+            .map_err(|(message, help)| usage("imgdecl::cli::target", &message, help))?;
+        if !fits(&id) {
+            let message = format!("`{name}` is nothing that {} holds", lock::FILE);
+            let help = "name a base with `image`, which an image builds on";
+            return Err(usage("imgdecl::cli::target", &message, Some(help.into())));
+        }
+        ids.insert(id);
+    }
+    Ok(Update::Targets(ids))
+}
+
+/// Reads the lock of a workspace; there may be none.
+pub(super) fn load(root: &Path) -> Result<Lock, Exit> {
+    read(root)?.map_or(Ok(Lock::default()), |text| {
+        Lock::parse(&text).map_err(|error| told(&error))
+    })
+}
+
+fn load_without_edited(root: &Path) -> Result<Lock, Exit> {
+    read(root)?.map_or(Ok(Lock::default()), |text| {
+        Lock::parse_without_edited(&text).map_err(|error| told(&error))
+    })
+}
+
+fn told(error: &LockError) -> Exit {
+    report::lock(error);
+    Exit::Usage
+}
+
+fn read(root: &Path) -> Result<Option<String>, Exit> {
+    let path = root.join(lock::FILE);
+    let bytes = match read_document(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other,
+    };
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+    text.map(Some).map_err(|error| {
+        let message = format!("cannot read {}: {error}", path.display());
+        usage("imgdecl::lock::file", &message, None)
+    })
+}
+
+/// Writes the lock, unless it is as it was, or there is nothing to say.
+fn save(root: &Path, lock: &Lock) -> Result<(), Exit> {
+    let text = lock.to_text();
+    let was = read(root)?;
+    if was.as_deref() == Some(&text) || (was.is_none() && lock.is_empty()) {
+        return Ok(());
+    }
+    let path = root.join(lock::FILE);
+    write_file(&path, text.as_bytes()).map_err(|error| {
+        let help = "the folder must be writable, or the lock complete: commit one, and build with `--locked`";
+        report::plain(
+            "imgdecl::lock::file",
+            &format!("cannot write {}: {error}", path.display()),
+            Some(help.into()),
+        );
+        Exit::Failed
+    })
+}
+
+/// Makes sure that the lock has all that a build needs. Returns the lock and the plan with it.
+pub(super) fn complete(
+    setup: &Setup,
+    with_bytes: bool,
+    lacking: Lacking,
+    store: &Arc<Store>,
+    net: &Net,
+    progress: &Progress,
+) -> Result<Plan, Exit> {
+    let old = load(&setup.spec.root)?;
+    let plan = setup.plan(&old, with_bytes)?;
+    if plan.needs.iter().all(|need| need.is_pinned) {
+        return Ok(plan);
+    }
+    if lacking != Lacking::Resolve {
+        return Err(report::problems(problems(&plan.needs, lacking)));
+    }
+    let (update, ports) = (Update::Lacking, net.ports());
+    let new = resolve(setup, &plan, &old, &update, store, ports, progress)?;
+    save(&setup.spec.root, &new)?;
+    progress.note(&format!("{} was brought up to date:", lock::FILE));
+    lock::changes(&old, &new)
+        .iter()
+        .for_each(|line| progress.note(&format!("  {line}")));
+    setup.plan(&new, with_bytes)
+}
+
+/// Says what the lock lacks.
+fn problems(needs: &[Need], lacking: Lacking) -> Problems {
+    let mut platforms: BTreeMap<_, (&Need, BTreeSet<String>)> = BTreeMap::new();
+    for need in needs.iter().filter(|need| !need.is_pinned) {
+        let known = platforms.entry(&need.target);
+        let (_, names) = known.or_insert((need, BTreeSet::new()));
+        names.insert(need.platform.to_string());
+    }
+    let help = match lacking {
+        Lacking::Offline => "run `imgdecl lock` where there is a network",
+        _ => "run `imgdecl lock`, and commit image.lock",
+    };
+    let mut problems = Problems::default();
+    for (target, (need, names)) in platforms {
+        let names: Vec<String> = names.into_iter().collect();
+        let (code, message, label) = match &need.was {
+            Some(was) => (
+                "imgdecl::lock::stale",
+                format!("{} is stale: it has `{target}` as {was}", lock::FILE),
+                "this is not what was locked".to_owned(),
+            ),
+            None => (
+                "imgdecl::lock::missing",
+                format!("{} lacks `{target}`", lock::FILE),
+                format!("not locked for {}", names.join(", ")),
+            ),
+        };
+        problems.push(Problem::at(code, &need.origin, message, label).help(help));
+    }
+    problems
+}
+
+/// Says, after a plan, what would be resolved first.
+pub(super) fn note_lacking(needs: &[Need]) {
+    let lacking: BTreeSet<String> = needs
+        .iter()
+        .filter(|need| !need.is_pinned)
+        .map(|need| need.target.to_string())
+        .collect();
+    for target in lacking {
+        crate::ui::line(&format!(
+            "{} lacks `{target}`: `imgdecl lock` resolves it",
+            lock::FILE
+        ));
+    }
+}
+
+fn resolve(
+    setup: &Setup,
+    plan: &Plan,
+    old: &Lock,
+    update: &Update,
+    store: &Arc<Store>,
+    ports: Ports<'_>,
+    progress: &Progress,
+) -> Result<Lock, Exit> {
+    let tick = |_: u64| !CANCEL.load(Ordering::Relaxed);
+    let context = Context {
+        store,
+        ports,
+        tick: &tick,
+    };
+    let start = |need: &Need| progress.note(&format!("resolving {}", need.wanted));
+    let pinned = pin(&setup.spec, old, &plan.needs, update, &context, &start);
+    pinned.map_err(|errors| {
+        if CANCEL.load(Ordering::Relaxed) {
+            return stopped();
+        }
+        let mut worst = Exit::Failed;
+        for failed in &errors {
+            let exit = match failed.error.failure {
+                Failure::Stopped => stopped(),
+                _ => report::failure(&failed.label, &failed.origin, &failed.error),
+            };
+            worst = worst.max(exit);
+        }
+        worst
+    })
+}

@@ -1,0 +1,56 @@
+//! How the commands reach registries: by a client, or not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::environment::{config_file, places, proxies};
+use super::exit::Exit;
+use super::{CANCEL, args, report};
+use crate::graph::Ports;
+use crate::registry::{Client, Config, Credentials, Limits, Setup};
+use crate::ui::Progress;
+
+/// The network, or none.
+pub(super) struct Net(Option<Client>);
+
+impl Net {
+    /// The network as the user set it up. Nothing is opened yet.
+    pub(super) fn new(args: &args::Net, progress: &Arc<Progress>) -> Result<Self, Exit> {
+        let config = config_file().map(|path| Config::load(&path)).transpose();
+        let config = config.map_err(|error| {
+            report::error(error.code(), &error, error.help());
+            Exit::Usage
+        })?;
+        let config = config.unwrap_or_default();
+        let mut credentials = Credentials::new(places(args.authfile.as_deref()))
+            .stopped_by(|| CANCEL.load(Ordering::Relaxed));
+        if let Some(limit) = config.helper_limit {
+            credentials = credentials.with_helper_limit(limit);
+        }
+        Ok(Self(Some(Client::new(Setup {
+            config,
+            credentials,
+            proxies: proxies(),
+            monitor: progress.clone(),
+            limits: Limits::default(),
+        }))))
+    }
+
+    /// No network.
+    pub(super) fn offline() -> Self {
+        Self(None)
+    }
+
+    /// The network, as actions see it.
+    pub(super) fn ports(&self) -> Ports<'_> {
+        match &self.0 {
+            Some(client) => Ports { registry: client },
+            None => Ports::OFFLINE,
+        }
+    }
+
+    /// The client, unless this is offline.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.0.as_ref()
+    }
+}

@@ -1,0 +1,103 @@
+//! The ports through which actions and rules reach the network. Who is behind them is on a higher floor.
+
+use super::{ActionError, Failure};
+use crate::oci::{Descriptor, Reference};
+use crate::store::{Blob, Health, Store};
+
+/// The network, as actions see it.
+#[derive(Clone, Copy)]
+pub struct Ports<'a> {
+    /// The registries.
+    pub registry: &'a dyn Registry,
+}
+
+impl Ports<'_> {
+    /// The ports of a build that opens no socket.
+    pub const OFFLINE: Ports<'static> = Ports { registry: &Offline };
+}
+
+/// Registries of images (OCI distribution spec). All that comes from them is checked before it is returned.
+pub trait Registry: Sync {
+    /// Finds the manifest or index that a reference names.
+    ///
+    /// # Errors
+    /// When there is none, or the registry cannot be asked.
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor, ActionError>;
+
+    /// Fetches the manifest or index that a reference names.
+    ///
+    /// # Errors
+    /// When there is none, it is not what the reference's digest says, or the registry cannot be asked.
+    fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), ActionError>;
+
+    /// Fetches a small blob, such as a config, of a repository.
+    ///
+    /// # Errors
+    /// When it is not there, or not what the descriptor says.
+    fn document(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, ActionError>;
+
+    /// Fetches those blobs of a repository that the store lacks.
+    ///
+    /// # Errors
+    /// When one of them is not there, not what its descriptor says, or cannot be stored.
+    fn pull(
+        &self,
+        repository: &Reference,
+        blobs: &[Descriptor],
+        store: &Store,
+    ) -> Result<(), ActionError>;
+}
+
+/// Answers everything with an error: for builds without a network.
+struct Offline;
+
+impl Offline {
+    fn refuse<T>(&self, what: String) -> Result<T, ActionError> {
+        let error = ActionError::new("imgdecl::offline", format!("{what} is not in the cache"))
+            .help("run this once without `--offline`");
+        Err(ActionError {
+            failure: Failure::Remote,
+            ..error
+        })
+    }
+}
+
+impl Registry for Offline {
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor, ActionError> {
+        self.refuse(format!("what {reference} names"))
+    }
+
+    fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), ActionError> {
+        self.refuse(reference.to_string())
+    }
+
+    fn document(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, ActionError> {
+        self.refuse(format!(
+            "the blob {} of {}",
+            descriptor.digest,
+            repository.name()
+        ))
+    }
+
+    fn pull(
+        &self,
+        repository: &Reference,
+        blobs: &[Descriptor],
+        store: &Store,
+    ) -> Result<(), ActionError> {
+        let missing = |it: &&Descriptor| store.check(&Blob::from(*it)) != Health::Whole;
+        let missing = blobs.iter().filter(missing).count();
+        match missing {
+            0 => Ok(()),
+            _ => self.refuse(format!("{missing} of the layers of {}", repository.name())),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The client behind the port of the graph: its errors become those of actions.
+
+use super::{Client, RegistryError};
+use crate::graph::{ActionError, Failure, Registry};
+use crate::oci::{Descriptor, Reference};
+use crate::store::Store;
+
+impl Registry for Client {
+    fn resolve(&self, reference: &Reference) -> Result<Descriptor, ActionError> {
+        Ok(Self::resolve(self, reference)?)
+    }
+
+    fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), ActionError> {
+        Ok(Self::manifest(self, reference)?)
+    }
+
+    fn document(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, ActionError> {
+        Ok(Self::document(self, repository, descriptor)?)
+    }
+
+    fn pull(
+        &self,
+        repository: &Reference,
+        blobs: &[Descriptor],
+        store: &Store,
+    ) -> Result<(), ActionError> {
+        Ok(Self::pull(self, repository, blobs, store)?)
+    }
+}
+
+impl From<RegistryError> for ActionError {
+    fn from(error: RegistryError) -> Self {
+        Self {
+            failure: Failure::Remote,
+            help: error.help(),
+            ..Self::of(error.code(), &error)
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! An image to build on.
+//!
+//! ```toml
+//! [base.python]
+//! image = "docker.io/library/python:3.11-slim"  # in a registry, pinned in image.lock
+//!
+//! [base.debian]
+//! layout = "bases/debian"      # a folder with an OCI image layout
+//! ref    = "bookworm"          # which image of it
+//!
+//! [base.tools]
+//! archive = "tools.tar"        # what `docker save`, `podman save` or `skopeo copy` wrote
+//! ```
+//!
+//! One of `image`, `layout` and `archive` says where the base is. For each platform of the images that build on it, the
+//! base must have an image of that platform. The bytes of the base's layers are never changed. Every digest and size on
+//! the way is checked.
+//!
+//! `image` is a reference: `[REGISTRY/]REPOSITORY[:IMAGE TAG][@DIGEST]`; `python:3.11` is Docker Hub's. What it names is
+//! pinned in `image.lock`, for each platform: a tag that moves changes nothing until `imgdecl lock --update`. The lock
+//! also holds the paths of the base that decide the bytes of layers above: symlinks to folders, and folders that are not
+//! 0755 0:0. So the base's layers are fetched once to make the lock, and after that only where an output holds them: a
+//! push to the same registry moves none. One `image` serves all platforms, so `${arch}` cannot stand in it.
+//!
+//! `ref` is the image's name in the layout or archive, its full reference, or its digest; it may be left out where there
+//! is one image only.
+//!
+//! To start from nothing, an image says `base = "scratch"`, without a target.
+
+mod disk;
+mod import;
+mod remote;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::host::HostPath;
+use super::tar::Find;
+use super::value::{Collect, fields};
+use super::{Lower, Lowered, Need, Rule};
+use crate::graph::{ActionError, Context, NodeId};
+use crate::lock::Lock;
+use crate::oci::{Platform, Reference};
+use crate::source::SourceError;
+use crate::spec::{Key, Problem, Problems, Target, Type};
+use disk::{FindLayout, Import};
+use remote::{Fetch, Known, Unpinned};
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "image",
+        Type::String,
+        "",
+        "A reference to an image in a registry, as \"docker.io/library/python:3.11-slim\". Pinned in image.lock.",
+    ),
+    Key::new(
+        "layout",
+        Type::String,
+        "",
+        "A folder with an OCI image layout, relative to the manifest.",
+    ),
+    Key::new(
+        "archive",
+        Type::String,
+        "",
+        "An image archive, relative to the manifest: OCI or docker's, plain or compressed.",
+    ),
+    Key::new(
+        "ref",
+        Type::String,
+        "",
+        "Which image of the layout or archive. Needed where there are several.",
+    ),
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaseTable {
+    image: Option<Spanned<String>>,
+    layout: Option<Spanned<String>>,
+    archive: Option<Spanned<String>>,
+    r#ref: Option<Spanned<String>>,
+}
+
+pub(super) struct Base;
+
+impl Rule for Base {
+    fn name(&self) -> &'static str {
+        "base"
+    }
+
+    fn summary(&self) -> &'static str {
+        "an image to build on"
+    }
+
+    fn source(&self) -> &'static str {
+        include_str!("mod.rs")
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        KEYS
+    }
+
+    fn fields(&self) -> Vec<&'static str> {
+        fields::<BaseTable>().to_vec()
+    }
+
+    fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
+        let table: BaseTable = lower.read(target, KEYS)?;
+        let at = &target.table;
+        let mut collect = Collect::default();
+        let image = table.image.as_ref().and_then(|image| {
+            let found = reference(image, target, lower);
+            found.map_err(|it| collect.0.push(it)).ok()
+        });
+        if let (Some(_), Some(name)) = (&table.image, &table.r#ref) {
+            let message = "`ref` chooses from a layout or an archive";
+            let problem = at.problem("imgdecl::base::source", name.span(), message, "not needed");
+            collect
+                .0
+                .push(problem.help("`image` says all: the image tag follows `:`"));
+        }
+        let root = lower.root();
+        let mut path = |value: &Option<Spanned<String>>| {
+            let value = value.as_ref()?;
+            HostPath::new(at, value, &target.folder, &root)
+                .map_err(|it| collect.0.push(it))
+                .ok()
+        };
+        let (layout, archive) = (path(&table.layout), path(&table.archive));
+        let named = [&table.image, &table.layout, &table.archive]
+            .iter()
+            .filter(|it| it.is_some())
+            .count();
+        if named != 1 {
+            let label = if named == 0 {
+                "nothing says where the base is"
+            } else {
+                "several say where the base is"
+            };
+            collect.0.push(at.problem(
+                "imgdecl::base::source",
+                at.span.clone(),
+                "a base needs one of `image`, `layout` and `archive`",
+                label,
+            ));
+        }
+        collect.finish(())?;
+        let platform = lower
+            .platform
+            .clone()
+            .unwrap_or_else(|| Platform::new("linux", "amd64"));
+        if let (Some(image), Some(written)) = (image, &table.image) {
+            let origin = at.place(written.span());
+            let node = in_registry(target, lower, image, platform, origin);
+            return Ok(Lowered::Base(node));
+        }
+        let reference = table.r#ref.map(Spanned::into_inner);
+        let (find, import) = match (layout, archive) {
+            (Some(path), _) => {
+                let origin = path.origin.clone();
+                let find = lower.add(
+                    target,
+                    FindLayout {
+                        path: path.clone(),
+                        reference,
+                    },
+                    vec![],
+                    origin,
+                );
+                (
+                    find,
+                    Import {
+                        path,
+                        reference: None,
+                        is_layout: true,
+                        platform,
+                    },
+                )
+            }
+            (None, Some(path)) => {
+                let origin = path.origin.clone();
+                let find = lower.add(target, Find(path.clone()), vec![], origin);
+                (
+                    find,
+                    Import {
+                        path,
+                        reference,
+                        is_layout: false,
+                        platform,
+                    },
+                )
+            }
+            (None, None) => return Err(Problems::default()),
+        };
+        let origin = import.path.origin.clone();
+        Ok(Lowered::Base(lower.add(target, import, vec![find], origin)))
+    }
+
+    fn pin(
+        &self,
+        needs: &[&Need],
+        update: bool,
+        context: &Context<'_>,
+        lock: &mut Lock,
+    ) -> Result<(), ActionError> {
+        remote::pin(needs, update, context, lock)
+    }
+}
+
+/// The keys that are the same for all platforms.
+#[derive(Deserialize)]
+struct Same {
+    image: Option<Spanned<String>>,
+}
+
+/// Reads the reference to an image in a registry. Without an image tag and a digest, it is `latest`.
+fn reference(
+    image: &Spanned<String>,
+    target: &Target,
+    lower: &Lower<'_>,
+) -> Result<Reference, Problem> {
+    let at = &target.table;
+    let code = "imgdecl::base::reference";
+    // The lock holds one reference: it must not differ from platform to platform.
+    let vars = lower.spec.vars(&target.id, None, lower.host);
+    let same: Result<Same, Problems> = at.read_part(KEYS, |key| key == "image", &vars);
+    let same = same.ok().and_then(|same| same.image);
+    if same.as_ref().map(Spanned::get_ref) != Some(image.get_ref()) {
+        let message = "`image` is one reference for all platforms";
+        let name = &target.id.name;
+        return Err(at
+            .problem(
+                code,
+                image.span(),
+                message,
+                "differs from platform to platform",
+            )
+            .help(format!(
+                "write a base for each, as [base.{name}-amd64], and base = \"{name}-${{arch}}\""
+            )));
+    }
+    let mut reference: Reference =
+        image
+            .get_ref()
+            .parse()
+            .map_err(|error: crate::oci::ReferenceError| {
+                at.problem(code, image.span(), error.to_string(), "not a reference")
+            })?;
+    if reference.tag.is_none() && reference.digest.is_none() {
+        reference.tag = Some("latest".to_owned());
+    }
+    Ok(reference)
+}
+
+/// Adds the nodes of a base in a registry, as it is pinned.
+fn in_registry(
+    target: &Target,
+    lower: &mut Lower<'_>,
+    image: Reference,
+    platform: Platform,
+    origin: crate::graph::Origin,
+) -> NodeId {
+    let pinned = lower.lock.bases.get(&target.id.to_string()).cloned();
+    let was = pinned.as_ref().map(|pin| pin.image.to_string());
+    let fresh = pinned.filter(|pin| pin.image == image);
+    let pin = fresh.and_then(|pin| {
+        let platform = pin.platforms.get(&platform.to_string()).cloned();
+        platform.map(|platform| (pin.digest, platform))
+    });
+    lower.need(Need {
+        target: target.id.clone(),
+        platform: platform.clone(),
+        wanted: image.to_string(),
+        origin: origin.clone(),
+        was: was.filter(|was| *was != image.to_string()),
+        is_pinned: pin.is_some(),
+    });
+    let Some((digest, pin)) = pin else {
+        return lower.add(target, Unpinned { image, platform }, vec![], origin);
+    };
+    let known = Known {
+        image,
+        digest,
+        pin,
+        platform,
+        origin: origin.clone(),
+        target: target.id.to_string(),
+    };
+    let base = lower.add(target, known, vec![], origin.clone());
+    if lower.with_bytes {
+        let fetch = Fetch {
+            origin: origin.clone(),
+        };
+        lower.add(target, fetch, vec![base], origin);
+    }
+    base
+}
+
+const DAMAGED: &str = "the base is damaged: copy it again from where it came";
+
+/// Says what is wrong with a base, and how to mend it.
+fn explain(error: &SourceError) -> ActionError {
+    let (code, help) = match error {
+        SourceError::Reference { .. } => {
+            ("imgdecl::base::reference", "name one of these with `ref`")
+        }
+        SourceError::Platform { .. } => (
+            "imgdecl::base::platform",
+            "leave the platform out of `platforms`, or use a base that has it",
+        ),
+        SourceError::NoLayout { .. } => (
+            "imgdecl::base::layout",
+            "`layout` names an OCI image layout, `archive` a tar of one or of `docker save`",
+        ),
+        SourceError::Io { .. } => (
+            "imgdecl::base::unreadable",
+            "check that the base is whole and readable",
+        ),
+        _ => ("imgdecl::base::damaged", DAMAGED),
+    };
+    ActionError::of(code, error).help(help)
+}

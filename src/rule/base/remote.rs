@@ -1,0 +1,341 @@
+//! Bases in registries: pinned in `image.lock`, known by their documents, fetched only where bytes are needed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::explain;
+use super::import::{Source, import, import_remote};
+use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Product};
+use crate::layer::Facts;
+use crate::lock::{BasePin, Lock, PlatformPin};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::rule::Need;
+use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
+use crate::store::{Blob, Health};
+
+/// A registry's repository, as a source of images. What is fetched is kept in the store.
+struct Remote<'a> {
+    context: &'a Context<'a>,
+    image: &'a Reference,
+    origin: &'a Origin,
+}
+
+impl Remote<'_> {
+    /// Names a manifest or index of the repository.
+    fn at(&self, digest: Digest) -> Reference {
+        Reference {
+            tag: None,
+            digest: Some(digest),
+            ..self.image.clone()
+        }
+    }
+
+    /// Returns the descriptor of a manifest or index that only its digest is known of; its bytes are in the store then.
+    fn manifest(&self, digest: Digest) -> Result<Descriptor, ActionError> {
+        let store = self.context.store;
+        let key = Digest::of(format!("manifest 1 {digest}").as_bytes());
+        let known = store.memo(&key)?;
+        let known: Option<Descriptor> = known.and_then(|it| serde_json::from_value(it).ok());
+        if let Some(known) = known.filter(|it| store.check(&Blob::from(it)) == Health::Whole) {
+            return Ok(known);
+        }
+        let fetched = self.context.ports.registry.manifest(&self.at(digest));
+        let (descriptor, bytes) = fetched.map_err(|error| error.at(self.origin))?;
+        store.put_blob(&bytes)?;
+        store.put_memo(&key, serde_json::json!(descriptor))?;
+        Ok(descriptor)
+    }
+
+    /// Finds the image of a platform below a manifest or index.
+    fn find(&self, root: &Descriptor, platform: &Platform) -> Result<Found, ActionError> {
+        let found = resolve(self, root, platform).map_err(|error| self.explain(&error))?;
+        Ok(Found {
+            name: Some(self.image.to_string()),
+            ..found
+        })
+    }
+}
+
+impl Blobs for Remote<'_> {
+    fn what(&self) -> String {
+        self.image.to_string()
+    }
+
+    fn piece(&self, descriptor: &Descriptor) -> Result<Piece, SourceError> {
+        let store = self.context.store;
+        let kind = &descriptor.media_type;
+        let is_layer = kind.compression().is_some();
+        if !is_layer && store.check(&Blob::from(descriptor)) != Health::Whole {
+            let registry = self.context.ports.registry;
+            let bytes = match kind.is_manifest() || kind.is_index() {
+                true => registry
+                    .manifest(&self.at(descriptor.digest))
+                    .map(|(_, bytes)| bytes),
+                false => registry.document(self.image, descriptor),
+            };
+            let fetch = |error: ActionError| SourceError::Fetch(Box::new(error));
+            let bytes = bytes.map_err(fetch)?;
+            let put = store.put_blob(&bytes).map(drop);
+            put.map_err(|error| fetch(error.into()))?;
+        }
+        let what = match is_layer {
+            true => format!("the layer {} of {}", descriptor.digest, self.image.name()),
+            false => format!("{} of {}", descriptor.digest, self.image.name()),
+        };
+        let path = store.blob_path(&descriptor.digest);
+        Ok(piece(descriptor, path, None, what))
+    }
+}
+
+impl Source for Remote<'_> {
+    fn explain(&self, error: &SourceError) -> ActionError {
+        if let SourceError::Fetch(inner) = error
+            && let Some(inner) = inner.downcast_ref::<ActionError>()
+        {
+            return inner.clone().at(self.origin);
+        }
+        explain(error).at(self.origin)
+    }
+
+    fn damaged(&self, message: String) -> ActionError {
+        ActionError::new("imgdecl::base::damaged", message)
+            .at(self.origin)
+            .help("the registry holds it like that: tell whoever pushed it, or use another image")
+    }
+}
+
+/// Returns the key under which all facts of an image are remembered.
+fn facts_key(manifest: Digest) -> Digest {
+    Digest::of(format!("base facts 1 {manifest}").as_bytes())
+}
+
+/// Returns all facts of an image, if they were gathered here once.
+fn full_facts(context: &Context<'_>, manifest: Digest) -> Result<Option<Facts>, ActionError> {
+    let known = context.store.memo(&facts_key(manifest))?;
+    let blob: Option<Blob> = known.and_then(|it| serde_json::from_value(it).ok());
+    let Some(blob) = blob.filter(|it| context.store.check(it) == Health::Whole) else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(context.store.read_blob(&blob)?).ok();
+    Ok(text.and_then(|text| Facts::parse(&text)))
+}
+
+/// Brings the pin of a base up to date. `needs` are those of one base, for all platforms; with `update`, its reference
+/// is resolved again.
+pub(super) fn pin(
+    needs: &[&Need],
+    update: bool,
+    context: &Context<'_>,
+    lock: &mut Lock,
+) -> Result<(), ActionError> {
+    let Some(first) = needs.first() else {
+        return Ok(());
+    };
+    let name = first.target.to_string();
+    let parsed: Result<Reference, _> = first.wanted.parse();
+    let image = parsed.map_err(|error| ActionError::of("imgdecl::base::reference", &error))?;
+    let remote = Remote {
+        context,
+        image: &image,
+        origin: &first.origin,
+    };
+    let old = lock.bases.get(&name).filter(|old| old.image == image);
+    let digest = match (old, image.digest) {
+        (_, Some(digest)) => digest,
+        (Some(old), None) if !update => old.digest,
+        _ => {
+            let resolved = context.ports.registry.resolve(&image);
+            resolved.map_err(|error| error.at(&first.origin))?.digest
+        }
+    };
+    let mut platforms = BTreeMap::new();
+    let mut missing = Vec::new();
+    for need in needs {
+        let key = need.platform.to_string();
+        match old.filter(|old| old.digest == digest) {
+            Some(old) if old.platforms.contains_key(&key) => {
+                platforms.insert(key.clone(), old.platforms[&key].clone());
+            }
+            _ => missing.push(need),
+        }
+    }
+    if !missing.is_empty() {
+        let root = remote.manifest(digest).map_err(|error| match old {
+            Some(_) if !update => error.help(format!(
+                "if the registry no longer has it: imgdecl lock --update {name}"
+            )),
+            _ => error,
+        })?;
+        let found: Result<Vec<Found>, ActionError> = missing
+            .iter()
+            .map(|need| remote.find(&root, &need.platform))
+            .collect();
+        let found = found?;
+        fetch_layers(&remote, &found)?;
+        for (need, found) in missing.into_iter().zip(&found) {
+            let manifest = found.manifest.unwrap_or(digest);
+            let facts = gather(&remote, found, manifest)?;
+            let pin = PlatformPin { manifest, facts };
+            platforms.insert(need.platform.to_string(), pin);
+        }
+    }
+    let pin = BasePin {
+        image,
+        digest,
+        platforms,
+    };
+    lock.bases.insert(name, pin);
+    Ok(())
+}
+
+/// Fetches the layers of images whose facts are not known yet.
+fn fetch_layers(remote: &Remote<'_>, found: &[Found]) -> Result<(), ActionError> {
+    let mut layers: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+    for found in found {
+        let known = found
+            .manifest
+            .map(|manifest| full_facts(remote.context, manifest));
+        if known.transpose()?.flatten().is_some() {
+            continue;
+        }
+        let own = found
+            .layers
+            .iter()
+            .filter_map(|piece| piece.descriptor.clone());
+        layers.extend(own.map(|it| (it.digest, it)));
+    }
+    let layers: Vec<Descriptor> = layers.into_values().collect();
+    let pulled = remote
+        .context
+        .ports
+        .registry
+        .pull(remote.image, &layers, remote.context.store);
+    pulled.map_err(|error| error.at(remote.origin))
+}
+
+/// Gathers the facts of an image whose layers are in the store, and returns the notable ones.
+fn gather(remote: &Remote<'_>, found: &Found, manifest: Digest) -> Result<Facts, ActionError> {
+    if let Some(facts) = full_facts(remote.context, manifest)? {
+        return Ok(facts.only_notable());
+    }
+    let base = import(remote.context, found, remote)?;
+    remote
+        .context
+        .store
+        .put_memo(&facts_key(manifest), serde_json::json!(base.facts_blob))?;
+    Ok(base.facts.only_notable())
+}
+
+/// Knows a base by the documents that the lock names; none of its layers is needed.
+pub(super) struct Known {
+    pub(super) image: Reference,
+    /// The digest that the reference named.
+    pub(super) digest: Digest,
+    pub(super) pin: PlatformPin,
+    pub(super) platform: Platform,
+    pub(super) origin: Origin,
+    pub(super) target: String,
+}
+
+impl Action for Known {
+    fn name(&self) -> &'static str {
+        "base"
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Net
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("image", &self.image.to_string());
+        key.field("digest", &self.digest.to_string());
+        key.field("manifest", &self.pin.manifest.to_string());
+        key.field("platform", &self.platform.to_string());
+        for line in self.pin.facts.to_text().lines() {
+            key.field("notable", line);
+        }
+    }
+
+    fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        let remote = Remote {
+            context,
+            image: &self.image,
+            origin: &self.origin,
+        };
+        let manifest = self.pin.manifest;
+        let root = remote.manifest(manifest)?;
+        let found = Found {
+            digest: Some(self.digest),
+            ..remote.find(&root, &self.platform)?
+        };
+        // All facts, where they are known, show more mistakes; the notable ones alone decide bytes.
+        let facts = match full_facts(context, manifest)? {
+            Some(facts) if facts.only_notable() != self.pin.facts => {
+                let message = format!("image.lock has other notable paths than {}", self.image);
+                let help = format!("run `imgdecl lock --update {}`", self.target);
+                return Err(ActionError::new("imgdecl::lock::facts", message).help(help));
+            }
+            Some(facts) => facts,
+            None => self.pin.facts.clone(),
+        };
+        import_remote(context, &found, facts, remote.at(manifest), &remote)
+    }
+}
+
+/// Fetches the layers of a base, for outputs that hold their bytes.
+pub(super) struct Fetch {
+    pub(super) origin: Origin,
+}
+
+impl Action for Fetch {
+    fn name(&self) -> &'static str {
+        "fetch"
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Net
+    }
+
+    fn parameters(&self, _: &mut dyn KeyWriter) {}
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let [Product::Base(base)] = inputs else {
+            return Err(ActionError::new("imgdecl::bug", "a fetch takes one base"));
+        };
+        if let Some(remote) = &base.remote {
+            let layers: Vec<Descriptor> = base
+                .layers
+                .iter()
+                .map(|layer| layer.descriptor.clone())
+                .collect();
+            let pulled = context.ports.registry.pull(remote, &layers, context.store);
+            pulled.map_err(|error| error.at(&self.origin))?;
+        }
+        Ok(Product::Base(Arc::new(Base {
+            remote: None,
+            ..Base::clone(base)
+        })))
+    }
+}
+
+/// A base that the lock lacks: a plan can show it, and nothing can run it.
+pub(super) struct Unpinned {
+    pub(super) image: Reference,
+    pub(super) platform: Platform,
+}
+
+impl Action for Unpinned {
+    fn name(&self) -> &'static str {
+        "base"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("not in image.lock", &self.image.to_string());
+        key.field("platform", &self.platform.to_string());
+    }
+
+    fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        let message = format!("{} is not in image.lock", self.image);
+        Err(ActionError::new("imgdecl::lock::missing", message).help("run `imgdecl lock`"))
+    }
+}
