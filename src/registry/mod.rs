@@ -21,13 +21,16 @@ mod pull;
 mod push;
 mod referrers;
 mod scope;
+#[cfg(test)]
+mod script;
+mod small;
 mod tags;
 mod tls;
 mod token;
 mod upload;
 mod wire;
 
-pub use config::{Config, HostConfig};
+pub use config::{Config, ConfigError, HostConfig};
 pub use credentials::{Credentials, Login, Looked, Places};
 pub use error::{Asked, Refusal, RegistryError};
 pub use fault::{Fault, Tls};
@@ -148,11 +151,21 @@ impl Client {
 
     /// Returns what is remembered of a host that is spoken to by one scheme.
     fn host_by(&self, name: &str, forced: Option<Scheme>) -> Arc<Host> {
+        let name = canonical(name);
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (name.to_owned(), forced.map_or("", Scheme::word));
+        let key = (name.clone(), forced.map_or("", Scheme::word));
         let host = hosts
             .entry(key)
-            .or_insert_with(|| Arc::new(Host::new(name, self.config.host(name), forced)));
+            .or_insert_with(|| Arc::new(Host::new(&name, self.config.host(&name), forced)));
         Arc::clone(host)
+    }
+}
+
+/// Returns the name by which a registry is known here: in lower case, and Docker Hub's names as one.
+fn canonical(registry: &str) -> String {
+    let lower = registry.to_ascii_lowercase();
+    match lower.as_str() {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
+        _ => lower,
     }
 }
