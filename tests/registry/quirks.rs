@@ -374,7 +374,7 @@ fn hub_refuses_the_scope_of_a_repository_that_is_not_there() {
 #[test]
 fn a_put_that_is_too_large_is_sent_in_chunks() {
     let server = Server::profile("acr", USER, PASSWORD);
-    let image = image(14, &[9 << 20, 2 << 20, 10]);
+    let image = image(14, &[6 << 20, 2000, 10]);
     Rig::login(&server)
         .push(&server, "a:1", &image)
         .expect("a push");

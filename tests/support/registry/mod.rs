@@ -3,8 +3,6 @@
 //! A [`Server`] keeps the distribution spec 1.1, holds everything in memory and logs every request. [`Quirks`] make it one
 //! of the registries of the wild, [`Auth`] says who may do what, and each [`Rule`] is a fault that some requests meet.
 
-#![allow(unused_imports, dead_code)]
-
 mod auth;
 mod data;
 mod image;
