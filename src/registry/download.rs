@@ -261,8 +261,143 @@ impl<R: Read> Read for Verified<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script::{Server, Told, client};
     use super::*;
-    use crate::oci::MediaType;
+    use crate::oci::{MediaType, Reference};
+    use crate::store::{Blob, Health, Store};
+
+    /// Pulls a blob from a server, and returns what it was asked.
+    fn pull(
+        server: &Server,
+        config: &str,
+        bytes: &[u8],
+    ) -> Result<Vec<Option<String>>, RegistryError> {
+        let (client, _) = client(config, None);
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let blob = Descriptor::of(MediaType::OciLayer, bytes);
+        let reference: Reference = format!("{}/a", server.name).parse().unwrap();
+        client.pull(&reference, std::slice::from_ref(&blob), &store)?;
+        let blob = Blob {
+            digest: blob.digest,
+            size: blob.size,
+        };
+        assert_eq!(store.check(&blob), Health::Whole);
+        let ranges = server.asked().into_iter();
+        Ok(ranges
+            .map(|it| it.header("range").map(str::to_owned))
+            .collect())
+    }
+
+    const BYTES: &[u8] = b"0123456789";
+
+    #[test]
+    fn a_cut_download_goes_on_where_it_was() {
+        let server = Server::start(|before, _| match before.len() {
+            0 => Told::new(200).body(BYTES).cut(4),
+            _ => Told::new(206)
+                .with("content-range", "bytes 4-9/10")
+                .body(&BYTES[4..]),
+        });
+        let ranges = pull(&server, "", BYTES).unwrap();
+        assert_eq!(ranges, [None, Some("bytes=4-".to_owned())]);
+    }
+
+    #[test]
+    fn a_server_that_cannot_go_on_begins_from_zero() {
+        for other in [
+            Told::new(200).body(BYTES),
+            Told::new(206)
+                .with("content-range", "bytes 3-9/10")
+                .body(&BYTES[3..]),
+            Told::new(206)
+                .with("content-range", "bytes 4-9/11")
+                .body(&BYTES[4..]),
+            Told::new(206).body(&BYTES[4..]),
+            Told::new(416),
+        ] {
+            let server = Server::start(move |before, _| match before.len() {
+                0 => Told::new(200).body(BYTES).cut(4),
+                1 => other.clone(),
+                _ => Told::new(200).body(BYTES),
+            });
+            let ranges = pull(&server, "", BYTES).unwrap();
+            assert_eq!(ranges[..2], [None, Some("bytes=4-".to_owned())]);
+            assert!(ranges[2..].iter().all(Option::is_none), "{ranges:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_bytes_are_fetched_again_once() {
+        let server = Server::start(|before, _| match before.len() {
+            0 => Told::new(200).body("01234x6789"),
+            _ => Told::new(200).body(BYTES),
+        });
+        assert_eq!(pull(&server, "", BYTES).unwrap().len(), 2);
+        let server = Server::start(|_, _| Told::new(200).body("01234x6789"));
+        let error = pull(&server, "", BYTES).unwrap_err();
+        assert_eq!(error.code(), "imgdecl::registry::content");
+        assert_eq!(server.asked().len(), 2);
+        let server = Server::start(|_, _| Told::new(200).body("0123456789a"));
+        let error = pull(&server, "", BYTES).unwrap_err();
+        assert!(
+            error.to_string().contains("11 bytes instead of 10"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn silence_is_a_cut() {
+        let silence = std::time::Duration::from_secs(3);
+        let server = Server::start(move |before, _| match before.len() {
+            0 => Told::new(200).body(BYTES).cut(4).silent(silence),
+            _ => Told::new(206)
+                .with("content-range", "bytes 4-9/10")
+                .body(&BYTES[4..]),
+        });
+        let start = std::time::Instant::now();
+        assert_eq!(pull(&server, "", BYTES).unwrap().len(), 2);
+        assert!(start.elapsed() < silence);
+    }
+
+    #[test]
+    fn a_redirect_elsewhere_brings_no_credentials() {
+        let store = Server::start(|_, _| Told::new(200).body(BYTES));
+        let to = format!("http://{}/x?signed=1", store.name);
+        let registry = Server::start(move |_, asked| match asked.header("authorization") {
+            Some(_) => Told::new(307).with("location", &to),
+            None => Told::new(401).with("www-authenticate", "Basic realm=x"),
+        });
+        let auth = format!(r#"{{"auths":{{"{}":{{"auth":"YTpi"}}}}}}"#, registry.name);
+        let (client, _) = client("", Some(&auth));
+        let blob = Descriptor::of(MediaType::OciConfig, BYTES);
+        let reference: Reference = format!("{}/a", registry.name).parse().unwrap();
+        assert_eq!(client.document(&reference, &blob).unwrap(), BYTES);
+        assert_eq!(registry.asked().len(), 2);
+        let asked = store.asked();
+        assert_eq!(asked[0].path, "/x?signed=1");
+        assert_eq!(asked[0].header("authorization"), None);
+    }
+
+    #[test]
+    fn a_mirror_comes_first_and_may_fail() {
+        let mirror = Server::start(|before, _| match before.len() {
+            0 => Told::new(404),
+            _ => Told::new(200).body(BYTES),
+        });
+        let registry = Server::start(|_, _| Told::new(200).body(BYTES));
+        let config = format!(
+            "[registry.\"{}\"]\nmirrors = [\"{}/hub\"]\n",
+            registry.name, mirror.name
+        );
+        for _ in 0..2 {
+            pull(&registry, &config, BYTES).unwrap();
+        }
+        assert_eq!(registry.asked().len(), 1);
+        let digest = crate::oci::Digest::of(BYTES);
+        let line = format!("GET /v2/hub/a/blobs/{digest}?ns={}", registry.name);
+        assert_eq!(mirror.lines(), [line.clone(), line]);
+    }
 
     #[test]
     fn the_end_of_a_wrong_blob_is_held_back() {

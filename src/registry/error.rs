@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::fault::{Fault, Tls};
 use crate::oci::Digest;
@@ -390,35 +390,25 @@ fn is_format(it: char) -> bool {
 
 /// Reads what a registry says in the body of a refusal (distribution-spec, "Error Codes").
 pub(super) fn said(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        errors: Vec<One>,
-        #[serde(default)]
-        details: Option<String>,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(default)]
-        code: Option<String>,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    let body: Body = serde_json::from_slice(body).ok()?;
-    let one = |one: &One| {
-        let parts = [one.code.as_deref(), one.message.as_deref()];
-        let parts: Vec<&str> = parts
-            .into_iter()
-            .flatten()
-            .filter(|it| !it.is_empty())
-            .collect();
-        parts.join(": ")
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let errors = body["errors"].as_array();
+    let one = |one: &Value| {
+        let parts = [one["code"].as_str(), one["message"].as_str()];
+        let parts = parts.into_iter().flatten().filter(|it| !it.is_empty());
+        parts.collect::<Vec<_>>().join(": ")
     };
-    let mut texts: Vec<String> = body.errors.iter().take(3).map(one).collect();
-    texts.extend(body.details);
-    texts.extend(body.message);
+    let mut texts: Vec<String> = errors.into_iter().flatten().take(3).map(one).collect();
+    // Token servers have a shape of their own.
+    let others = [
+        &body["details"],
+        &body["error_description"],
+        &body["message"],
+    ];
+    texts.extend(
+        others
+            .iter()
+            .filter_map(|it| it.as_str().map(str::to_owned)),
+    );
     texts.retain(|text| !text.is_empty());
     let text = clean(&texts.join("; "));
     (!text.is_empty()).then_some(text)

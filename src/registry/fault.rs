@@ -165,7 +165,8 @@ impl Tls {
         use rustls::CertificateError as Bad;
         match error {
             rustls::Error::InvalidCertificate(bad) => match bad {
-                Bad::UnknownIssuer => Self::Authority,
+                // A stranger of the same name as an authority.
+                Bad::UnknownIssuer | Bad::BadSignature => Self::Authority,
                 Bad::Expired
                 | Bad::ExpiredContext { .. }
                 | Bad::NotValidYet

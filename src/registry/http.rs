@@ -290,13 +290,12 @@ impl Client {
         if !wants || reply.elsewhere.is_some() {
             return Ok(None);
         }
-        self.renew(
-            ask.host,
-            ask.repository,
-            scopes,
-            headers,
-            reply.pass.as_ref(),
-        )
+        let mut sent = reply.pass.clone();
+        if let Some(sent) = sent.as_mut().filter(|_| ask.is_once) {
+            // The caller sees to it that there is an end: a token may expire while much is sent.
+            sent.is_fresh = false;
+        }
+        self.renew(ask.host, ask.repository, scopes, headers, sent.as_ref())
     }
 
     /// Waits.
@@ -350,12 +349,13 @@ impl Client {
         }
         match (self.follow(ask, second.clone(), header), outcome) {
             (Ok(found), _) => self.settled(ask.host, schemes[1], Ok(found)),
-            // What the first scheme said is worth more than that there is no second one.
             (Err(Failed::Fault(Fault::Stopped)), _) => Err(Fault::Stopped.into()),
-            (Err(_), Ok(found)) => self.settled(ask.host, schemes[0], Ok(found)),
-            (Err(Failed::Fault(fault @ Fault::Tls(_))), Err(_)) if schemes[0] == Scheme::Http => {
-                Err(fault.into())
+            // It speaks TLS, and that is what is wrong.
+            (Err(Failed::Fault(Fault::Tls(tls))), _) if tls != Tls::NotTls => {
+                Err(Fault::Tls(tls).into())
             }
+            // What the first scheme said is worth more than that there is no second one.
+            (Err(_), Ok(found)) => self.settled(ask.host, schemes[0], Ok(found)),
             (Err(_), Err(fault)) => Err(fault),
         }
     }
@@ -414,7 +414,10 @@ impl Client {
             is_own = is_own && place::is_same(&url, &next);
             url = next;
         }
-        Err(Fault::Other(format!("more than {HOPS} redirects")).into())
+        Err(Failed::Unsafe {
+            to: place::authority(&url),
+            why: "after more redirects than are followed",
+        })
     }
 
     /// Shows the warnings of an answer, each once (distribution-spec, "Warnings").
@@ -549,7 +552,7 @@ impl Reply<'_> {
         let refusal = Box::new(self.refusal());
         match refusal.status {
             401 if self.is_own() => RegistryError::Unauthorised(refusal),
-            403 => RegistryError::Denied(refusal),
+            403 if self.is_own() => RegistryError::Denied(refusal),
             404 => RegistryError::NotFound(refusal),
             _ if backoff::is_passing(self.answer.status) => RegistryError::Unavailable(refusal),
             _ => RegistryError::Refused(refusal),

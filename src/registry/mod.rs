@@ -22,6 +22,8 @@ mod pull;
 mod push;
 mod referrers;
 mod scope;
+#[cfg(test)]
+mod script;
 mod small;
 mod tags;
 mod tls;
@@ -150,11 +152,12 @@ impl Client {
 
     /// Returns what is remembered of a host that is spoken to by one scheme.
     fn host_by(&self, name: &str, forced: Option<Scheme>) -> Arc<Host> {
+        let name = canonical(name);
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (name.to_owned(), forced.map_or("", Scheme::word));
+        let key = (name.clone(), forced.map_or("", Scheme::word));
         let host = hosts
             .entry(key)
-            .or_insert_with(|| Arc::new(Host::new(name, self.config.host(name), forced)));
+            .or_insert_with(|| Arc::new(Host::new(&name, self.config.host(&name), forced)));
         Arc::clone(host)
     }
 }

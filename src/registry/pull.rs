@@ -341,8 +341,8 @@ impl Client {
         let reply = self.send(&mut ask)?;
         match reply.status() {
             200 => {}
-            // HEAD is refused here and there where GET is not; a 404 or a login is the same for both, and GET says more.
-            429 => return Err(reply.refused()),
+            _ if reply.is_passing() => return Err(reply.refused()),
+            // HEAD is refused here and there where GET is not; and where both are, the answer to GET says why.
             _ => return self.get_manifest(source, name, expected).map(whole),
         }
         let digest = reply.header("docker-content-digest");

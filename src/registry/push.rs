@@ -236,6 +236,7 @@ impl Client {
                 }
             }
             404 => return Ok(None),
+            _ if reply.is_passing() => return Err(reply.refused()),
             // The answer to a GET says why.
             _ => {}
         }

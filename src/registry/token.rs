@@ -60,7 +60,7 @@ pub(super) struct Pass {
     /// Tells it from others of the host.
     number: u64,
     /// It was asked for just now.
-    is_fresh: bool,
+    pub(super) is_fresh: bool,
     /// It stands for a login, not for anybody.
     pub(super) has_login: bool,
 }
@@ -385,4 +385,189 @@ fn header(scheme: &str, secret: &str) -> Option<HeaderValue> {
 /// Puts a header into a request.
 pub(super) fn put(headers: &mut HeaderMap, value: &HeaderValue) {
     headers.insert(AUTHORIZATION, value.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Server, Told, client};
+    use super::*;
+    use crate::oci::Reference;
+
+    /// The Docker config file of a login.
+    fn auth(registry: &str, entry: &str) -> String {
+        format!(r#"{{"auths":{{"{registry}":{{{entry}}}}}}}"#)
+    }
+
+    const LOGIN: &str = r#""auth":"am9lOnNlY3JldA==""#;
+    const BASIC: &str = "Basic am9lOnNlY3JldA==";
+
+    /// A registry that wants a token of `/token`, which `give` gives, and takes those that `take` does.
+    fn registry(
+        give: impl Fn(&super::super::script::Asked, usize) -> Told + Send + Sync + 'static,
+        take: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Server {
+        Server::start(move |before, asked| {
+            if asked.path.starts_with("/token") {
+                let given = before.iter().filter(|it| it.path.starts_with("/token"));
+                return give(asked, given.count());
+            }
+            let token = asked.header("authorization").unwrap_or_default();
+            if take(token) {
+                return Told::new(200).body(r#"{"tags":["v1"]}"#);
+            }
+            let realm = format!("http://{}/token", asked.header("host").unwrap());
+            Told::new(401).with(
+                "www-authenticate",
+                format!(r#"Bearer realm="{realm}",service="s",scope="repository:a/b:pull""#),
+            )
+        })
+    }
+
+    fn tags(
+        server: &Server,
+        auth: Option<&str>,
+    ) -> (Result<Vec<String>, RegistryError>, Vec<String>) {
+        let (client, ear) = client("", auth);
+        let reference: Reference = format!("{}/a/b", server.name).parse().unwrap();
+        let tags = client.tags(&reference);
+        let notes = ear.notes.lock().unwrap().clone();
+        (tags, notes)
+    }
+
+    #[test]
+    fn a_token_is_asked_for_with_the_login() {
+        let server = registry(
+            |asked, _| {
+                assert_eq!(asked.header("authorization"), Some(BASIC));
+                Told::new(200).body(r#"{"token":"t0","expires_in":300}"#)
+            },
+            |token| token == "Bearer t0",
+        );
+        let (found, _) = tags(&server, Some(&auth(&server.name, LOGIN)));
+        assert_eq!(found.unwrap(), ["v1"]);
+        let expected = [
+            "GET /v2/a/b/tags/list",
+            "GET /token?service=s&scope=repository%3Aa%2Fb%3Apull",
+            "GET /v2/a/b/tags/list",
+        ];
+        assert_eq!(server.lines(), expected);
+    }
+
+    #[test]
+    fn a_token_that_is_refused_at_once_is_an_error() {
+        let server = registry(
+            |_, _| Told::new(200).body(r#"{"access_token":"t"}"#),
+            |_| false,
+        );
+        let (found, _) = tags(&server, Some(&auth(&server.name, LOGIN)));
+        let error = found.unwrap_err();
+        assert_eq!(error.code(), "imgdecl::registry::unauthorised");
+        assert!(
+            error.to_string().contains("the credentials were refused"),
+            "{error}"
+        );
+        let help = error.help().unwrap();
+        assert!(help.contains("DOCKER_AUTH_CONFIG"), "{help}");
+        assert!(!format!("{error:?}{help}").contains("secret"));
+        assert_eq!(server.lines().len(), 3);
+    }
+
+    #[test]
+    fn an_expired_token_is_renewed_once() {
+        let server = registry(
+            |_, given| Told::new(200).body(format!(r#"{{"token":"t{given}","expires_in":300}}"#)),
+            {
+                let taken = Mutex::new(0);
+                move |token| {
+                    // t0 is good for one request; t1 from then on.
+                    let mut taken = taken.lock().unwrap();
+                    *taken += u32::from(token == "Bearer t0");
+                    token == "Bearer t1" || token == "Bearer t0" && *taken == 1
+                }
+            },
+        );
+        let (client, _) = client("", None);
+        let reference: Reference = format!("{}/a/b", server.name).parse().unwrap();
+        for _ in 0..3 {
+            assert_eq!(client.tags(&reference).unwrap(), ["v1"]);
+        }
+        let tokens = server.lines();
+        let tokens = tokens.iter().filter(|it| it.contains("/token"));
+        assert_eq!(tokens.count(), 2);
+    }
+
+    #[test]
+    fn refused_credentials_do_not_stop_a_public_pull() {
+        let server = registry(
+            |asked, _| match asked.header("authorization") {
+                Some(_) => Told::new(401),
+                None => Told::new(200).body(r#"{"token":"t"}"#),
+            },
+            |token| token == "Bearer t",
+        );
+        let (found, notes) = tags(&server, Some(&auth(&server.name, LOGIN)));
+        assert_eq!(found.unwrap(), ["v1"]);
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains("refuses the credentials"), "{notes:?}");
+    }
+
+    #[test]
+    fn identity_tokens_go_by_post_and_fall_back_to_get() {
+        for status in [200, 400, 401, 404, 405] {
+            let server = registry(
+                move |asked, _| match asked.method.as_str() {
+                    "POST" => {
+                        let body = String::from_utf8(asked.body.clone()).unwrap();
+                        assert!(body.contains("grant_type=refresh_token"), "{body}");
+                        assert!(body.contains("refresh_token=i%2Fd"), "{body}");
+                        Told::new(status).body(r#"{"access_token":"t"}"#)
+                    }
+                    _ => {
+                        let login = asked.header("authorization").unwrap();
+                        assert_eq!(login, format!("Basic {}", basic("<token>", "i/d")));
+                        Told::new(200).body(r#"{"token":"t"}"#)
+                    }
+                },
+                |token| token == "Bearer t",
+            );
+            let login = auth(&server.name, r#""identitytoken":"i/d""#);
+            let (found, _) = tags(&server, Some(&login));
+            assert_eq!(found.unwrap(), ["v1"], "{status}");
+            let expected = if status == 200 { 3 } else { 4 };
+            assert_eq!(server.lines().len(), expected);
+        }
+    }
+
+    #[test]
+    fn realms_elsewhere_get_nothing() {
+        let server = Server::start(|_, _| {
+            let realm = "http://auth.example/token";
+            Told::new(401).with("www-authenticate", format!("Bearer realm=\"{realm}\""))
+        });
+        let (found, _) = tags(&server, Some(&auth(&server.name, LOGIN)));
+        let error = found.unwrap_err();
+        assert_eq!(error.code(), "imgdecl::registry::unsafe");
+        assert!(error.to_string().contains("not encrypted"), "{error}");
+    }
+
+    #[test]
+    fn threads_share_one_request_for_a_token() {
+        let server = registry(
+            |_, _| {
+                std::thread::sleep(Duration::from_millis(50));
+                Told::new(200).body(r#"{"token":"t"}"#)
+            },
+            |token| token == "Bearer t",
+        );
+        let (client, _) = client("", None);
+        let reference: Reference = format!("{}/a/b", server.name).parse().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(client.tags(&reference).unwrap(), ["v1"]));
+            }
+        });
+        let tokens = server.lines();
+        let tokens = tokens.iter().filter(|it| it.contains("/token"));
+        assert_eq!(tokens.count(), 1);
+    }
 }

@@ -60,8 +60,8 @@ enum Tried {
     Done,
     /// Something that passes; with the time that the registry asks to wait.
     Again(RegistryError, Option<Duration>),
-    /// The credentials were renewed.
-    Renewed,
+    /// The credentials were refused, and renewed.
+    Renewed(RegistryError),
     /// The registry takes no piece of this size.
     TooLarge(RegistryError),
 }
@@ -148,12 +148,8 @@ impl Client {
             let is_chunked = self.chunk(target, content.blob).is_some();
             match self.try_upload(target, content, open)? {
                 Tried::Done => return Ok(()),
-                Tried::Renewed if !is_renewed => is_renewed = true,
-                Tried::Renewed => {
-                    let ask = target.ask(Method::PUT, "", content.what);
-                    let why = "the registry refused two tokens in a row that were just given";
-                    return Err(RegistryError::content(&self.asked(&ask), why));
-                }
+                Tried::Renewed(_) if !is_renewed => is_renewed = true,
+                Tried::Renewed(error) => return Err(error),
                 Tried::TooLarge(_) if !is_chunked && content.blob.size > CHUNK => {
                     target.host.wants_chunks.store(true, Ordering::Relaxed);
                 }
@@ -330,7 +326,7 @@ impl Client {
     /// Judges a refusal.
     fn judge(&self, ask: &Ask<'_>, reply: Reply<'_>) -> Result<Tried, RegistryError> {
         if self.renewed(ask, &reply)?.is_some() {
-            return Ok(Tried::Renewed);
+            return Ok(Tried::Renewed(reply.refused()));
         }
         let wait = backoff::retry_after(reply.headers());
         match reply.status() {

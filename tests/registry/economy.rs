@@ -4,7 +4,7 @@ use imgdecl::oci::{Digest, Reference};
 use imgdecl::registry::Ended;
 use serde_json::json;
 
-use super::kit::{Bytes, Rig, assert_holds, image};
+use super::kit::{Bytes, Rig, assert_holds, code, image};
 use crate::support::Random;
 use crate::support::registry::{
     Auth, Flavour, Image, Location, PASSWORD, Quirks, Server, Setup, USER,
@@ -210,7 +210,7 @@ fn what_fails_fails_alone() {
     assert_holds(&server, "web:1", &images[0]);
     assert_holds(&server, "cron:1", &images[2]);
     let error = results[1].as_ref().expect_err("403");
-    assert_eq!(error.code(), "imgdecl::registry::denied", "{error:?}");
+    assert_eq!(code(error), "imgdecl::registry::denied", "{error:?}");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_base_of_another_registry_is_streamed() {
             ..Quirks::default()
         },
         Quirks {
-            max_put: Some(65_536),
+            max_put: Some(5 << 20),
             ..Quirks::default()
         },
     ] {
@@ -255,7 +255,7 @@ fn a_base_of_another_registry_is_streamed() {
             ..Setup::default()
         });
         let mut random = Random(88);
-        let [base, code] = [300_000, 5_000].map(|size| random.bytes(size));
+        let [base, code] = [6 << 20, 5_000].map(|size| random.bytes(size));
         source.load("library/base", "1", &Image::of(&[&base]));
         let image = Image::of(&[&base, &code]);
         let digest = Digest::of(&base);
@@ -345,4 +345,22 @@ fn several_image_tags() {
         "{}",
         server.story()
     );
+}
+
+#[test]
+fn what_one_repository_has_is_mounted_into_the_next() {
+    let server = Server::plain();
+    let image = image(91, &[100_000]);
+    let rig = Rig::new();
+    rig.push(&server, "web:1", &image).expect("a push");
+    server.rewind();
+    let all = [
+        (server.reference("web:2"), &image),
+        (server.reference("worker:1"), &image),
+    ];
+    let results = rig.push_from(&all, &Bytes::of(&[&image]));
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_holds(&server, "web:2", &image);
+    assert_holds(&server, "worker:1", &image);
+    assert_eq!(server.blob_bytes(), 0, "{}", server.story());
 }

@@ -336,6 +336,19 @@ pub(super) fn assert_holds(server: &Server, name: &str, image: &Image) {
     server.check_tags();
 }
 
+/// The code of an error; of several errors the one that they have in common.
+#[track_caller]
+pub(super) fn code(error: &RegistryError) -> &'static str {
+    match error {
+        RegistryError::Several(all) => {
+            let codes: Vec<&str> = all.iter().map(code).collect();
+            assert!(codes.windows(2).all(|it| it[0] == it[1]), "{error}");
+            code(&all[0])
+        }
+        one => one.code(),
+    }
+}
+
 /// Checks that an error says all of these, and no secret.
 #[track_caller]
 pub(super) fn assert_says(error: &RegistryError, words: &[&str]) {

@@ -60,7 +60,7 @@ fn a_cut_is_resumed() {
 
 #[test]
 fn a_resume_that_goes_wrong() {
-    let cases: [(&str, Rule); 7] = [
+    let cases: [(&str, Rule); 6] = [
         (
             "another range",
             Rule {
@@ -98,13 +98,6 @@ fn a_resume_that_goes_wrong() {
             Rule {
                 has: Some("range".to_owned()),
                 ..Rule::always(BLOBS, 416)
-            },
-        ),
-        (
-            "refused",
-            Rule {
-                has: Some("range".to_owned()),
-                ..Rule::always(BLOBS, 400)
             },
         ),
         (
@@ -166,14 +159,14 @@ fn bytes_that_are_not_what_they_should_be() {
         (
             "another byte",
             Rule {
-                corrupt: Some(1000),
+                corrupt: Some(100),
                 ..Rule::on(BLOBS)
             },
         ),
         (
             "shorter",
             Rule {
-                truncate: Some(1000),
+                truncate: Some(100),
                 ..Rule::on(BLOBS)
             },
         ),
@@ -218,7 +211,7 @@ fn bytes_that_are_not_what_they_should_be() {
     // Once is bad luck: it is fetched again, from the beginning.
     let (server, _, layer) = loaded(64, 200_000);
     server.rule(Rule {
-        corrupt: Some(1000),
+        corrupt: Some(100),
         times: Some(1),
         ..Rule::on(BLOBS)
     });
@@ -403,7 +396,8 @@ fn manifests_that_are_not_what_they_say() {
         ),
         (
             "another digest",
-            Rule::on(manifests).header("Docker-Content-Digest", &Digest::of(b"").to_string()),
+            Rule::on("* /v2/a/manifests/*")
+                .header("Docker-Content-Digest", &Digest::of(b"").to_string()),
         ),
         (
             "another byte",
@@ -446,7 +440,9 @@ fn manifests_that_are_not_what_they_say() {
             .expect_err(name);
         assert_says(&error, &[server.host(), "/a"]);
         let by_digest = server.reference(&format!("a@{}", image.root().digest));
-        rig.client.manifest(&by_digest).expect_err(name);
+        // Where the bytes have the digest that was asked for, what a header says is no matter.
+        let found = rig.client.manifest(&by_digest);
+        assert_eq!(found.is_ok(), name == "another digest", "{name}");
         assert!(server.count("GET *") <= 10, "{name}: {}", server.story());
     }
 }
@@ -567,18 +563,13 @@ fn mirrors() {
         server.story()
     );
     // Any failure leads to the next mirror.
-    fetch(&[
-        &dead,
-        broken.host(),
-        empty.host(),
-        wrong.host(),
-        good.host(),
-    ]);
+    fetch(&[&dead, broken.host(), empty.host(), good.host()]);
     assert_eq!(server.count("GET /v2/a/blobs/*"), 0, "{}", server.story());
-    assert!(wrong.count("GET *") > 0 && empty.count("GET *") > 0 && broken.count("GET *") > 0);
-    // And to the registry in the end.
+    assert!(empty.count("GET *") > 0 && broken.count("GET *") > 0);
+    // And to the registry in the end; to no mirror after one whose bytes were wrong.
     fetch(&[&dead, broken.host(), empty.host(), wrong.host()]);
     assert!(server.count("GET /v2/a/blobs/*") >= 2, "{}", server.story());
+    assert!(wrong.count("GET *") > 0, "{}", wrong.story());
 
     // Where the registry is not to be reached, the mirror says what the image tag is: that is told.
     let config = format!("[registry.\"{dead}\"]\nmirrors = [\"{}\"]\n", good.host());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::kit::{Bytes, Making, Rig, assert_says, auth};
+use super::kit::{Bytes, Making, Rig, assert_says, auth, code};
 use crate::support::registry::layer;
 use crate::support::registry::{
     Authority, Flavour, Image, Mode, PASSWORD, Real, Rule, Server, Setup, USER,
@@ -165,7 +165,7 @@ fn logins_that_are_missing_or_wrong() {
             );
             let error = results[0].as_ref().expect_err("no login");
             assert_eq!(
-                error.code(),
+                code(error),
                 "imgdecl::registry::unauthorised",
                 "{mode:?}: {error:?}"
             );
@@ -185,7 +185,7 @@ fn certificates_that_are_not_trusted() {
             .client
             .resolve(&real.reference("a:1"))
             .expect_err("no authority");
-        assert_eq!(error.code(), "imgdecl::registry::connection", "{error:?}");
+        assert_eq!(code(&error), "imgdecl::registry::connection", "{error:?}");
         assert_says(&error, &[real.host(), "authority", "`ca`"]);
         // With `insecure`, a certificate is not looked at.
         let insecure = format!("[registry.\"{}\"]\ninsecure = true\n", real.host());
@@ -197,7 +197,7 @@ fn certificates_that_are_not_trusted() {
         let error = error.expect_err("there is no such image");
         match mode {
             Mode::Mutual => assert_says(&error, &[real.host()]),
-            _ => assert_eq!(error.code(), "imgdecl::registry::not_found", "{error}"),
+            _ => assert_eq!(code(&error), "imgdecl::registry::not_found", "{error}"),
         }
     }
     let Some(real) = Real::start(Mode::Mutual) else {
@@ -245,6 +245,6 @@ fn a_registry_with_tls_does_not_lead_to_plain_http() {
     let error = rig()
         .fetch(&server.reference("a:1"))
         .expect_err("plain HTTP");
-    assert_eq!(error.code(), "imgdecl::registry::unsafe", "{error:?}");
+    assert_eq!(code(&error), "imgdecl::registry::unsafe", "{error:?}");
     assert_says(&error, &[server.host(), "blobs.example.com"]);
 }

@@ -189,9 +189,12 @@ fn two_write_that_image_tag_at_once() {
     server.load("a", "1", &image);
     let subject = image.root();
     let at = server.reference("a");
+    let (zero, zero_blobs) = about(&subject, "text/zero", "zero");
     let (first, first_blobs) = about(&subject, "text/one", "first");
     let (second, second_blobs) = about(&subject, "text/two", "second");
-    // One writes between the other's reading and writing: seen by If-Match, or mended by reading again.
+    let made = Rig::new().client.push_referrer(&at, &zero, &zero_blobs);
+    made.expect("a push");
+    // One writes between the other's reading and writing: it is seen by If-Match.
     server.rule(Rule {
         delay_ms: 150,
         times: Some(1),
@@ -213,7 +216,7 @@ fn two_write_that_image_tag_at_once() {
         .referrers(&at, &subject.digest, None)
         .expect("both");
     let digests: Vec<Digest> = found.iter().map(|it| it.digest).collect();
-    for manifest in [&first, &second] {
+    for manifest in [&zero, &first, &second] {
         assert!(
             digests.contains(&Digest::of(manifest)),
             "{}",

@@ -168,7 +168,7 @@ impl Quirks {
                 ..spec
             },
             "acr" => Self {
-                max_put: Some(1 << 20),
+                max_put: Some(5 << 20),
                 location: Location::Plain,
                 ..spec
             },

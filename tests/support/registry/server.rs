@@ -294,7 +294,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn check_tags(&self) {
         let wrong = self.holds().check();
-        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(wrong.is_empty(), "{wrong:#?}\n{}", self.story());
     }
 
     /// Returns the log so far.
