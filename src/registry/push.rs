@@ -620,3 +620,170 @@ fn check_document(descriptor: &Descriptor, bytes: &[u8]) -> Result<(), RegistryE
         Ok(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::script::{Asked, Server, Told, client};
+    use super::*;
+    use crate::oci::{Annotations, Manifest};
+
+    /// Blobs in memory.
+    #[derive(Default)]
+    struct Here(BTreeMap<Digest, Vec<u8>>);
+
+    impl Blobs for Here {
+        fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>> {
+            let bytes = self.0.get(&descriptor.digest).cloned();
+            Ok(bytes.map(|bytes| Box::new(io::Cursor::new(bytes)) as Box<dyn Read + Send>))
+        }
+
+        fn origin(&self, _: &Digest) -> Option<Reference> {
+            None
+        }
+    }
+
+    impl Here {
+        fn add(&mut self, media_type: MediaType, bytes: &[u8]) -> Descriptor {
+            let descriptor = Descriptor::of(media_type, bytes);
+            self.0.insert(descriptor.digest, bytes.to_vec());
+            descriptor
+        }
+
+        /// Makes an image of one layer, with the image tag `v1`.
+        fn image(&mut self, registry: &str, repository: &str) -> PushImage {
+            let config = self.add(MediaType::OciConfig, repository.as_bytes());
+            let layer = self.add(MediaType::OciLayer, b"layer");
+            let manifest = Manifest::new(config.clone(), vec![layer.clone()], Annotations::new());
+            let manifest = self.add(MediaType::OciManifest, &manifest.to_bytes());
+            PushImage {
+                name: repository.to_owned(),
+                repository: format!("{registry}/{repository}").parse().unwrap(),
+                tags: vec!["v1".to_owned()],
+                root: manifest.clone(),
+                manifests: vec![PushManifest {
+                    manifest,
+                    config,
+                    layers: vec![layer],
+                }],
+            }
+        }
+    }
+
+    /// Answers as an empty registry that can mount.
+    fn empty(asked: &Asked) -> Told {
+        match asked.method.as_str() {
+            "HEAD" | "GET" => Told::new(404),
+            "POST" if asked.path.contains("mount=") => Told::new(201),
+            "POST" => Told::new(202).with("location", "/v2/u"),
+            _ => Told::new(201),
+        }
+    }
+
+    #[test]
+    fn what_images_share_is_sent_once_and_mounted() {
+        let server = Server::start(|_, asked| empty(asked));
+        let mut here = Here::default();
+        let images = ["a", "b", "c"].map(|name| here.image(&server.name, name));
+        let results = client("", None).0.push(&images, &here);
+        let pushed: Vec<Pushed> = results.into_iter().map(Result::unwrap).collect();
+        let mounted: Vec<u64> = pushed.iter().map(|it| it.mounted).collect();
+        assert_eq!(mounted, [0, 5, 5]);
+        let lines = server.lines();
+        let count = |method: &str, part: &str| {
+            let fits = |it: &&String| it.starts_with(method) && it.contains(part);
+            lines.iter().filter(fits).count()
+        };
+        let layer = Digest::of(b"layer");
+        assert_eq!(count("PUT", &layer.to_string()), 1);
+        assert_eq!(count("POST", &format!("mount={layer}&from=a")), 2);
+        assert_eq!(count("PUT", "/manifests/"), 3);
+        assert_eq!(count("HEAD", &layer.to_string()), 1);
+    }
+
+    #[test]
+    fn an_image_tag_waits_for_all_below() {
+        let bad = Digest::of(b"layer").to_string();
+        let server = Server::start(move |_, asked| match asked.method.as_str() {
+            "PUT" if asked.path.contains(&bad) => {
+                Told::new(400).body(r#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#)
+            }
+            _ => empty(asked),
+        });
+        let mut here = Here::default();
+        let image = here.image(&server.name, "a");
+        let result = client("", None).0.push(&[image], &here).remove(0);
+        assert!(result.unwrap_err().to_string().contains("DIGEST_INVALID"));
+        assert!(
+            !server
+                .lines()
+                .iter()
+                .any(|it| it.starts_with("PUT") && it.contains("/manifests/"))
+        );
+    }
+
+    #[test]
+    fn an_image_tag_that_cannot_be_moved_may_be_right_already() {
+        for is_same in [true, false] {
+            let mut here = Here::default();
+            let wanted = here.image("x.example", "a").root.digest;
+            let other = Digest::of(b"other");
+            let server = Server::start(move |before, asked| {
+                let was_put = before
+                    .iter()
+                    .any(|it| it.path.contains("/manifests/v1") && it.method == "PUT");
+                match asked.method.as_str() {
+                    "PUT" if asked.path.contains("/manifests/") => Told::new(409),
+                    "HEAD" if was_put => Told::new(200).with(
+                        "docker-content-digest",
+                        if is_same { wanted } else { other },
+                    ),
+                    _ => empty(asked),
+                }
+            });
+            let image = here.image(&server.name, "a");
+            let result = client("", None).0.push(&[image], &here).remove(0);
+            match is_same {
+                true => drop(result.unwrap()),
+                false => {
+                    let error = result.unwrap_err();
+                    assert_eq!(error.code(), "imgdecl::registry::immutable");
+                    assert!(error.to_string().contains(&other.to_string()), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_there_costs_one_question() {
+        let mut here = Here::default();
+        let digest = here.image("x.example", "a").root.digest;
+        let server = Server::start(move |_, _| {
+            Told::new(200)
+                .with("docker-content-digest", digest)
+                .with("warning", "299 - \"old  \\\"thing\\\"\"")
+        });
+        let image = here.image(&server.name, "a");
+        let (client, ear) = client("", None);
+        let images = [image.clone(), image];
+        let pushed = client.push(&images, &here).remove(0).unwrap();
+        assert_eq!((pushed.sent, pushed.mounted), (0, 0));
+        assert_eq!(
+            server.lines(),
+            ["HEAD /v2/a/manifests/v1", "HEAD /v2/a/manifests/v1"]
+        );
+        let notes = ear.notes.lock().unwrap();
+        assert_eq!(*notes, [format!("{} warns: old \"thing\"", server.name)]);
+    }
+
+    #[test]
+    fn a_document_must_be_what_its_descriptor_says() {
+        let bytes = br#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#;
+        let index = Descriptor::of(MediaType::OciIndex, bytes);
+        assert!(check_document(&index, bytes).is_ok());
+        assert!(check_document(&index, b"{}").is_err());
+        let manifest = Descriptor::of(MediaType::OciManifest, bytes);
+        assert!(check_document(&manifest, bytes).is_err());
+    }
+}

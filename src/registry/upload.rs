@@ -366,3 +366,232 @@ fn skip(reader: &mut dyn Read, count: u64) -> io::Result<()> {
         false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Asked, Server, Told, client};
+    use super::*;
+    use crate::oci::MediaType;
+
+    /// Uploads bytes to `a/b` of a server.
+    fn put(
+        server: &Server,
+        config: &str,
+        auth: Option<&str>,
+        bytes: &[u8],
+        session: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        let (client, _) = client(config, auth);
+        let blob = Descriptor::of(MediaType::OciLayer, bytes);
+        let host = client.host(&server.name);
+        let target = Target {
+            host: &host,
+            repository: "a/b",
+        };
+        let session = match session.map(|from| client.mount(target, &blob, from)) {
+            Some(Ok(Mount::Session(session))) => Some(session),
+            Some(Ok(Mount::Done)) => return Ok(()),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(Mount::Refused)) | None => None,
+        };
+        let open = || Ok(Box::new(io::Cursor::new(bytes.to_vec())) as Box<dyn Read + Send>);
+        let content = Content {
+            blob: &blob,
+            what: "the blob",
+            transfer: 0,
+            open: &open,
+        };
+        client.upload(target, &content, session)
+    }
+
+    fn count(before: &[Asked], method: &str) -> usize {
+        before.iter().filter(|it| it.method == method).count()
+    }
+
+    /// The methods that a server was asked for, in order.
+    fn methods(server: &Server) -> String {
+        let all: Vec<String> = server.asked().into_iter().map(|it| it.method).collect();
+        all.join(" ")
+    }
+
+    fn session(before: &[Asked]) -> Told {
+        let number = count(before, "POST");
+        Told::new(202).with(
+            "location",
+            format!("/v2/a/b/blobs/uploads/{number}?s={number}"),
+        )
+    }
+
+    #[test]
+    fn a_blob_goes_in_one_piece() {
+        let server = Server::start(|before, asked| match asked.method.as_str() {
+            "POST" => session(before),
+            _ => Told::new(201),
+        });
+        put(&server, "", None, b"hello", None).unwrap();
+        let asked = server.asked();
+        let digest = crate::oci::Digest::of(b"hello");
+        assert_eq!(
+            asked[1].line(),
+            format!("PUT /v2/a/b/blobs/uploads/0?s=0&digest={digest}")
+        );
+        assert_eq!(asked[1].body, b"hello");
+        assert_eq!(asked[1].header("content-length"), Some("5"));
+        assert_eq!(asked[1].header("transfer-encoding"), None);
+    }
+
+    #[test]
+    fn every_try_has_a_session_of_its_own() {
+        let server = Server::start(|before, asked| match asked.method.as_str() {
+            "POST" => session(before),
+            "HEAD" => Told::new(404),
+            _ => match count(before, "PUT") {
+                0 => Told::new(503),
+                1 => Told::new(404),
+                _ => Told::new(201),
+            },
+        });
+        put(&server, "", None, b"hello", None).unwrap();
+        assert_eq!(methods(&server), "POST PUT POST PUT POST PUT");
+        assert!(
+            server.asked()[5]
+                .path
+                .starts_with("/v2/a/b/blobs/uploads/2?s=2&")
+        );
+    }
+
+    #[test]
+    fn a_storm_ends_and_says_so() {
+        let server = Server::start(|before, asked| match asked.method.as_str() {
+            "POST" => session(before),
+            _ => Told::new(429).body(r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow"}]}"#),
+        });
+        let error = put(&server, "", None, b"hello", None).unwrap_err();
+        assert_eq!(error.code(), "imgdecl::registry::unavailable");
+        let text = error.to_string();
+        assert!(
+            text.contains("TOOMANYREQUESTS: slow") && text.contains("tried 3 times"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn chunks_are_for_registries_that_refuse_one_piece() {
+        // As ECR: 201 to a PATCH, and a Range that sticks.
+        let server = Server::start(|before, asked| match asked.method.as_str() {
+            "POST" => session(before).with("oci-chunk-min-length", 5 << 20),
+            "PUT" if !asked.body.is_empty() => Told::new(413),
+            "PATCH" => Told::new(201)
+                .with("range", "0-99")
+                .with("location", "/v2/a/b/blobs/uploads/next"),
+            _ => Told::new(201),
+        });
+        let bytes: Vec<u8> = (0..9_u32 << 20).map(|it| it as u8).collect();
+        put(&server, "", None, &bytes, None).unwrap();
+        assert_eq!(methods(&server), "POST PUT POST PATCH PATCH PUT");
+        let asked = server.asked();
+        let range = |at: usize| asked[at].header("content-range").unwrap().to_owned();
+        assert_eq!(range(3), format!("0-{}", (5 << 20) - 1));
+        assert_eq!(range(4), format!("{}-{}", 5 << 20, (9 << 20) - 1));
+        let sent = [asked[3].body.clone(), asked[4].body.clone()].concat();
+        assert!(sent == bytes);
+        assert!(
+            asked[5]
+                .path
+                .starts_with("/v2/a/b/blobs/uploads/next?digest=")
+        );
+    }
+
+    #[test]
+    fn a_registry_that_has_other_bytes_is_believed_after_416() {
+        let server = Server::start(|before, asked| match asked.method.as_str() {
+            "POST" => session(before),
+            "PATCH" if count(before, "PATCH") == 1 => Told::new(416)
+                .with("range", "0-1")
+                .with("location", "/v2/u"),
+            "PATCH" => Told::new(202).with("location", "/v2/u"),
+            _ => Told::new(201),
+        });
+        let config = format!("[registry.\"{}\"]\nchunk = 4\n", server.name);
+        put(&server, &config, None, b"0123456789", None).unwrap();
+        let asked = server.asked();
+        let chunks = asked.iter().filter(|it| it.method == "PATCH");
+        let chunks: Vec<&[u8]> = chunks.map(|it| &it.body[..]).collect();
+        let expected: [&[u8]; 4] = [b"0123", b"4567", b"2345", b"6789"];
+        assert_eq!(chunks, expected);
+    }
+
+    #[test]
+    fn a_session_elsewhere_gets_no_credentials() {
+        let store = Server::start(|_, _| Told::new(201));
+        let to = format!("http://{}/u?signed=1", store.name);
+        let server = Server::start(move |_, asked| match asked.header("authorization") {
+            Some(_) => Told::new(202).with("location", &to),
+            None => Told::new(401).with("www-authenticate", "Basic realm=x"),
+        });
+        let auth = format!(r#"{{"auths":{{"{}":{{"auth":"YTpi"}}}}}}"#, server.name);
+        put(&server, "", Some(&auth), b"hello", None).unwrap();
+        let asked = store.asked();
+        assert_eq!(asked[0].header("authorization"), None);
+        assert!(asked[0].path.starts_with("/u?signed=1&digest="));
+    }
+
+    #[test]
+    fn a_token_that_expires_under_an_upload_is_renewed_once() {
+        for good in [1, 9] {
+            let server = Server::start(move |before, asked| {
+                let host = asked.header("host").unwrap();
+                let tokens = before
+                    .iter()
+                    .filter(|it| it.path.starts_with("/token"))
+                    .count();
+                let challenge = Told::new(401).with(
+                    "www-authenticate",
+                    format!(r#"Bearer realm="http://{host}/token""#),
+                );
+                match (asked.method.as_str(), asked.header("authorization")) {
+                    ("GET", _) => {
+                        Told::new(200).body(format!(r#"{{"token":"t{tokens}","expires_in":300}}"#))
+                    }
+                    (_, None) => challenge,
+                    ("POST", _) => session(before),
+                    ("PUT", _) if count(before, "PUT") < good => challenge,
+                    _ => Told::new(201),
+                }
+            });
+            let result = put(&server, "", None, b"hello", None);
+            let expected = "POST GET POST PUT GET POST PUT";
+            match good {
+                1 => {
+                    result.unwrap();
+                    assert_eq!(methods(&server), expected);
+                }
+                _ => {
+                    let error = result.unwrap_err();
+                    assert_eq!(error.code(), "imgdecl::registry::unauthorised");
+                    assert!(methods(&server).starts_with(expected));
+                    assert_eq!(count(&server.asked(), "PUT"), 2);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mount_is_a_session_or_nothing() {
+        let server = Server::start(|_, asked| match asked.method.as_str() {
+            "POST" => Told::new(202).with("location", "m"),
+            _ => Told::new(201),
+        });
+        put(&server, "", None, b"hello", Some("c")).unwrap();
+        assert_eq!(methods(&server), "POST PUT");
+        for status in [401, 403, 404, 405, 500] {
+            let server = Server::start(move |before, asked| match asked.method.as_str() {
+                "POST" if asked.path.contains("mount=") => Told::new(status),
+                "POST" => session(before),
+                _ => Told::new(201),
+            });
+            put(&server, "", None, b"hello", Some("c")).unwrap();
+            assert_eq!(methods(&server), "POST POST PUT", "{status}");
+        }
+    }
+}

@@ -380,3 +380,179 @@ impl Drop for Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::sync::atomic::Ordering;
+
+    use super::super::script::{Ear, Server, Told};
+    use super::*;
+
+    fn wire(proxies: Proxies, idle: u64) -> (Wire, Arc<Ear>) {
+        let ear = Arc::new(Ear::default());
+        let limits = Limits {
+            idle: Duration::from_millis(idle),
+            ..Limits::default()
+        };
+        let monitor = Arc::clone(&ear) as Arc<dyn Monitor>;
+        (Wire::new(proxies, limits, monitor), ear)
+    }
+
+    fn get(wire: &Wire, url: &str) -> Result<u16, Fault> {
+        let call = Call {
+            method: Method::GET,
+            url: url.parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: Body::None,
+            trust: &Trust::default(),
+        };
+        wire.exchange(call).map(|answer| answer.status.as_u16())
+    }
+
+    #[test]
+    fn faults_are_told_apart() {
+        let free = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let (wire, _) = wire(Proxies::default(), 300);
+        let fault = |url: &str| get(&wire, url).unwrap_err();
+        assert!(matches!(fault(&format!("http://{free}/")), Fault::Refused));
+        assert!(matches!(fault("http://nowhere.invalid/"), Fault::Name));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = listener.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            for bytes in [
+                &b"SSH-2.0-x\r\n"[..],
+                b"",
+                b"HTTP/1.1 200 x\r\n",
+                b"HTTP/1.1 400 x\r\n\r\n",
+            ] {
+                let mut stream = listener.accept().unwrap().0;
+                let _ = stream.read(&mut [0; 4096]);
+                stream.write_all(bytes).unwrap();
+            }
+        });
+        let url = format!("http://{name}/");
+        assert!(matches!(fault(&url), Fault::NotHttp));
+        assert!(matches!(fault(&url), Fault::Cut));
+        assert!(matches!(fault(&url), Fault::Cut));
+        let tls = fault(&format!("https://{name}/"));
+        assert!(
+            matches!(tls, Fault::Tls(super::super::Tls::NotTls)),
+            "{tls:?}"
+        );
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn silence_and_the_user_end_every_wait() {
+        let server = Server::start(|_, asked| match asked.path.as_str() {
+            "/slow" => {
+                std::thread::sleep(Duration::from_secs(2));
+                Told::new(200)
+            }
+            _ => Told::new(200),
+        });
+        let url = format!("http://{}/slow", server.name);
+        let (idle, _) = wire(Proxies::default(), 200);
+        assert!(matches!(get(&idle, &url), Err(Fault::Idle(_))));
+        let (patient, ear) = wire(Proxies::default(), 60_000);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                ear.is_stopped.store(true, Ordering::Relaxed);
+            });
+            let start = Instant::now();
+            assert!(matches!(get(&patient, &url), Err(Fault::Stopped)));
+            assert!(start.elapsed() < Duration::from_secs(1));
+        });
+        let start = Instant::now();
+        assert!(matches!(
+            patient.pause(Duration::from_secs(9)),
+            Err(Fault::Stopped)
+        ));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn an_answer_before_the_end_of_a_body_counts() {
+        // It reads the head and answers; the body never comes through.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = listener.local_addr().unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let _ = stream.read(&mut [0; 4096]);
+            stream
+                .write_all(b"HTTP/1.1 413 x\r\ncontent-length: 0\r\n\r\n")
+                .unwrap();
+            // Open until the client had time to read the answer.
+            std::thread::sleep(Duration::from_millis(500));
+        });
+        let (wire, _) = wire(Proxies::default(), 5_000);
+        let answer = wire.exchange(Call {
+            method: Method::PUT,
+            url: format!("http://{name}/").parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: Body::Stream {
+                reader: &mut io::repeat(7),
+                size: 1 << 30,
+                transfer: 0,
+            },
+            trust: &Trust::default(),
+        });
+        assert_eq!(answer.unwrap().status, 413);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_body_that_is_too_short_is_an_error_of_ours() {
+        let server = Server::start(|_, _| Told::new(201));
+        let (wire, _) = wire(Proxies::default(), 5_000);
+        let answer = wire.exchange(Call {
+            method: Method::PUT,
+            url: format!("http://{}/", server.name).parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: Body::Stream {
+                reader: &mut &b"short"[..],
+                size: 100,
+                transfer: 0,
+            },
+            trust: &Trust::default(),
+        });
+        assert!(matches!(answer.err(), Some(Fault::Local(_))));
+    }
+
+    #[test]
+    fn proxies_are_for_other_machines() {
+        let proxy = Server::start(|_, _| Told::new(204));
+        let server = Server::start(|_, _| Told::new(200));
+        let proxies = |none: Option<&str>| Proxies {
+            http: Some(proxy.name.clone()),
+            none: none.map(str::to_owned),
+            ..Proxies::default()
+        };
+        let (through, _) = wire(proxies(None), 5_000);
+        assert_eq!(get(&through, "http://r.invalid/x").unwrap(), 204);
+        assert_eq!(
+            get(&through, &format!("http://{}/", server.name)).unwrap(),
+            200
+        );
+        let (past, _) = wire(proxies(Some("r.invalid")), 5_000);
+        assert!(matches!(get(&past, "http://r.invalid/x"), Err(Fault::Name)));
+        assert_eq!(proxy.lines(), ["GET http://r.invalid/x"]);
+        let bad = Proxies {
+            http: Some("socks5://user:secret@x".to_owned()),
+            ..Proxies::default()
+        };
+        assert!(!format!("{bad:?}").contains("secret"));
+        let (bad, _) = wire(bad, 5_000);
+        let fault = get(&bad, "http://r.invalid/x").unwrap_err().to_string();
+        assert!(
+            fault.contains("HTTP_PROXY") && !fault.contains("secret"),
+            "{fault}"
+        );
+    }
+}
