@@ -124,7 +124,7 @@ fn image(
         true => None,
         false => {
             let bytes = client.document(reference, &manifest.config);
-            let bytes = bytes.map_err(|error| report::registry(error))?;
+            let bytes = bytes.map_err(report::registry)?;
             Some(parse(reference, &bytes)?)
         }
     };
