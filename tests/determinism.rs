@@ -253,7 +253,8 @@ fn copy_in_order(from: &Path, to: &Path, order: usize) {
 #[test]
 fn nothing_but_the_input_matters() {
     let mut cases = Case::all();
-    cases.retain(Case::succeeds);
+    // What is pushed goes to no folder that could be compared; tests/remote.rs compares its digests.
+    cases.retain(|case| case.succeeds() && case.writes());
     assert!(cases.len() > 20, "only {} cases", cases.len());
     for_each(&cases, matrix);
 }

@@ -11,7 +11,7 @@
 //! | `registry.json` | a registry on loopback, and its faults: see below |
 //! | `needs` | programs that must be there, one a line; `root` and `unshare` say what the test must be able to do |
 //! | `expected/exit` | the exit code; absent means 0. Only cases named `bad-…` may fail |
-//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]` and the registry as `[REGISTRY]`; absent means nothing |
+//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]`, the home as `[HOME]` and the registry as `[REGISTRY]`; absent means nothing |
 //! | `expected/registry` | the registry's image tags at the end, and all requests that the run made, sorted |
 //! | `expected/plan` | what `imgdecl plan` prints with an empty cache |
 //! | `expected/layers` | every entry of every layer |
@@ -138,6 +138,12 @@ impl Case {
         !self.name.starts_with("bad-")
     }
 
+    /// Tells whether the case builds into folders or files, by one command.
+    pub(crate) fn writes(&self) -> bool {
+        let pushes = self.args.iter().any(|it| it == "--push");
+        !pushes && !self.folder.join("run").exists()
+    }
+
     /// Returns the address of the case's registry: one for each case, and each time the same.
     fn address(&self) -> String {
         let hash = self.name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -208,7 +214,7 @@ impl Case {
                 "-o" | "--output" | "--progress" | "--tag" | "--metadata-file" => {
                     rest.next();
                 }
-                "--explain" => {}
+                "--explain" | "--push" | "--locked" | "--offline" => {}
                 arg => args.push(arg),
             }
         }
@@ -265,6 +271,10 @@ impl Case {
             ),
             ("stderr", hide_root(&output.stderr, &root)),
         ]);
+        let home = space.path().with_file_name("home").display().to_string();
+        for text in actual.values_mut() {
+            *text = hide_waits(&text.replace(&home, "[HOME]"));
+        }
         if output.status != 0 {
             actual.insert("exit", format!("{}\n", output.status));
             assert!(
@@ -326,8 +336,13 @@ impl Case {
             return;
         }
         for line in stdout.lines() {
-            let (name, reference) = line.split_once(' ').expect("NAME REFERENCE@DIGEST");
-            let (place, digest) = reference.split_once('@').expect("NAME REFERENCE@DIGEST");
+            let parts = line.split_once(' ');
+            let parts = parts.and_then(|(name, rest)| Some((name, rest.split_once('@')?)));
+            let Some((name, (place, digest))) = parts else {
+                // A script may print more than the build that it runs.
+                assert!(self.folder.join("run").exists(), "{line}");
+                continue;
+            };
             if let Some(registry) = registry.filter(|it| place.starts_with(it.host())) {
                 let found = registry.repository(&registry.reference(place).repository);
                 assert!(found.find(digest).is_some(), "{line} is not there");
@@ -555,6 +570,22 @@ fn hide_digests(text: &str) -> String {
             "sha256:"
         });
         out.push_str(&part[if hex == 64 { 64 } else { 0 }..]);
+    }
+    out
+}
+
+/// Replaces how long was waited between tries: there is chance in it.
+fn hide_waits(text: &str) -> String {
+    let mut parts = text.split("waiting ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = part.split_at(digits);
+        let hidden = !number.is_empty() && rest.starts_with(" s");
+        out.push_str(&format!(
+            "waiting {}{rest}",
+            if hidden { "[N]" } else { number }
+        ));
     }
     out
 }

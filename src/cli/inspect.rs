@@ -38,7 +38,7 @@ pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
     if reference.tag.is_none() && reference.digest.is_none() {
         reference.tag = Some("latest".to_owned());
     }
-    let failed = |error: RegistryError| report::registry(&error);
+    let failed = |error: RegistryError| report::registry(error);
     let (root, bytes) = client.manifest(&reference).map_err(failed)?;
     let mut images = Vec::new();
     let mut known = Vec::new();
@@ -124,7 +124,7 @@ fn image(
         true => None,
         false => {
             let bytes = client.document(reference, &manifest.config);
-            let bytes = bytes.map_err(|error| report::registry(&error))?;
+            let bytes = bytes.map_err(report::registry)?;
             Some(parse(reference, &bytes)?)
         }
     };

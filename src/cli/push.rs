@@ -64,7 +64,7 @@ pub(super) fn push(
                 });
             }
             Err(_) if CANCEL.load(Ordering::Relaxed) => return Err(stopped()),
-            Err(error) => worst = worst.max(Some(report::registry(&error))),
+            Err(error) => worst = worst.max(Some(report::registry(error))),
         }
     }
     worst.map_or(Ok(()), Err)

@@ -87,17 +87,17 @@ pub(super) fn error(code: &str, error: &dyn std::error::Error, help: Option<Stri
 }
 
 /// Prints what went wrong with a registry.
-pub(super) fn registry(error: &RegistryError) -> Exit {
-    let causes = ActionError::of("", error).causes;
+pub(super) fn registry(error: RegistryError) -> Exit {
+    let error = ActionError::from(error);
     print(&Plain {
-        code: error.code().to_owned(),
-        message: error.to_string(),
-        causes,
-        help: error.help(),
+        code: error.code.to_owned(),
+        message: error.message,
+        causes: error.causes,
+        help: error.help,
         source: None,
         label: None,
     });
-    Exit::Remote
+    exit(error.failure)
 }
 
 /// Prints what is wrong with image.lock.
@@ -149,7 +149,11 @@ pub(super) fn failure(label: &Label, origin: &Origin, error: &ActionError) -> Ex
             place.span.clone(),
         )),
     });
-    match error.failure {
+    exit(error.failure)
+}
+
+fn exit(failure: Failure) -> Exit {
+    match failure {
         Failure::Build => Exit::Failed,
         Failure::Remote => Exit::Remote,
         Failure::Cache => Exit::Cache,

@@ -156,12 +156,18 @@ fn causes(error: &dyn Error) -> Vec<String> {
 
 impl From<StoreError> for ActionError {
     fn from(error: StoreError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&StoreError> for ActionError {
+    fn from(error: &StoreError) -> Self {
         let failure = match error {
             StoreError::Io { .. } => Failure::Build,
             _ => Failure::Cache,
         };
         use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
-        let help = match &error {
+        let help = match error {
             StoreError::Io { source, .. } => match source.kind() {
                 StorageFull => "free space, or name another folder with IMGDECL_CACHE_DIR",
                 PermissionDenied | ReadOnlyFilesystem => {
@@ -173,7 +179,7 @@ impl From<StoreError> for ActionError {
         };
         Self {
             failure,
-            ..Self::of("imgdecl::cache", &error)
+            ..Self::of("imgdecl::cache", error)
         }
         .help(help)
     }

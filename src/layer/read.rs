@@ -128,6 +128,15 @@ impl FactsBuilder {
             ) {
                 self.remove(&place);
             }
+            // Some archives have files alone: runtimes make the folders above them.
+            let mut above = place.parent();
+            while let Some(folder) = above.filter(|it| !it.is_root()) {
+                if self.facts.get(&folder).is_some() {
+                    break;
+                }
+                above = folder.parent();
+                self.facts.insert(folder, Fact::Folder(Attrs::FOLDER));
+            }
             match fact {
                 Some(fact) => self.facts.insert(place, fact),
                 None => {

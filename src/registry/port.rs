@@ -34,6 +34,18 @@ impl Registry for Client {
 
 impl From<RegistryError> for ActionError {
     fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Stopped => return Self::stopped(),
+            RegistryError::Store(error) => return Self::from(&*error),
+            RegistryError::Several(all) => {
+                // The first one speaks for all, with the others behind it.
+                let mut all = all.into_iter();
+                let mut first = all.next().map(Self::from).unwrap_or_else(Self::stopped);
+                first.causes.extend(all.map(|error| error.to_string()));
+                return first;
+            }
+            _ => {}
+        }
         Self {
             failure: Failure::Remote,
             help: error.help(),

@@ -33,17 +33,29 @@ impl Remote<'_> {
     /// Returns the descriptor of a manifest or index that only its digest is known of; its bytes are in the store then.
     fn manifest(&self, digest: Digest) -> Result<Descriptor, ActionError> {
         let store = self.context.store;
-        let key = Digest::of(format!("manifest 1 {digest}").as_bytes());
-        let known = store.memo(&key)?;
+        let known = store.memo(&manifest_key(digest))?;
         let known: Option<Descriptor> = known.and_then(|it| serde_json::from_value(it).ok());
         if let Some(known) = known.filter(|it| store.check(&Blob::from(it)) == Health::Whole) {
             return Ok(known);
         }
-        let fetched = self.context.ports.registry.manifest(&self.at(digest));
-        let (descriptor, bytes) = fetched.map_err(|error| error.at(self.origin))?;
+        let fetched = self.fetch_manifest(digest);
+        fetched.map_err(|error| error.at(self.origin))
+    }
+
+    fn fetch_manifest(&self, digest: Digest) -> Result<Descriptor, ActionError> {
+        let store = self.context.store;
+        let (descriptor, bytes) = self.context.ports.registry.manifest(&self.at(digest))?;
         store.put_blob(&bytes)?;
-        store.put_memo(&key, serde_json::json!(descriptor))?;
+        store.put_memo(&manifest_key(digest), serde_json::json!(descriptor))?;
         Ok(descriptor)
+    }
+
+    /// Fetches a config.
+    fn fetch_document(&self, descriptor: &Descriptor) -> Result<(), ActionError> {
+        let registry = self.context.ports.registry;
+        let bytes = registry.document(self.image, descriptor)?;
+        self.context.store.put_blob(&bytes)?;
+        Ok(())
     }
 
     /// Finds the image of a platform below a manifest or index.
@@ -66,17 +78,11 @@ impl Blobs for Remote<'_> {
         let kind = &descriptor.media_type;
         let is_layer = kind.compression().is_some();
         if !is_layer && store.check(&Blob::from(descriptor)) != Health::Whole {
-            let registry = self.context.ports.registry;
-            let bytes = match kind.is_manifest() || kind.is_index() {
-                true => registry
-                    .manifest(&self.at(descriptor.digest))
-                    .map(|(_, bytes)| bytes),
-                false => registry.document(self.image, descriptor),
+            let fetched = match kind.is_manifest() || kind.is_index() {
+                true => self.fetch_manifest(descriptor.digest).map(drop),
+                false => self.fetch_document(descriptor),
             };
-            let fetch = |error: ActionError| SourceError::Fetch(Box::new(error));
-            let bytes = bytes.map_err(fetch)?;
-            let put = store.put_blob(&bytes).map(drop);
-            put.map_err(|error| fetch(error.into()))?;
+            fetched.map_err(|error| SourceError::Fetch(Box::new(error)))?;
         }
         let what = match is_layer {
             true => format!("the layer {} of {}", descriptor.digest, self.image.name()),
@@ -102,6 +108,11 @@ impl Source for Remote<'_> {
             .at(self.origin)
             .help("the registry holds it like that: tell whoever pushed it, or use another image")
     }
+}
+
+/// Returns the key under which the descriptor of a manifest is remembered.
+fn manifest_key(manifest: Digest) -> Digest {
+    Digest::of(format!("manifest 1 {manifest}").as_bytes())
 }
 
 /// Returns the key under which all facts of an image are remembered.
