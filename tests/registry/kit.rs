@@ -220,6 +220,12 @@ impl Rig {
         Ok(resolved)
     }
 
+    /// Fetches a blob of the repository `a` into the store.
+    pub(super) fn pull(&self, server: &Server, blob: &Descriptor) -> Result<(), RegistryError> {
+        let blobs = std::slice::from_ref(blob);
+        self.client.pull(&server.reference("a"), blobs, &self.store)
+    }
+
     /// Whether the store has a blob.
     pub(super) fn health(&self, descriptor: &Descriptor) -> Health {
         self.store.check(&Blob {

@@ -41,9 +41,7 @@ fn a_cut_is_resumed() {
         ..Rule::on(BLOBS)
     });
     let rig = Rig::new();
-    rig.client
-        .pull(&server.reference("a"), &[layer.clone()], &rig.store)
-        .expect("a pull");
+    rig.pull(&server, &layer).expect("a pull");
     assert_eq!(rig.health(&layer), Health::Whole);
     let ranges = ranges(&server);
     assert_eq!(
@@ -126,8 +124,7 @@ fn a_resume_that_goes_wrong() {
         }
         server.rule(rule);
         let rig = Rig::new();
-        rig.client
-            .pull(&server.reference("a"), &[layer.clone()], &rig.store)
+        rig.pull(&server, &layer)
             .unwrap_or_else(|error| panic!("{name}: {error}\n{}", server.story()));
         assert_eq!(rig.health(&layer), Health::Whole, "{name}");
         assert!(server.count(BLOBS) <= 4, "{name}: {}", server.story());
@@ -142,9 +139,7 @@ fn a_pull_that_is_always_cut_ends() {
         ..Rule::on(BLOBS)
     });
     let rig = Rig::new();
-    let error = rig
-        .client
-        .pull(&server.reference("a"), &[layer.clone()], &rig.store);
+    let error = rig.pull(&server, &layer);
     assert_says(
         &error.expect_err("never a byte"),
         &[server.host(), "/a", "cut"],
@@ -196,9 +191,7 @@ fn bytes_that_are_not_what_they_should_be() {
         let (server, image, layer) = loaded(63, 200_000);
         server.rule(rule);
         let rig = Rig::new();
-        let error = rig
-            .client
-            .pull(&server.reference("a"), &[layer.clone()], &rig.store);
+        let error = rig.pull(&server, &layer);
         let error = error.expect_err(name);
         assert_says(&error, &[&layer.digest.hex()[..12]]);
         assert_eq!(rig.health(&layer), Health::Missing, "{name}");
@@ -216,9 +209,7 @@ fn bytes_that_are_not_what_they_should_be() {
         ..Rule::on(BLOBS)
     });
     let rig = Rig::new();
-    rig.client
-        .pull(&server.reference("a"), &[layer.clone()], &rig.store)
-        .expect("a second try");
+    rig.pull(&server, &layer).expect("a second try");
     assert_eq!(rig.health(&layer), Health::Whole);
 }
 
@@ -234,9 +225,7 @@ fn a_blob_that_never_ends_is_left() {
         .header("Transfer-Encoding", "identity"),
     );
     let rig = Rig::new();
-    rig.client
-        .pull(&server.reference("a"), &[layer.clone()], &rig.store)
-        .expect_err("too long");
+    rig.pull(&server, &layer).expect_err("too long");
     assert!(
         rig.monitor.moved() < 2 << 20,
         "{} bytes were read",
@@ -301,9 +290,7 @@ fn slow_is_not_dead() {
     });
     let rig = Rig::new();
     // 2 s in all, and never 600 ms without a byte.
-    rig.client
-        .pull(&server.reference("a"), &[layer.clone()], &rig.store)
-        .expect("a slow pull");
+    rig.pull(&server, &layer).expect("a slow pull");
     assert_eq!(server.count(BLOBS), 1);
     server.heal();
     server.rule(Rule {
@@ -319,9 +306,7 @@ fn slow_is_not_dead() {
     }
     .build();
     let begin = Instant::now();
-    let error = rig
-        .client
-        .pull(&server.reference("a"), &[layer], &rig.store);
+    let error = rig.pull(&server, &layer);
     assert_says(
         &error.expect_err("silence"),
         &[server.host(), "no byte moved"],
