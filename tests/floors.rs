@@ -25,7 +25,7 @@ const NEIGHBOURS: (&str, &str) = ("cli", "ui");
 const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("exec", &["rule", "spec", "plan", "output"]),
     ("output", &["rule", "exec", "plan", "spec"]),
-    ("registry", &["rule", "exec", "plan", "spec"]),
+    ("registry", &["rule", "exec", "plan"]),
     ("layer", &["store"]),
     ("source", &["graph", "rule"]),
     ("store", &["layer", "graph", "rule"]),

@@ -12,10 +12,10 @@ use super::Client;
 use super::crew;
 use super::error::RegistryError;
 use super::http::{Ask, At, Payload};
+use super::image::Blobs;
 use super::place;
 use super::pull::ACCEPT;
-use super::push::Blobs;
-use super::upload::Target;
+use super::session::Target;
 use crate::oci::{Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
 
 /// How many pages are read.
