@@ -328,6 +328,8 @@ impl Client {
                         | Fault::Cut
                         | Fault::Refused
                         | Fault::Connect(_)
+                        // Proxies let tunnels through to few ports, and plain requests to any.
+                        | Fault::Proxy
                 ),
             },
             Err(_) => false,
@@ -433,15 +435,20 @@ impl Client {
         }
     }
 
-    /// Makes the error of a refusal by a host's token server: it says where credentials for the host were looked for.
+    /// Makes the error of a refusal by a host's token server: it names the host, where one logs in, and says where
+    /// credentials for it were looked for.
     pub(super) fn refused(&self, host: &Host, had_login: bool, reply: Reply<'_>) -> RegistryError {
         let mut reply = reply;
         let looked = self.credentials.find(&host.name, &reply.asked.repository);
-        let refusal = Refusal {
+        let mut refusal = Refusal {
             places: looked.places,
             had_login,
             ..reply.refusal()
         };
+        if refusal.asked.registry != host.name {
+            let server = std::mem::replace(&mut refusal.asked.registry, host.name.clone());
+            refusal.elsewhere = Some(server);
+        }
         RegistryError::Unauthorised(Box::new(refusal))
     }
 }

@@ -31,6 +31,8 @@ struct Plan {
 struct Unit<'a> {
     registry: &'a str,
     blob: &'a Descriptor,
+    /// A repository that has it already.
+    holder: Option<&'a str>,
     /// Each repository, and whether it may well be new.
     repositories: Vec<(&'a str, bool)>,
 }
@@ -136,7 +138,7 @@ impl Client {
     /// Puts a blob into all repositories of a registry that need it: into the first one, and from there into the others.
     fn put_unit(&self, unit: &Unit<'_>, blobs: &dyn Blobs) -> Vec<Result<Ended, RegistryError>> {
         let host = self.host(unit.registry);
-        let mut holder: Option<&str> = None;
+        let mut holder = unit.holder;
         let origin = blobs
             .origin(&unit.blob.digest)
             .filter(|origin| origin.registry == unit.registry);
@@ -244,6 +246,7 @@ fn needed<'a>(pairs: &Pairs<'a>) -> Vec<(usize, &'a PushImage, bool, &'a Descrip
 
 /// Gathers the blobs to put, the largest first: what takes longest starts first.
 fn units<'a>(pairs: &Pairs<'a>) -> Vec<Unit<'a>> {
+    let holders = holders(pairs);
     let mut units: BTreeMap<(&str, Digest), Unit<'a>> = BTreeMap::new();
     for (_, image, is_new, blob) in needed(pairs) {
         let (registry, repository) = (
@@ -255,6 +258,7 @@ fn units<'a>(pairs: &Pairs<'a>) -> Vec<Unit<'a>> {
             .or_insert_with(|| Unit {
                 registry,
                 blob,
+                holder: holders.get(&(registry, blob.digest)).copied(),
                 repositories: Vec::new(),
             });
         if !unit
@@ -268,6 +272,24 @@ fn units<'a>(pairs: &Pairs<'a>) -> Vec<Unit<'a>> {
     let mut units: Vec<Unit<'a>> = units.into_values().collect();
     units.sort_by_key(|unit| std::cmp::Reverse(unit.blob.size));
     units
+}
+
+/// Returns a repository of each registry that has a blob, as far as the images say: it can be mounted from there.
+fn holders<'a>(pairs: &Pairs<'a>) -> BTreeMap<(&'a str, Digest), &'a str> {
+    let mut holders = BTreeMap::new();
+    for &(_, image, plan) in pairs {
+        let Ok(plan) = plan else {
+            continue;
+        };
+        let at = &image.repository;
+        for (manifest, has) in image.manifests.iter().zip(&plan.has) {
+            for blob in manifest.blobs().filter(|_| *has) {
+                let key = (at.registry.as_str(), blob.digest);
+                holders.entry(key).or_insert(at.repository.as_str());
+            }
+        }
+    }
+    holders
 }
 
 /// Returns the first image that needs each blob in a repository.
