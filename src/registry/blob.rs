@@ -89,3 +89,73 @@ impl Client {
         Ok(Box::new(Verified::new(download, blob.clone())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::script::{Server, Told, client};
+    use super::*;
+    use crate::oci::{Digest, MediaType, Reference};
+
+    /// A blob that is in another registry alone.
+    struct There(Reference);
+
+    impl Blobs for There {
+        fn open(&self, _: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>> {
+            Ok(None)
+        }
+
+        fn origin(&self, _: &Digest) -> Option<Reference> {
+            Some(self.0.clone())
+        }
+    }
+
+    fn put(source: &Server, target: &Server) -> Result<Ended, RegistryError> {
+        let (client, _) = client("", None);
+        let blobs = There(format!("{}/base", source.name).parse().unwrap());
+        let blob = Descriptor::of(MediaType::OciLayer, b"0123456789");
+        let host = client.host(&target.name);
+        let target = Target {
+            host: &host,
+            repository: "a",
+        };
+        client.put_blob(target, &blob, None, true, &blobs)
+    }
+
+    fn target() -> Server {
+        Server::start(|_, asked| match asked.method.as_str() {
+            "HEAD" => Told::new(404),
+            "POST" => Told::new(202).with("location", "/v2/u"),
+            _ => Told::new(201),
+        })
+    }
+
+    #[test]
+    fn a_blob_of_another_registry_is_streamed_over_a_cut() {
+        let source = Server::start(|before, _| match before.len() {
+            0 => Told::new(200).body("0123456789").cut(4),
+            _ => Told::new(206)
+                .with("content-range", "bytes 4-9/10")
+                .body("456789"),
+        });
+        let target = target();
+        assert_eq!(put(&source, &target).unwrap(), Ended::Done);
+        assert_eq!(target.asked()[2].body, b"0123456789");
+        assert_eq!(source.asked().len(), 2);
+    }
+
+    #[test]
+    fn wrong_bytes_of_another_registry_are_not_passed_on() {
+        let source = Server::start(|_, _| Told::new(200).body("01234x6789"));
+        let target = target();
+        let error = put(&source, &target).unwrap_err().to_string();
+        assert!(error.contains("instead of"), "{error}");
+        let bodies = target.asked().into_iter().map(|it| it.body);
+        assert!(bodies.into_iter().all(|it| it.is_empty()));
+        let source = Server::start(|_, _| Told::new(404));
+        let error = put(&source, &target).unwrap_err();
+        assert_eq!(error.code(), "imgdecl::registry::not_found");
+        assert!(error.to_string().contains(&source.name), "{error}");
+    }
+}

@@ -348,3 +348,99 @@ fn as_blob(descriptor: &Descriptor) -> Blob {
 pub(super) fn short(digest: &Digest) -> String {
     format!("sha256:{}", &digest.hex()[..12])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Server, Told, client};
+    use super::*;
+
+    const MANIFEST: &str = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+
+    fn manifest(server: &Server, name: &str) -> Result<(Descriptor, Vec<u8>), RegistryError> {
+        let reference: Reference = format!("{}/a{name}", server.name).parse().unwrap();
+        client("", None).0.manifest(&reference)
+    }
+
+    fn told() -> Told {
+        Told::new(200)
+            .with("content-type", MediaType::OciManifest)
+            .body(MANIFEST)
+    }
+
+    #[test]
+    fn an_image_tag_is_resolved_and_fetched_by_digest() {
+        let digest = Digest::of(MANIFEST.as_bytes());
+        let server = Server::start(move |_, _| told().with("docker-content-digest", digest));
+        let (descriptor, bytes) = manifest(&server, ":v1").unwrap();
+        assert_eq!(descriptor, Descriptor::of(MediaType::OciManifest, &bytes));
+        let by_digest = format!("GET /v2/a/manifests/{digest}");
+        assert_eq!(server.lines(), ["HEAD /v2/a/manifests/v1", &by_digest]);
+        let accept = server.asked()[0].header("accept").map(str::to_owned);
+        assert_eq!(accept.as_deref(), Some(ACCEPT));
+    }
+
+    #[test]
+    fn a_head_that_says_too_little_is_followed_by_a_get() {
+        let server = Server::start(|_, _| told());
+        manifest(&server, ":v1").unwrap();
+        assert_eq!(
+            server.lines(),
+            ["HEAD /v2/a/manifests/v1", "GET /v2/a/manifests/v1"]
+        );
+        let server = Server::start(|_, asked| match asked.method.as_str() {
+            "HEAD" => Told::new(405),
+            _ => told(),
+        });
+        manifest(&server, ":v1").unwrap();
+    }
+
+    #[test]
+    fn what_a_registry_says_is_not_believed() {
+        let other = Digest::of(b"other");
+        let server = Server::start(move |_, _| told().with("docker-content-digest", other));
+        let error = manifest(&server, ":v1").unwrap_err().to_string();
+        assert!(error.contains("instead of"), "{error}");
+        let server = Server::start(|_, _| told());
+        let error = manifest(&server, &format!("@{other}"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("instead of"), "{error}");
+        let server = Server::start(|_, _| told().with("content-length", 30 << 20).cut(0));
+        let error = manifest(&server, &format!("@{other}"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("are the most"), "{error}");
+        let server =
+            Server::start(|_, _| Told::new(200).with("content-type", SCHEMA_1[1]).body("{}"));
+        let error = manifest(&server, ":v1").unwrap_err();
+        assert_eq!(error.code(), "imgdecl::registry::schema1");
+    }
+
+    #[test]
+    fn a_mirror_speaks_for_a_registry_that_is_gone() {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let gone = gone.local_addr().unwrap();
+        let digest = Digest::of(MANIFEST.as_bytes());
+        let mirror = Server::start(move |_, _| told().with("docker-content-digest", digest));
+        let config = format!("[registry.\"{gone}\"]\nmirrors = [\"{}\"]\n", mirror.name);
+        let (client, ear) = client(&config, None);
+        let reference: Reference = format!("{gone}/a:v1").parse().unwrap();
+        assert_eq!(client.resolve(&reference).unwrap().digest, digest);
+        assert_eq!(
+            mirror.lines(),
+            [format!("HEAD /v2/a/manifests/v1?ns={gone}")]
+        );
+        assert_eq!(ear.notes.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_body_that_is_cut_is_fetched_again() {
+        let server = Server::start(|before, _| match before.len() {
+            0 => told().cut(5),
+            _ => told(),
+        });
+        let digest = Digest::of(MANIFEST.as_bytes());
+        manifest(&server, &format!("@{digest}")).unwrap();
+        assert_eq!(server.asked().len(), 2);
+    }
+}
