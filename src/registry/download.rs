@@ -9,9 +9,9 @@ use super::Client;
 use super::backoff::Backoff;
 use super::error::{Asked, RegistryError};
 use super::fault::Fault;
-use super::http::Reply;
 use super::place;
-use super::pull::Source;
+use super::reply::Reply;
+use super::source::Source;
 use crate::oci::{Descriptor, Hasher};
 
 /// How many cuts are borne for one blob, each of which came further than the last.

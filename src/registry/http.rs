@@ -15,12 +15,11 @@ use super::error::{self, Asked, Refusal, RegistryError};
 use super::fault::{Fault, Tls};
 use super::host::{Host, Scheme};
 use super::place;
+use super::reply::Reply;
 use super::scope::Scope;
 use super::token::{self, Pass};
 use super::wire::{Answer, Body, Call};
 
-/// The largest error or token that is read, in bytes.
-pub(super) const SMALL: u64 = 64 << 10;
 /// How many redirects are followed.
 const HOPS: usize = 8;
 /// How often credentials are brought for one request.
@@ -72,17 +71,6 @@ pub(super) enum Payload<'a> {
         size: u64,
         transfer: u64,
     },
-}
-
-/// An answer, with what was asked for it.
-pub(super) struct Reply<'c> {
-    answer: Answer<'c>,
-    pub(super) asked: Asked,
-    /// Where it came from, after redirects.
-    pub(super) url: Url,
-    elsewhere: Option<String>,
-    pass: Option<Pass>,
-    places: Vec<String>,
 }
 
 impl<'a> Ask<'a> {
@@ -480,89 +468,3 @@ fn redirect(ask: &Ask<'_>, answer: &Answer<'_>, url: &Url) -> Option<Url> {
 /// What was said once.
 #[derive(Default)]
 pub(super) struct Told(Mutex<BTreeSet<String>>);
-
-impl Reply<'_> {
-    pub(super) fn status(&self) -> u16 {
-        self.answer.status.as_u16()
-    }
-
-    /// Tells whether the same request may be answered otherwise the next time.
-    pub(super) fn is_passing(&self) -> bool {
-        backoff::is_passing(self.answer.status)
-    }
-
-    /// Tells whether the answer is from the host that was asked.
-    pub(super) fn is_own(&self) -> bool {
-        self.elsewhere.is_none()
-    }
-
-    /// Returns a header that is text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.answer.headers.get(name)?.to_str().ok()
-    }
-
-    pub(super) fn headers(&self) -> &HeaderMap {
-        &self.answer.headers
-    }
-
-    /// Returns the size that the answer says its body has.
-    pub(super) fn length(&self) -> Option<u64> {
-        self.header("content-length")?.trim().parse().ok()
-    }
-
-    /// Returns the next bytes of the body.
-    pub(super) fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fault> {
-        self.answer.chunk()
-    }
-
-    /// Reads the whole body.
-    ///
-    /// # Errors
-    /// When it is longer than `limit` bytes, or shorter than was said.
-    pub(super) fn bytes(&mut self, limit: u64) -> Result<Vec<u8>, RegistryError> {
-        let long = |size: String| format!("it has {size} bytes, and {limit} are the most");
-        if let Some(size) = self.length().filter(|&size| size > limit) {
-            return Err(self.wrong(long(size.to_string())));
-        }
-        let bytes = self
-            .answer
-            .read(limit)
-            .map_err(|fault| RegistryError::of_fault(self.asked.clone(), fault))?;
-        match bytes.len() as u64 > limit {
-            true => Err(self.wrong(long(format!("more than {limit}")))),
-            false => Ok(bytes),
-        }
-    }
-
-    /// Makes the error of an answer that cannot be right.
-    pub(super) fn wrong(&self, why: impl Into<String>) -> RegistryError {
-        RegistryError::content(&self.asked, why)
-    }
-
-    fn refusal(&mut self) -> Refusal {
-        let body = match self.asked.method == "HEAD" {
-            true => Vec::new(),
-            false => self.answer.read(SMALL).unwrap_or_default(),
-        };
-        Refusal {
-            asked: self.asked.clone(),
-            status: self.status(),
-            said: error::said(&body),
-            elsewhere: self.elsewhere.clone(),
-            places: std::mem::take(&mut self.places),
-            had_login: self.pass.as_ref().is_some_and(|pass| pass.has_login),
-        }
-    }
-
-    /// Makes the error of a refusal.
-    pub(super) fn refused(mut self) -> RegistryError {
-        let refusal = Box::new(self.refusal());
-        match refusal.status {
-            401 if self.is_own() => RegistryError::Unauthorised(refusal),
-            403 if self.is_own() => RegistryError::Denied(refusal),
-            404 => RegistryError::NotFound(refusal),
-            _ if backoff::is_passing(self.answer.status) => RegistryError::Unavailable(refusal),
-            _ => RegistryError::Refused(refusal),
-        }
-    }
-}

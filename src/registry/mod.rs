@@ -6,25 +6,35 @@
 //! size and digest are checked. Knows nothing of rules, of the environment, or of how things are shown.
 
 mod backoff;
+mod blob;
 mod challenge;
 mod config;
 mod credentials;
 mod crew;
+mod document;
 mod download;
+mod engine;
 mod error;
 mod fault;
+mod grant;
 mod host;
 mod http;
+mod image;
+mod kind;
 mod monitor;
 mod place;
 mod port;
+mod proxy;
 mod pull;
 mod push;
 mod referrers;
+mod reply;
 mod scope;
 #[cfg(test)]
 mod script;
+mod session;
 mod small;
+mod source;
 mod tags;
 mod tls;
 mod token;
@@ -35,8 +45,9 @@ pub use config::{Config, ConfigError, HostConfig};
 pub use credentials::{Credentials, Login, Looked, Places};
 pub use error::{Asked, Refusal, RegistryError};
 pub use fault::{Fault, Tls};
+pub use image::{Blobs, PushImage, PushManifest, Pushed, PushedBlob};
 pub use monitor::{Direction, Ended, Monitor, Transfer};
-pub use push::{Blobs, PushImage, PushManifest, Pushed, PushedBlob};
+pub use proxy::Proxies;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,31 +67,6 @@ pub struct Setup {
     pub monitor: Arc<dyn Monitor>,
     /// Time limits and tries.
     pub limits: Limits,
-}
-
-/// The proxies, as the environment has them. Hosts of this machine are reached without.
-#[derive(Clone, Default)]
-pub struct Proxies {
-    /// `HTTP_PROXY`.
-    pub http: Option<String>,
-    /// `HTTPS_PROXY`.
-    pub https: Option<String>,
-    /// `ALL_PROXY`.
-    pub all: Option<String>,
-    /// `NO_PROXY`.
-    pub none: Option<String>,
-}
-
-impl std::fmt::Debug for Proxies {
-    /// Shows which are set: their URLs may hold passwords.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxies")
-            .field("http", &self.http.is_some())
-            .field("https", &self.https.is_some())
-            .field("all", &self.all.is_some())
-            .field("none", &self.none)
-            .finish()
-    }
 }
 
 /// Time limits and tries.

@@ -2,63 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
 
-use reqwest::{Method, Url};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use reqwest::Method;
 
 use super::Client;
 use super::crew;
 use super::download::Download;
 use super::error::{Asked, RegistryError};
-use super::host::{Host, Scheme};
-use super::http::{Ask, At, Auth, Reply};
+use super::http::Ask;
+use super::kind::{SCHEMA_1, document_type, kind};
 use super::monitor::{Direction, Ended, Going, Transfer};
-use super::place;
-use super::scope::Scope;
+use super::source::Source;
 use crate::oci::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, Reference};
 use crate::store::{Blob, Health, Store, StoreError};
 
 /// Every kind of manifest that we read. Registries that are not told convert, or refuse.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
-/// Docker's schema 1, plain and signed.
-const SCHEMA_1: [&str; 2] = [
-    "application/vnd.docker.distribution.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v1+prettyjws",
-];
-/// How often a host is tried that another one can stand in for.
-const TRIES_WITH_OTHERS: u32 = 2;
-
-/// A place to pull from: the registry itself, or a mirror.
-#[derive(Clone)]
-pub(super) struct Source {
-    pub(super) host: Arc<Host>,
-    pub(super) repository: String,
-    /// The registry that a mirror stands for.
-    namespace: Option<String>,
-    /// Another source comes after this one.
-    has_next: bool,
-}
-
-impl Source {
-    pub(super) fn is_mirror(&self) -> bool {
-        self.namespace.is_some()
-    }
-
-    /// Makes a request for what lies below the repository, as `manifests/v1`.
-    pub(super) fn ask<'a>(&'a self, method: Method, rest: &str, what: &'a str) -> Ask<'a> {
-        let mut path = format!("/v2/{}/{rest}", self.repository);
-        if let Some(namespace) = &self.namespace {
-            path.push_str(&format!("?ns={namespace}"));
-        }
-        Ask {
-            auth: Auth::Scopes(vec![Scope::pull(&self.repository)]),
-            tries: self.has_next.then_some(TRIES_WITH_OTHERS),
-            ..Ask::new(&self.host, method, At::Path(path), &self.repository, what)
-        }
-    }
-}
 
 impl Client {
     /// Finds the manifest or index that an image tag or digest names: its digest, size and media type. A HEAD, and a GET
@@ -216,75 +175,6 @@ impl Client {
                     return Err(RegistryError::content(&asked, error.to_string()));
                 }
             }
-        }
-    }
-
-    /// Returns where to pull from: the mirrors, and the registry itself at last.
-    pub(super) fn sources(&self, reference: &Reference) -> Result<Vec<Source>, RegistryError> {
-        let host = self.host(&reference.registry);
-        let mut sources = Vec::new();
-        for text in &host.config.mirrors {
-            let fail = || RegistryError::Setup {
-                registry: reference.registry.clone(),
-                why: format!(
-                    "`{}` is no mirror: expected HOST[:PORT][/PREFIX] or an http(s) URL",
-                    super::error::clean(text)
-                ),
-            };
-            let (forced, url) = match text.split_once("://") {
-                Some(("http", _)) => (Some(Scheme::Http), Url::parse(text)),
-                Some(("https", _)) => (Some(Scheme::Https), Url::parse(text)),
-                Some(_) => return Err(fail()),
-                None => (None, Url::parse(&format!("https://{text}"))),
-            };
-            let url = url.map_err(|_| fail())?;
-            if url.host_str().is_none() || !url.username().is_empty() || url.query().is_some() {
-                return Err(fail());
-            }
-            let path = url.path().trim_matches('/');
-            let prefix = path
-                .strip_prefix("v2")
-                .filter(|rest| rest.is_empty() || rest.starts_with('/'));
-            let prefix = prefix.unwrap_or(path).trim_matches('/');
-            sources.push(Source {
-                host: self.host_by(&place::authority(&url), forced),
-                repository: match prefix {
-                    "" => reference.repository.clone(),
-                    prefix => format!("{prefix}/{}", reference.repository),
-                },
-                namespace: Some(reference.registry.clone()),
-                has_next: true,
-            });
-        }
-        sources.push(Source {
-            host,
-            repository: reference.repository.clone(),
-            namespace: None,
-            has_next: false,
-        });
-        Ok(sources)
-    }
-
-    /// Tries one source after the other. The last one, the registry itself, says what is wrong.
-    fn anywhere<T>(
-        &self,
-        sources: &[Source],
-        fetch: impl Fn(&Source) -> Result<T, RegistryError>,
-    ) -> Result<T, RegistryError> {
-        for source in sources {
-            match fetch(source) {
-                Err(RegistryError::Stopped) => return Err(RegistryError::Stopped),
-                Err(error) if source.has_next => self.pass_over(source, &error),
-                result => return result,
-            }
-        }
-        Err(RegistryError::Stopped)
-    }
-
-    /// Says why a mirror is passed over. That it lacks something is nothing to tell.
-    pub(super) fn pass_over(&self, source: &Source, error: &RegistryError) {
-        if !matches!(error, RegistryError::NotFound(_)) {
-            self.tell(&format!("mirror {}: {error}", source.host.name));
         }
     }
 
@@ -447,80 +337,6 @@ fn verify(
     Ok(())
 }
 
-/// Returns the media type of a `Content-Type`, without its parameters.
-fn kind(content_type: Option<&str>) -> MediaType {
-    let text = content_type.unwrap_or_default();
-    let text = text.split(';').next().unwrap_or_default().trim();
-    text.to_ascii_lowercase()
-        .parse()
-        .unwrap_or_else(|never| match never {})
-}
-
-/// Returns the media type of a manifest or index: what the registry says, what the body says and what it looks like must
-/// agree, or one document could be read as two (CVE-2021-41190).
-fn document_type(reply: &Reply<'_>, bytes: &[u8]) -> Result<MediaType, RegistryError> {
-    check_type(reply.header("content-type"), bytes).map_err(|wrong| match wrong {
-        Wrong::Schema1 => RegistryError::Schema1(Box::new(reply.asked.clone())),
-        Wrong::Why(why) => reply.wrong(why),
-    })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Wrong {
-    Schema1,
-    Why(String),
-}
-
-fn check_type(content_type: Option<&str>, bytes: &[u8]) -> Result<MediaType, Wrong> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Shape {
-        schema_version: Option<u32>,
-        media_type: Option<MediaType>,
-        manifests: Option<IgnoredAny>,
-        layers: Option<IgnoredAny>,
-        config: Option<IgnoredAny>,
-    }
-    let why = |text: String| Err(Wrong::Why(text));
-    let header = kind(content_type);
-    if SCHEMA_1.contains(&header.as_str()) {
-        return Err(Wrong::Schema1);
-    }
-    let Ok(shape) = serde_json::from_slice::<Shape>(bytes) else {
-        return why("it is no manifest in JSON".to_owned());
-    };
-    match shape.schema_version {
-        Some(2) => {}
-        Some(1) => return Err(Wrong::Schema1),
-        other => return why(format!("its schema version is {other:?} instead of 2")),
-    }
-    let (is_index, is_manifest) = (
-        shape.manifests.is_some(),
-        shape.layers.is_some() || shape.config.is_some(),
-    );
-    if is_index && is_manifest {
-        return why("it is a manifest and an index at once".to_owned());
-    }
-    let is_kind = |it: &MediaType| it.is_manifest() || it.is_index();
-    let found = match (shape.media_type, is_kind(&header)) {
-        (Some(body), true) if body != header => {
-            return why(format!("it says {body}, and the registry says {header}"));
-        }
-        (Some(body), _) if is_kind(&body) => body,
-        (None, true) => header,
-        (None, false) if is_index => MediaType::OciIndex,
-        (None, false) if is_manifest => MediaType::OciManifest,
-        (other, _) => {
-            let other = other.unwrap_or(header);
-            return why(format!("{other} is no manifest or index"));
-        }
-    };
-    if found.is_index() && is_manifest || found.is_manifest() && is_index {
-        return why(format!("it does not look like {found}"));
-    }
-    Ok(found)
-}
-
 fn as_blob(descriptor: &Descriptor) -> Blob {
     Blob {
         digest: descriptor.digest,
@@ -535,44 +351,96 @@ pub(super) fn short(digest: &Digest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script::{Server, Told, client};
     use super::*;
 
+    const MANIFEST: &str = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+
+    fn manifest(server: &Server, name: &str) -> Result<(Descriptor, Vec<u8>), RegistryError> {
+        let reference: Reference = format!("{}/a{name}", server.name).parse().unwrap();
+        client("", None).0.manifest(&reference)
+    }
+
+    fn told() -> Told {
+        Told::new(200)
+            .with("content-type", MediaType::OciManifest)
+            .body(MANIFEST)
+    }
+
     #[test]
-    fn media_types_must_agree() {
-        let manifest = "application/vnd.oci.image.manifest.v1+json";
-        let index = "application/vnd.oci.image.index.v1+json";
-        let check = |header: Option<&str>, body: &str| check_type(header, body.as_bytes());
-        let plain = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;
-        let list = r#"{"schemaVersion":2,"manifests":[]}"#;
-        assert_eq!(check(Some(manifest), plain), Ok(MediaType::OciManifest));
-        let with_charset = format!("{}; charset=utf-8", manifest.to_uppercase());
+    fn an_image_tag_is_resolved_and_fetched_by_digest() {
+        let digest = Digest::of(MANIFEST.as_bytes());
+        let server = Server::start(move |_, _| told().with("docker-content-digest", digest));
+        let (descriptor, bytes) = manifest(&server, ":v1").unwrap();
+        assert_eq!(descriptor, Descriptor::of(MediaType::OciManifest, &bytes));
+        let by_digest = format!("GET /v2/a/manifests/{digest}");
+        assert_eq!(server.lines(), ["HEAD /v2/a/manifests/v1", &by_digest]);
+        let accept = server.asked()[0].header("accept").map(str::to_owned);
+        assert_eq!(accept.as_deref(), Some(ACCEPT));
+    }
+
+    #[test]
+    fn a_head_that_says_too_little_is_followed_by_a_get() {
+        let server = Server::start(|_, _| told());
+        manifest(&server, ":v1").unwrap();
         assert_eq!(
-            check(Some(&with_charset), plain),
-            Ok(MediaType::OciManifest)
+            server.lines(),
+            ["HEAD /v2/a/manifests/v1", "GET /v2/a/manifests/v1"]
         );
-        assert_eq!(check(Some("text/plain"), plain), Ok(MediaType::OciManifest));
-        assert_eq!(check(None, list), Ok(MediaType::OciIndex));
-        let said = format!(r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[]}}"#);
+        let server = Server::start(|_, asked| match asked.method.as_str() {
+            "HEAD" => Told::new(405),
+            _ => told(),
+        });
+        manifest(&server, ":v1").unwrap();
+    }
+
+    #[test]
+    fn what_a_registry_says_is_not_believed() {
+        let other = Digest::of(b"other");
+        let server = Server::start(move |_, _| told().with("docker-content-digest", other));
+        let error = manifest(&server, ":v1").unwrap_err().to_string();
+        assert!(error.contains("instead of"), "{error}");
+        let server = Server::start(|_, _| told());
+        let error = manifest(&server, &format!("@{other}"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("instead of"), "{error}");
+        let server = Server::start(|_, _| told().with("content-length", 30 << 20).cut(0));
+        let error = manifest(&server, &format!("@{other}"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("are the most"), "{error}");
+        let server =
+            Server::start(|_, _| Told::new(200).with("content-type", SCHEMA_1[1]).body("{}"));
+        let error = manifest(&server, ":v1").unwrap_err();
+        assert_eq!(error.code(), "imgdecl::registry::schema1");
+    }
+
+    #[test]
+    fn a_mirror_speaks_for_a_registry_that_is_gone() {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let gone = gone.local_addr().unwrap();
+        let digest = Digest::of(MANIFEST.as_bytes());
+        let mirror = Server::start(move |_, _| told().with("docker-content-digest", digest));
+        let config = format!("[registry.\"{gone}\"]\nmirrors = [\"{}\"]\n", mirror.name);
+        let (client, ear) = client(&config, None);
+        let reference: Reference = format!("{gone}/a:v1").parse().unwrap();
+        assert_eq!(client.resolve(&reference).unwrap().digest, digest);
         assert_eq!(
-            check(Some("application/json"), &said),
-            Ok(MediaType::OciIndex)
+            mirror.lines(),
+            [format!("HEAD /v2/a/manifests/v1?ns={gone}")]
         );
-        for (header, body) in [
-            (Some(manifest), list),
-            (Some(index), plain),
-            (Some(manifest), said.as_str()),
-            (None, r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#),
-            (None, r#"{"schemaVersion":2}"#),
-            (None, r#"{"schemaVersion":3,"layers":[]}"#),
-            (None, "[]"),
-            (
-                None,
-                r#"{"schemaVersion":2,"mediaType":"text/html","layers":[]}"#,
-            ),
-        ] {
-            assert!(matches!(check(header, body), Err(Wrong::Why(_))), "{body}");
-        }
-        assert_eq!(check(None, r#"{"schemaVersion":1}"#), Err(Wrong::Schema1));
-        assert_eq!(check(Some(SCHEMA_1[1]), plain), Err(Wrong::Schema1));
+        assert_eq!(ear.notes.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_body_that_is_cut_is_fetched_again() {
+        let server = Server::start(|before, _| match before.len() {
+            0 => told().cut(5),
+            _ => told(),
+        });
+        let digest = Digest::of(MANIFEST.as_bytes());
+        manifest(&server, &format!("@{digest}")).unwrap();
+        assert_eq!(server.asked().len(), 2);
     }
 }

@@ -3,105 +3,17 @@
 //! Knows nothing of where bytes come from: that is what [`Blobs`] is for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
-
-use reqwest::Method;
-use serde::Deserialize;
 
 use super::Client;
 use super::crew;
-use super::download::{Download, Verified};
 use super::error::RegistryError;
-use super::http::Payload;
-use super::monitor::{Direction, Ended, Going, Transfer};
-use super::pull::{ACCEPT, short};
-use super::upload::{Content, Mount, Target};
-use crate::oci::{Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
+use super::image::{Blobs, PushImage, Pushed};
+use super::monitor::Ended;
+use super::session::Target;
+use crate::oci::{Descriptor, Digest};
 
 /// How many threads push at most.
 const THREADS: usize = 32;
-
-/// An image to push: its descriptors. The bytes come from [`Blobs`].
-#[derive(Clone, Debug)]
-pub struct PushImage {
-    /// What people call it.
-    pub name: String,
-    /// The registry and repository.
-    pub repository: Reference,
-    /// The image tags to set.
-    pub tags: Vec<String>,
-    /// The manifest or index.
-    pub root: Descriptor,
-    /// The images of the platforms; one, with the same descriptor as `root`, for an image of one platform.
-    pub manifests: Vec<PushManifest>,
-}
-
-/// An image of one platform.
-#[derive(Clone, Debug)]
-pub struct PushManifest {
-    /// The manifest.
-    pub manifest: Descriptor,
-    /// The config.
-    pub config: Descriptor,
-    /// The layers, bottom first.
-    pub layers: Vec<Descriptor>,
-}
-
-/// Where the bytes of blobs are.
-pub trait Blobs: Sync {
-    /// Opens a blob that is on this machine, from its beginning; `None` if it is not. May be called several times.
-    ///
-    /// # Errors
-    /// When it is there and cannot be read.
-    fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>>;
-
-    /// Names a repository that is known to hold the blob: to mount from on the same registry, or to stream from.
-    fn origin(&self, digest: &Digest) -> Option<Reference>;
-}
-
-/// What a push did, in bytes of blobs and documents.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pushed {
-    /// Sent over the wire.
-    pub sent: u64,
-    /// Taken from another repository of the registry.
-    pub mounted: u64,
-    /// There already.
-    pub skipped: u64,
-    /// Each blob and document, once.
-    pub blobs: Vec<PushedBlob>,
-}
-
-/// What became of one blob or document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PushedBlob {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
-    /// What happened.
-    pub outcome: Ended,
-}
-
-impl Pushed {
-    fn add(&mut self, descriptor: &Descriptor, outcome: Ended) {
-        let digest = descriptor.digest;
-        if self.blobs.iter().any(|blob| blob.digest == digest) {
-            return;
-        }
-        let size = descriptor.size;
-        match outcome {
-            Ended::Done => self.sent += size,
-            Ended::Mounted => self.mounted += size,
-            Ended::Skipped | Ended::Failed => self.skipped += size,
-        }
-        self.blobs.push(PushedBlob {
-            digest,
-            size,
-            outcome,
-        });
-    }
-}
 
 /// What the registry has of an image.
 struct Plan {
@@ -223,36 +135,6 @@ impl Client {
         Ok(plan)
     }
 
-    /// Returns the digest of what an image tag or digest names in a repository.
-    fn digest_at(&self, target: Target<'_>, name: &str) -> Result<Option<Digest>, RegistryError> {
-        let what = format!("the manifest {name}");
-        let rest = format!("manifests/{name}");
-        let mut ask = target.ask(Method::HEAD, &rest, &what);
-        ask.header("accept", ACCEPT);
-        let reply = self.send(&mut ask)?;
-        let digest = reply.header("docker-content-digest");
-        match reply.status() {
-            200 => {
-                if let Some(digest) = digest.and_then(|digest| digest.trim().parse().ok()) {
-                    return Ok(Some(digest));
-                }
-            }
-            404 => return Ok(None),
-            _ if reply.is_passing() => return Err(reply.refused()),
-            // The answer to a GET says why.
-            _ => {}
-        }
-        let mut ask = target.ask(Method::GET, &rest, &what);
-        ask.header("accept", ACCEPT);
-        let (reply, bytes) = self.load(&mut ask, MAX_DOCUMENT)?;
-        match reply.status() {
-            200 => Ok(Some(Digest::of(&bytes))),
-            // Some registries do not let a repository be looked into that is not there yet.
-            403 | 404 => Ok(None),
-            _ => Err(reply.refused()),
-        }
-    }
-
     /// Puts a blob into all repositories of a registry that need it: into the first one, and from there into the others.
     fn put_unit(&self, unit: &Unit<'_>, blobs: &dyn Blobs) -> Vec<Result<Ended, RegistryError>> {
         let host = self.host(unit.registry);
@@ -279,80 +161,6 @@ impl Client {
             results.push(result);
         }
         results
-    }
-
-    /// Puts a blob into a repository, by the least that does.
-    pub(super) fn put_blob(
-        &self,
-        target: Target<'_>,
-        blob: &Descriptor,
-        from: Option<&str>,
-        is_new: bool,
-        blobs: &dyn Blobs,
-    ) -> Result<Ended, RegistryError> {
-        let word = match blob.media_type.compression() {
-            Some(_) => "layer",
-            None => "config",
-        };
-        let line = format!("{word} {}", short(&blob.digest));
-        let name = format!("{}/{}", target.host.name, target.repository);
-        let going = Going::start(
-            &*self.monitor,
-            &Transfer {
-                direction: Direction::Push,
-                what: &line,
-                repository: &name,
-                size: blob.size,
-            },
-        );
-        let number = going.number();
-        let end = |outcome| {
-            going.end(outcome);
-            Ok(outcome)
-        };
-        // A new repository has nothing: what can be mounted is not looked for.
-        let is_blind = from.is_some() && is_new;
-        if !is_blind && self.has_blob(target, blob)? {
-            return end(Ended::Skipped);
-        }
-        let mut session = None;
-        if let Some(from) = from {
-            match self.mount(target, blob, from)? {
-                Mount::Done => return end(Ended::Mounted),
-                Mount::Session(open) => session = Some(open),
-                Mount::Refused => {}
-            }
-            if is_blind && self.has_blob(target, blob)? {
-                return end(Ended::Skipped);
-            }
-        }
-        let what = format!("the blob {}", blob.digest);
-        let open = || self.open(blob, blobs);
-        let content = Content {
-            blob,
-            what: &what,
-            transfer: number,
-            open: &open,
-        };
-        self.upload(target, &content, session)?;
-        end(Ended::Done)
-    }
-
-    /// Opens a blob: here, or where it is known to be.
-    fn open<'c>(
-        &'c self,
-        blob: &Descriptor,
-        blobs: &dyn Blobs,
-    ) -> Result<Box<dyn Read + Send + 'c>, RegistryError> {
-        if let Some(file) = opened(blob, blobs)? {
-            return Ok(file);
-        }
-        let Some(origin) = blobs.origin(&blob.digest) else {
-            let what = format!("the blob {}", blob.digest);
-            return Err(RegistryError::Absent { what });
-        };
-        let download = Download::new(self, self.sources(&origin)?, blob.clone());
-        Ok(Box::new(Verified::new(download, blob.clone())))
     }
 
     /// Puts the manifests, the index and the image tags, if all blobs are there.
@@ -415,103 +223,6 @@ impl Client {
         pushed.add(&image.root, outcome);
         Ok(pushed)
     }
-
-    /// Puts a manifest or index under its digest or an image tag.
-    fn put_manifest(
-        &self,
-        target: Target<'_>,
-        descriptor: &Descriptor,
-        name: &str,
-        blobs: &dyn Blobs,
-    ) -> Result<Ended, RegistryError> {
-        let mut bytes = Vec::new();
-        let what = format!("the manifest {}", descriptor.digest);
-        let Some(file) = opened(descriptor, blobs)? else {
-            return Err(RegistryError::Absent { what });
-        };
-        file.take(MAX_DOCUMENT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| unreadable(&what, &error))?;
-        self.put_document(target, descriptor, name, &bytes)?;
-        Ok(Ended::Done)
-    }
-
-    /// Puts the bytes of a manifest or index. Returns whether the registry knows its subject.
-    pub(super) fn put_document(
-        &self,
-        target: Target<'_>,
-        descriptor: &Descriptor,
-        name: &str,
-        bytes: &[u8],
-    ) -> Result<bool, RegistryError> {
-        check_document(descriptor, bytes)?;
-        let what = format!("the manifest {name}");
-        let line = format!("manifest {}", short(&descriptor.digest));
-        let full = format!("{}/{}", target.host.name, target.repository);
-        let going = Going::start(
-            &*self.monitor,
-            &Transfer {
-                direction: Direction::Push,
-                what: &line,
-                repository: &full,
-                size: descriptor.size,
-            },
-        );
-        let mut ask = target.ask(Method::PUT, &format!("manifests/{name}"), &what);
-        ask.body = Payload::Bytes(bytes);
-        ask.header("content-type", descriptor.media_type.as_str());
-        let reply = self.send(&mut ask)?;
-        let status = reply.status();
-        if matches!(status, 200..=202) {
-            let digest = descriptor.digest.to_string();
-            if let Some(other) = reply.header("docker-content-digest").map(str::trim)
-                && other.starts_with("sha256:")
-                && other != digest
-            {
-                let other = super::error::clean(other);
-                return Err(reply.wrong(format!("it was stored as {other} instead of {digest}")));
-            }
-            let knows_subject = reply.header("oci-subject").is_some();
-            self.monitor.more(going.number(), descriptor.size);
-            going.end(Ended::Done);
-            return Ok(knows_subject);
-        }
-        let is_tag = name.parse::<Digest>().is_err();
-        if !is_tag || !matches!(status, 400 | 403 | 405 | 409 | 412 | 422 | 423) {
-            return Err(reply.refused());
-        }
-        // Image tags that cannot be moved: what is there may be the same.
-        let error = reply.refused();
-        match self.digest_at(target, name) {
-            Ok(Some(digest)) if digest == descriptor.digest => {
-                going.end(Ended::Skipped);
-                Ok(false)
-            }
-            Ok(Some(has)) => Err(error.into_immutable(has, descriptor.digest)),
-            Err(RegistryError::Stopped) => Err(RegistryError::Stopped),
-            _ => Err(error),
-        }
-    }
-}
-
-impl PushManifest {
-    /// Returns the config and the layers that registries may hold.
-    fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        std::iter::once(&self.config)
-            .chain(&self.layers)
-            .filter(|blob| !is_foreign(&blob.media_type))
-    }
-}
-
-/// Tells whether a layer must not be pushed (image-spec, layer.md, "Non-Distributable Layers").
-fn is_foreign(media_type: &MediaType) -> bool {
-    matches!(
-        media_type,
-        MediaType::OciForeign
-            | MediaType::OciForeignGzip
-            | MediaType::OciForeignZstd
-            | MediaType::DockerForeignGzip
-    )
 }
 
 type Pairs<'a> = [(usize, &'a PushImage, &'a Result<Plan, RegistryError>)];
@@ -595,61 +306,15 @@ fn owners<'a>(pairs: &Pairs<'a>) -> BTreeMap<Place<'a>, usize> {
     owners
 }
 
-/// Opens a blob that is on this machine.
-fn opened(
-    blob: &Descriptor,
-    blobs: &dyn Blobs,
-) -> Result<Option<Box<dyn Read + Send>>, RegistryError> {
-    let what = format!("the blob {}", blob.digest);
-    blobs.open(blob).map_err(|error| unreadable(&what, &error))
-}
-
-fn unreadable(what: &str, error: &io::Error) -> RegistryError {
-    RegistryError::Document {
-        what: what.to_owned(),
-        why: format!("it cannot be read: {error}"),
-    }
-}
-
-/// Checks a document before it is sent: its size, its digest, and that it says what its descriptor says. A registry
-/// wants the media type to be the same in both places.
-fn check_document(descriptor: &Descriptor, bytes: &[u8]) -> Result<(), RegistryError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Shape {
-        media_type: Option<MediaType>,
-    }
-    let what = format!("the manifest {}", descriptor.digest);
-    let fail = |why: String| Err(RegistryError::Document { what, why });
-    let size = bytes.len() as u64;
-    if size != descriptor.size {
-        return fail(format!(
-            "it has {size} bytes instead of {}",
-            descriptor.size
-        ));
-    }
-    let found = Digest::of(bytes);
-    if found != descriptor.digest {
-        return fail(format!("it has the digest {found}"));
-    }
-    let shape: Result<Shape, _> = serde_json::from_slice(bytes);
-    match shape.map(|shape| shape.media_type) {
-        Err(_) => fail("it is no JSON object".to_owned()),
-        Ok(Some(other)) if other != descriptor.media_type => fail(format!(
-            "it says {other} instead of {}",
-            descriptor.media_type
-        )),
-        Ok(_) => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::image::PushManifest;
     use super::super::script::{Asked, Server, Told, client};
     use super::*;
-    use crate::oci::{Annotations, Manifest};
+    use crate::oci::{Annotations, Manifest, MediaType, Reference};
+    use std::io::{self, Read};
 
     /// Blobs in memory.
     #[derive(Default)]
@@ -797,15 +462,5 @@ mod tests {
         );
         let notes = ear.notes.lock().unwrap();
         assert_eq!(*notes, [format!("{} warns: old \"thing\"", server.name)]);
-    }
-
-    #[test]
-    fn a_document_must_be_what_its_descriptor_says() {
-        let bytes = br#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#;
-        let index = Descriptor::of(MediaType::OciIndex, bytes);
-        assert!(check_document(&index, bytes).is_ok());
-        assert!(check_document(&index, b"{}").is_err());
-        let manifest = Descriptor::of(MediaType::OciManifest, bytes);
-        assert!(check_document(&manifest, bytes).is_err());
     }
 }

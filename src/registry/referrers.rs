@@ -12,10 +12,10 @@ use super::Client;
 use super::crew;
 use super::error::RegistryError;
 use super::http::{Ask, At, Payload};
+use super::image::Blobs;
 use super::place;
 use super::pull::ACCEPT;
-use super::push::Blobs;
-use super::upload::Target;
+use super::session::Target;
 use crate::oci::{Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
 
 /// How many pages are read.
@@ -279,7 +279,118 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Read};
+    use std::sync::Mutex;
+
+    use super::super::script::{Server, Told, client};
     use super::*;
+
+    /// Every blob is the empty object.
+    struct Empty;
+
+    impl Blobs for Empty {
+        fn open(&self, _: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>> {
+            Ok(Some(Box::new(&b"{}"[..])))
+        }
+
+        fn origin(&self, _: &Digest) -> Option<Reference> {
+            None
+        }
+    }
+
+    fn entry(kind: &str) -> Descriptor {
+        let mut descriptor = Descriptor::of(MediaType::OciManifest, kind.as_bytes());
+        descriptor.artifact_type = Some(kind.to_owned());
+        descriptor
+    }
+
+    fn index(entries: &[Descriptor]) -> String {
+        let kind = MediaType::OciIndex;
+        json!({"schemaVersion": 2, "mediaType": kind, "manifests": entries}).to_string()
+    }
+
+    fn reference(server: &Server) -> Reference {
+        format!("{}/a", server.name).parse().unwrap()
+    }
+
+    #[test]
+    fn the_api_is_asked_first_and_its_answer_filtered() {
+        let subject = Digest::of(b"subject");
+        let server = Server::start(|_, asked| {
+            let told = Told::new(200).with("content-type", MediaType::OciIndex);
+            match asked.path.contains("page=2") {
+                true => told.body(index(&[entry("x/z")])),
+                false => told.with("link", "<?page=2>; rel=next").body(index(&[
+                    entry("x/y"),
+                    entry("x/z"),
+                    entry("x/w"),
+                ])),
+            }
+        });
+        let (client, _) = client("", None);
+        let count = |kind| {
+            let found = client.referrers(&reference(&server), &subject, kind);
+            found.unwrap().len()
+        };
+        assert_eq!(count(None), 3);
+        assert_eq!(count(Some("x/z")), 1);
+        let lines = server.lines();
+        assert_eq!(
+            lines[2],
+            format!("GET /v2/a/referrers/{subject}?artifactType=x%2Fz")
+        );
+    }
+
+    #[test]
+    fn the_subject_itself_is_no_list() {
+        // As GitLab.
+        let server = Server::start(|_, asked| match asked.path.contains("/referrers/") {
+            true => Told::new(404),
+            false => Told::new(200).body("subject"),
+        });
+        let (client, _) = client("", None);
+        let found = client.referrers(&reference(&server), &Digest::of(b"subject"), None);
+        assert!(found.unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_list_is_written_until_our_entry_is_in_it() {
+        let subject = Descriptor::of(MediaType::OciManifest, b"subject");
+        let list = Mutex::new((index(&[entry("other/one")]), 0));
+        let server = Server::start(move |_, asked| {
+            let mut list = list.lock().unwrap();
+            let etag = format!("\"{}\"", list.1);
+            match asked.method.as_str() {
+                "HEAD" => Told::new(200).with("content-length", 2),
+                "GET" => Told::new(200).with("etag", etag).body(list.0.as_str()),
+                "PUT" if !asked.path.contains("/manifests/sha256-") => Told::new(201),
+                // Another writer comes between, once.
+                _ if list.1 == 0 => {
+                    *list = (index(&[entry("other/one"), entry("other/two")]), 1);
+                    Told::new(412)
+                }
+                _ => {
+                    assert_eq!(asked.header("if-match"), Some(etag.as_str()));
+                    let text = String::from_utf8(asked.body.clone()).unwrap();
+                    *list = (text, list.1 + 1);
+                    Told::new(201)
+                }
+            }
+        });
+        let empty = Descriptor::of(MediaType::OciEmpty, b"{}");
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MediaType::OciManifest, "artifactType": "our/own",
+            "config": empty, "layers": [empty], "subject": subject, "annotations": {"k": "v"},
+        });
+        let (client, _) = client("", None);
+        let reference = reference(&server);
+        let pushed = client.push_referrer(&reference, manifest.to_string().as_bytes(), &Empty);
+        let pushed = pushed.unwrap();
+        assert_eq!(pushed.annotations["k"], "v");
+        let list = client.list(&reference, &subject.digest).unwrap();
+        let found = entries(list.index.as_ref());
+        assert_eq!(found, [entry("other/one"), entry("other/two"), pushed]);
+    }
 
     #[test]
     fn entries_that_cannot_be_read_are_passed_over() {

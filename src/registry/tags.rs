@@ -58,3 +58,43 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{Server, Told, client};
+    use super::*;
+
+    fn tags(server: &Server) -> Result<Vec<String>, RegistryError> {
+        let reference: Reference = format!("{}/a", server.name).parse().unwrap();
+        client("", None).0.tags(&reference)
+    }
+
+    #[test]
+    fn pages_are_followed_to_the_end() {
+        let server = Server::start(|_, asked| match asked.path.as_str() {
+            "/v2/a/tags/list" => Told::new(200)
+                .with("link", "</v2/a/tags/list?last=b&n=2>; rel=\"next\"")
+                .body(r#"{"name":"a","tags":["a","b"]}"#),
+            "/v2/a/tags/list?last=b&n=2" => Told::new(200)
+                .with("link", "<?last=c>; rel=next")
+                .body(r#"{"tags":["b","c","no\u001btag"]}"#),
+            _ => Told::new(200).body(r#"{"tags":null}"#),
+        });
+        assert_eq!(tags(&server).unwrap(), ["a", "b", "c"]);
+        assert_eq!(server.asked().len(), 3);
+    }
+
+    #[test]
+    fn a_list_without_end_is_an_error() {
+        let server = Server::start(|_, asked| {
+            Told::new(200)
+                .with("link", format!("<{}>; rel=next", asked.path))
+                .body("{}")
+        });
+        let error = tags(&server).unwrap_err().to_string();
+        assert!(error.contains("no end"), "{error}");
+        assert_eq!(server.asked().len(), 2);
+        let server = Server::start(|_, _| Told::new(404));
+        assert!(tags(&server).unwrap().is_empty());
+    }
+}

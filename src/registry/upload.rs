@@ -11,40 +11,16 @@ use super::Client;
 use super::backoff::{self, Backoff};
 use super::error::RegistryError;
 use super::fault::Fault;
-use super::host::Host;
-use super::http::{Ask, At, Auth, Payload, Reply};
+use super::http::{Ask, At, Payload};
 use super::place;
-use super::scope::Scope;
+use super::reply::Reply;
+use super::session::{Session, Target};
 use crate::oci::Descriptor;
 
 /// The size of a chunk where a registry refuses a blob in one piece, in bytes: GHCR takes no larger ones.
 const CHUNK: u64 = 4 << 20;
 /// How often a registry may say that it has another number of bytes than was sent.
 const STALLS: u32 = 3;
-
-/// A repository that is pushed to.
-#[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
-    pub(super) host: &'a Host,
-    pub(super) repository: &'a str,
-}
-
-/// An upload that a registry is ready for.
-pub(super) struct Session {
-    location: Url,
-    /// The least size of a chunk but the last, in bytes.
-    least: u64,
-}
-
-/// What became of a mount.
-pub(super) enum Mount {
-    /// The registry has the blob.
-    Done,
-    /// It has not, and waits for the bytes.
-    Session(Session),
-    /// It does not want that.
-    Refused,
-}
 
 /// The bytes to send: opened anew for each try.
 pub(super) struct Content<'a> {
@@ -66,67 +42,7 @@ enum Tried {
     TooLarge(RegistryError),
 }
 
-impl<'a> Target<'a> {
-    /// Makes a request for what lies below the repository.
-    pub(super) fn ask(self, method: Method, rest: &str, what: &'a str) -> Ask<'a> {
-        let path = format!("/v2/{}/{rest}", self.repository);
-        self.ask_at(method, At::Path(path), what)
-    }
-
-    fn ask_at(self, method: Method, at: At, what: &'a str) -> Ask<'a> {
-        Ask {
-            auth: Auth::Scopes(vec![Scope::push(self.repository)]),
-            ..Ask::new(self.host, method, at, self.repository, what)
-        }
-    }
-}
-
 impl Client {
-    /// Tells whether a repository has a blob.
-    pub(super) fn has_blob(
-        &self,
-        target: Target<'_>,
-        blob: &Descriptor,
-    ) -> Result<bool, RegistryError> {
-        let what = format!("the blob {}", blob.digest);
-        let rest = format!("blobs/{}", blob.digest);
-        let reply = self.send(&mut target.ask(Method::HEAD, &rest, &what))?;
-        match reply.status() {
-            200 => Ok(reply.length().is_none_or(|length| length == blob.size)),
-            // Some registries do not let a repository be looked into that is not there yet.
-            403 | 404 => Ok(false),
-            _ => Err(reply.refused()),
-        }
-    }
-
-    /// Asks a registry to take a blob from another of its repositories. Whatever goes wrong, the blob can be sent.
-    ///
-    /// # Errors
-    /// When the user stopped.
-    pub(super) fn mount(
-        &self,
-        target: Target<'_>,
-        blob: &Descriptor,
-        from: &str,
-    ) -> Result<Mount, RegistryError> {
-        let what = format!("a mount of the blob {} from {from}", blob.digest);
-        let rest = format!("blobs/uploads/?mount={}&from={from}", blob.digest);
-        let mut ask = Ask {
-            auth: Auth::Scopes(vec![Scope::push(target.repository), Scope::pull(from)]),
-            tries: Some(1),
-            ..target.ask(Method::POST, &rest, &what)
-        };
-        match self.send(&mut ask) {
-            Err(RegistryError::Stopped) => Err(RegistryError::Stopped),
-            Err(_) => Ok(Mount::Refused),
-            Ok(reply) if reply.status() == 201 => Ok(Mount::Done),
-            Ok(reply) if reply.status() == 202 => {
-                Ok(self.session(&reply).map_or(Mount::Refused, Mount::Session))
-            }
-            Ok(_) => Ok(Mount::Refused),
-        }
-    }
-
     /// Sends a blob. Each try has a session of its own; the first may have one from a mount.
     ///
     /// # Errors
@@ -165,45 +81,6 @@ impl Client {
                     }
                 }
             }
-        }
-    }
-
-    /// Starts an upload.
-    fn begin(&self, target: Target<'_>, what: &str) -> Result<Session, RegistryError> {
-        let reply = self.send(&mut target.ask(Method::POST, "blobs/uploads/", what))?;
-        match reply.status() {
-            202 => self.session(&reply),
-            _ => Err(reply.refused()),
-        }
-    }
-
-    fn session(&self, reply: &Reply<'_>) -> Result<Session, RegistryError> {
-        let Some(location) = self.led(reply)? else {
-            return Err(reply.wrong("it does not say where to upload"));
-        };
-        let least = reply.header("oci-chunk-min-length");
-        Ok(Session {
-            location,
-            least: least.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
-        })
-    }
-
-    /// Returns where an answer leads, if it says so.
-    fn led(&self, reply: &Reply<'_>) -> Result<Option<Url>, RegistryError> {
-        let Some(text) = reply.header("location") else {
-            return Ok(None);
-        };
-        let Some(url) = place::location(&reply.url, text) else {
-            return Err(reply.wrong("the place to upload to is no URL"));
-        };
-        let is_insecure = self.host(&place::authority(&url)).config.insecure;
-        match place::may_follow(&reply.url, &url, is_insecure) {
-            Ok(()) => Ok(Some(url)),
-            Err(why) => Err(RegistryError::Unsafe {
-                asked: Box::new(reply.asked.clone()),
-                to: format!("{}://{}", url.scheme(), place::authority(&url)),
-                why,
-            }),
         }
     }
 
@@ -370,6 +247,7 @@ fn skip(reader: &mut dyn Read, count: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::script::{Asked, Server, Told, client};
+    use super::super::session::Mount;
     use super::*;
     use crate::oci::MediaType;
 

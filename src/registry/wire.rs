@@ -1,6 +1,6 @@
 //! One exchange with one host: connections, proxies, time limits, stopping. No retry, no redirect, no credentials.
 //!
-//! The one file that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
+//! With engine.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
 //! steps, so that every wait ends when the user stops. Knows no registry.
 
 use std::collections::BTreeMap;
@@ -9,15 +9,14 @@ use std::io::{self, Read};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
-use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, NoProxy, Proxy, Request, Response, StatusCode, Url};
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::{mpsc, oneshot};
+use reqwest::{Client, Method, Request, Response, StatusCode, Url};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::engine::Engine;
 use super::fault::Fault;
 use super::monitor::Monitor;
 use super::tls::Trust;
@@ -228,7 +227,7 @@ impl Wire {
             .referer(false)
             .connect_timeout(self.limits.connect)
             .no_proxy();
-        for proxy in self.proxies()? {
+        for proxy in self.proxies.make()? {
             builder = builder.proxy(proxy);
         }
         let client = builder
@@ -236,38 +235,6 @@ impl Wire {
             .map_err(|error| Fault::Setup(Fault::of(&error, self.limits.connect).to_string()))?;
         clients.insert(trust.clone(), client.clone());
         Ok(client)
-    }
-
-    /// Makes the proxies. This machine's own hosts are reached without.
-    fn proxies(&self) -> Result<Vec<Proxy>, Fault> {
-        let none = self.proxies.none.as_deref().unwrap_or_default();
-        let none = NoProxy::from_string(&format!("localhost,127.0.0.0/8,::1,{none}"));
-        type Make = fn(String) -> reqwest::Result<Proxy>;
-        let said: [(&Option<String>, &str, Make); 3] = [
-            (&self.proxies.http, "HTTP_PROXY", Proxy::http),
-            (&self.proxies.https, "HTTPS_PROXY", Proxy::https),
-            (&self.proxies.all, "ALL_PROXY", Proxy::all),
-        ];
-        let mut proxies = Vec::new();
-        for (text, name, make) in said {
-            let Some(text) = text.as_ref().filter(|text| !text.trim().is_empty()) else {
-                continue;
-            };
-            let text = text.trim();
-            let text = match text.contains("://") {
-                true => text.to_owned(),
-                false => format!("http://{text}"),
-            };
-            // The text may hold a password: it stays out of the message.
-            let usable = Url::parse(&text)
-                .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-            let proxy = usable.then(|| make(text).ok()).flatten();
-            let Some(proxy) = proxy else {
-                return Err(Fault::Setup(format!("{name} is no http or https URL")));
-            };
-            proxies.push(proxy.no_proxy(none.clone()));
-        }
-        Ok(proxies)
     }
 }
 
@@ -343,42 +310,6 @@ async fn first<A: Future, B: Future>(mut a: Pin<&mut A>, b: B) -> Turn<A::Output
         b.as_mut().poll(context).map(Turn::Second)
     })
     .await
-}
-
-/// The thread that drives the connections. It ends with the value.
-struct Engine {
-    handle: Handle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Engine {
-    fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = ThreadBuilder::new()
-            .name("registry".to_owned())
-            .spawn(move || {
-                let _ = runtime.block_on(stopped);
-                // A look-up of a name may hang in the system: it is left behind.
-                runtime.shutdown_background();
-            })?;
-        Ok(Self {
-            handle,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -543,16 +474,5 @@ mod tests {
         let (past, _) = wire(proxies(Some("r.invalid")), 5_000);
         assert!(matches!(get(&past, "http://r.invalid/x"), Err(Fault::Name)));
         assert_eq!(proxy.lines(), ["GET http://r.invalid/x"]);
-        let bad = Proxies {
-            http: Some("socks5://user:secret@x".to_owned()),
-            ..Proxies::default()
-        };
-        assert!(!format!("{bad:?}").contains("secret"));
-        let (bad, _) = wire(bad, 5_000);
-        let fault = get(&bad, "http://r.invalid/x").unwrap_err().to_string();
-        assert!(
-            fault.contains("HTTP_PROXY") && !fault.contains("secret"),
-            "{fault}"
-        );
     }
 }

@@ -1,0 +1,43 @@
+//! The thread that drives connections, for callers that wait for them. Knows nothing of what goes over them.
+
+use std::io;
+use std::thread::{Builder as ThreadBuilder, JoinHandle};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// The thread that drives the connections. It ends with the value.
+pub(super) struct Engine {
+    pub(super) handle: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    pub(super) fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = ThreadBuilder::new()
+            .name("registry".to_owned())
+            .spawn(move || {
+                let _ = runtime.block_on(stopped);
+                // A look-up of a name may hang in the system: it is left behind.
+                runtime.shutdown_background();
+            })?;
+        Ok(Self {
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What is pushed, and what came of it. Knows no request.
+
+use std::io::{self, Read};
+
+use super::monitor::Ended;
+use crate::oci::{Descriptor, Digest, MediaType, Reference};
+
+/// An image to push: its descriptors. The bytes come from [`Blobs`].
+#[derive(Clone, Debug)]
+pub struct PushImage {
+    /// What people call it.
+    pub name: String,
+    /// The registry and repository.
+    pub repository: Reference,
+    /// The image tags to set.
+    pub tags: Vec<String>,
+    /// The manifest or index.
+    pub root: Descriptor,
+    /// The images of the platforms; one, with the same descriptor as `root`, for an image of one platform.
+    pub manifests: Vec<PushManifest>,
+}
+
+/// An image of one platform.
+#[derive(Clone, Debug)]
+pub struct PushManifest {
+    /// The manifest.
+    pub manifest: Descriptor,
+    /// The config.
+    pub config: Descriptor,
+    /// The layers, bottom first.
+    pub layers: Vec<Descriptor>,
+}
+
+/// Where the bytes of blobs are.
+pub trait Blobs: Sync {
+    /// Opens a blob that is on this machine, from its beginning; `None` if it is not. May be called several times.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>>;
+
+    /// Names a repository that is known to hold the blob: to mount from on the same registry, or to stream from.
+    fn origin(&self, digest: &Digest) -> Option<Reference>;
+}
+
+/// What a push did, in bytes of blobs and documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Sent over the wire.
+    pub sent: u64,
+    /// Taken from another repository of the registry.
+    pub mounted: u64,
+    /// There already.
+    pub skipped: u64,
+    /// Each blob and document, once.
+    pub blobs: Vec<PushedBlob>,
+}
+
+/// What became of one blob or document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushedBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What happened.
+    pub outcome: Ended,
+}
+
+impl Pushed {
+    /// Adds a blob, once.
+    pub(super) fn add(&mut self, descriptor: &Descriptor, outcome: Ended) {
+        let digest = descriptor.digest;
+        if self.blobs.iter().any(|blob| blob.digest == digest) {
+            return;
+        }
+        let size = descriptor.size;
+        match outcome {
+            Ended::Done => self.sent += size,
+            Ended::Mounted => self.mounted += size,
+            Ended::Skipped | Ended::Failed => self.skipped += size,
+        }
+        self.blobs.push(PushedBlob {
+            digest,
+            size,
+            outcome,
+        });
+    }
+}
+
+impl PushManifest {
+    /// Returns the config and the layers that registries may hold.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        std::iter::once(&self.config)
+            .chain(&self.layers)
+            .filter(|blob| !is_foreign(&blob.media_type))
+    }
+}
+
+/// Tells whether a layer must not be pushed (image-spec, layer.md, "Non-Distributable Layers").
+fn is_foreign(media_type: &MediaType) -> bool {
+    matches!(
+        media_type,
+        MediaType::OciForeign
+            | MediaType::OciForeignGzip
+            | MediaType::OciForeignZstd
+            | MediaType::DockerForeignGzip
+    )
+}

@@ -1,0 +1,138 @@
+//! Uploads before a byte is sent (distribution-spec, "Pushing Blobs"): is a blob there, can it be mounted, where does it
+//! go. Sends nothing.
+
+use reqwest::{Method, Url};
+
+use super::Client;
+use super::error::RegistryError;
+use super::host::Host;
+use super::http::{Ask, At, Auth};
+use super::place;
+use super::reply::Reply;
+use super::scope::Scope;
+use crate::oci::Descriptor;
+
+/// A repository that is pushed to.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) host: &'a Host,
+    pub(super) repository: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// Makes a request for what lies below the repository.
+    pub(super) fn ask(self, method: Method, rest: &str, what: &'a str) -> Ask<'a> {
+        let path = format!("/v2/{}/{rest}", self.repository);
+        self.ask_at(method, At::Path(path), what)
+    }
+
+    pub(super) fn ask_at(self, method: Method, at: At, what: &'a str) -> Ask<'a> {
+        Ask {
+            auth: Auth::Scopes(vec![Scope::push(self.repository)]),
+            ..Ask::new(self.host, method, at, self.repository, what)
+        }
+    }
+}
+
+/// An upload that a registry is ready for.
+pub(super) struct Session {
+    pub(super) location: Url,
+    /// The least size of a chunk but the last, in bytes.
+    pub(super) least: u64,
+}
+
+/// What became of a mount.
+pub(super) enum Mount {
+    /// The registry has the blob.
+    Done,
+    /// It has not, and waits for the bytes.
+    Session(Session),
+    /// It does not want that.
+    Refused,
+}
+
+impl Client {
+    /// Tells whether a repository has a blob.
+    pub(super) fn has_blob(
+        &self,
+        target: Target<'_>,
+        blob: &Descriptor,
+    ) -> Result<bool, RegistryError> {
+        let what = format!("the blob {}", blob.digest);
+        let rest = format!("blobs/{}", blob.digest);
+        let reply = self.send(&mut target.ask(Method::HEAD, &rest, &what))?;
+        match reply.status() {
+            200 => Ok(reply.length().is_none_or(|length| length == blob.size)),
+            // Some registries do not let a repository be looked into that is not there yet.
+            403 | 404 => Ok(false),
+            _ => Err(reply.refused()),
+        }
+    }
+
+    /// Asks a registry to take a blob from another of its repositories. Whatever goes wrong, the blob can be sent.
+    ///
+    /// # Errors
+    /// When the user stopped.
+    pub(super) fn mount(
+        &self,
+        target: Target<'_>,
+        blob: &Descriptor,
+        from: &str,
+    ) -> Result<Mount, RegistryError> {
+        let what = format!("a mount of the blob {} from {from}", blob.digest);
+        let rest = format!("blobs/uploads/?mount={}&from={from}", blob.digest);
+        let mut ask = Ask {
+            auth: Auth::Scopes(vec![Scope::push(target.repository), Scope::pull(from)]),
+            tries: Some(1),
+            ..target.ask(Method::POST, &rest, &what)
+        };
+        match self.send(&mut ask) {
+            Err(RegistryError::Stopped) => Err(RegistryError::Stopped),
+            Err(_) => Ok(Mount::Refused),
+            Ok(reply) if reply.status() == 201 => Ok(Mount::Done),
+            Ok(reply) if reply.status() == 202 => {
+                Ok(self.session(&reply).map_or(Mount::Refused, Mount::Session))
+            }
+            Ok(_) => Ok(Mount::Refused),
+        }
+    }
+
+    /// Starts an upload.
+    pub(super) fn begin(&self, target: Target<'_>, what: &str) -> Result<Session, RegistryError> {
+        let reply = self.send(&mut target.ask(Method::POST, "blobs/uploads/", what))?;
+        match reply.status() {
+            202 => self.session(&reply),
+            _ => Err(reply.refused()),
+        }
+    }
+
+    fn session(&self, reply: &Reply<'_>) -> Result<Session, RegistryError> {
+        let Some(location) = self.led(reply)? else {
+            return Err(reply.wrong("it does not say where to upload"));
+        };
+        let least = reply.header("oci-chunk-min-length");
+        Ok(Session {
+            location,
+            least: least.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
+        })
+    }
+
+    /// Returns where an answer leads, if it says so.
+    pub(super) fn led(&self, reply: &Reply<'_>) -> Result<Option<Url>, RegistryError> {
+        let Some(text) = reply.header("location") else {
+            return Ok(None);
+        };
+        let Some(url) = place::location(&reply.url, text) else {
+            return Err(reply.wrong("the place to upload to is no URL"));
+        };
+        let is_insecure = self.host(&place::authority(&url)).config.insecure;
+        match place::may_follow(&reply.url, &url, is_insecure) {
+            Ok(()) => Ok(Some(url)),
+            Err(why) => Err(RegistryError::Unsafe {
+                asked: Box::new(reply.asked.clone()),
+                to: format!("{}://{}", url.scheme(), place::authority(&url)),
+                why,
+            }),
+        }
+    }
+}
