@@ -1,6 +1,6 @@
 //! The registry client: auth, pull, push, mirrors (OCI distribution spec 1.1, and what real registries do).
 //!
-//! From below: [`wire`] makes one exchange with one host, and is the one file that knows an asynchronous library.
+//! From below: [`wire`] makes one exchange with one host; with [`engine`] it is all that knows an asynchronous library.
 //! [`http`] makes a request of it: credentials for the own host alone, redirects, retries. [`pull`], [`push`], [`tags`]
 //! and [`referrers`] ask registries for what they are named after. Nothing that comes from a network is used before its
 //! size and digest are checked. Knows nothing of rules, of the environment, or of how things are shown.
