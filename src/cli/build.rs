@@ -65,8 +65,10 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     if args.explain {
         explain(&plan, &results);
     }
-    let failed = failures(&plan, &results);
-    failed.inspect_err(|_| progress.finish())?;
+    if results.iter().any(|result| result.error.is_some()) {
+        progress.finish();
+    }
+    failures(&plan, &results)?;
 
     let mut outputs = Vec::new();
     for image in &plan.images {
