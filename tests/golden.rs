@@ -32,7 +32,7 @@
 //!       "config": { "config": { "Env": ["A=b"] } }, "docker": false, "attested": true },
 //!     { "name": "tools:1", "layout": "a layout that setup made" }
 //!   ],
-//!   "profile": "ghcr", "users": { "robot": "secret" }, "anonymous": true, "basic": false,
+//!   "profile": "ghcr", "users": { "robot": "secret" }, "anonymous": true, "basic": false, "uses": 1, "tls": false,
 //!   "rules": [{ "on": "GET /v2/*/blobs/*", "nth": 1, "times": 1, "cut": 100 }]
 //! }
 //! ```

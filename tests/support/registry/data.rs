@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use super::auth::Auth;
 use super::image::{Flavour, Image, layer};
 use super::quirks::Quirks;
+use super::real::Authority;
 use super::rule::Rule;
 use super::server::{Server, Setup};
 
@@ -30,6 +32,11 @@ pub(crate) struct Data {
     /// Logins are Basic instead of tokens.
     #[serde(default)]
     basic: bool,
+    /// For how many requests a token is good; for all if nothing is said.
+    uses: Option<u32>,
+    /// It has HTTPS, and a certificate that nobody knows. Needs `openssl`.
+    #[serde(default)]
+    tls: bool,
     /// What it does wrong.
     #[serde(default)]
     rules: Vec<Rule>,
@@ -85,9 +92,14 @@ impl Data {
             auth: Auth {
                 users: self.users.clone(),
                 anonymous: self.anonymous,
+                uses: self.uses,
                 ..auth
             },
             rules: self.rules.clone(),
+            tls: self.tls.then(|| {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                Arc::new(Authority::make(folder.path()).server())
+            }),
             address,
             ..Setup::default()
         })
