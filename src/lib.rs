@@ -17,6 +17,7 @@
 //! | 1 | [`store`] | the cache folder: blobs by digest, records, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
 //! | 2 | [`graph`] | actions, keys, products, origins | how anything is run |
+//! | 2 | [`python`] | wheels: reading them, what they become in a layer, and in which layers | rules, HTTP, the graph |
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
 //! | 4 | [`rule`] | one file for each rule: base, files, tar, image, group | threads, HTTP, the terminal |
@@ -60,6 +61,7 @@ pub mod layer;
 pub mod oci;
 pub mod output;
 pub mod plan;
+pub mod python;
 pub mod rule;
 pub mod source;
 pub mod spec;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(u32, &[&str])] = &[
     (0, &["oci"]),
     (1, &["store", "layer"]),
-    (2, &["graph", "source"]),
+    (2, &["graph", "python", "source"]),
     (3, &["spec"]),
     (4, &["rule"]),
     (5, &["plan"]),
@@ -26,6 +26,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("exec", &["rule", "spec", "plan", "output"]),
     ("output", &["rule", "exec", "plan", "spec"]),
     ("layer", &["store"]),
+    ("python", &["graph", "rule"]),
     ("source", &["graph", "rule"]),
     ("store", &["layer", "graph", "rule"]),
 ];

@@ -170,7 +170,7 @@ impl Inflate<'_> {
         }
         self.crc.update(&out[start..]);
         self.left -= length as u64;
-        if self.left == 0 && length > 0 {
+        if self.left == 0 {
             self.finish()?;
         }
         Ok(())
