@@ -9,12 +9,16 @@ mod archive;
 mod broken;
 mod entry_points;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod headers;
 mod info;
 mod install;
 mod join;
 #[cfg(test)]
 mod made;
+#[cfg(test)]
+mod odd;
 mod record;
 mod scheme;
 mod script;
