@@ -1,7 +1,7 @@
 //! Wheels as they should not be: each is refused, with a message.
 
 use super::fixture::*;
-use super::made::{self, Entry};
+use super::made::{self, Entry, deflated};
 use super::{Expected, Scheme, install};
 
 #[test]
@@ -82,7 +82,7 @@ fn contents_that_are_not_as_the_archive_says() {
         "not deflated data",
     );
     refused(&data(&|it| it.raw = Some(Vec::new())), "holds fewer bytes");
-    let long = |it: &mut Entry| it.raw = Some(it_and_more(&it.data));
+    let long = |it: &mut Entry| it.raw = Some([&deflated(&it.data, 6)[..], &[0]].concat());
     refused(&data(&long), "holds more bytes");
     // A member that is only needed to read the wheel is checked too.
     let metadata = after(|entries| at(entries, "pkg-1.0.dist-info/METADATA").crc = Some(1));
@@ -90,16 +90,6 @@ fn contents_that_are_not_as_the_archive_says() {
         &metadata,
         "METADATA` in pkg-1.0-py3-none-any.whl is damaged",
     );
-}
-
-/// Returns data deflated, with a byte behind it.
-fn it_and_more(data: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::new(6));
-    encoder.write_all(data).unwrap();
-    let mut bytes = encoder.finish().unwrap();
-    bytes.push(0);
-    bytes
 }
 
 #[test]
@@ -375,7 +365,7 @@ fn random_bytes_change_nothing_or_are_refused() {
     let whole = install_bytes(&good, &scheme()).unwrap();
     let mut state = 42u64;
     let mut refusals = 0;
-    for _ in 0..2000 {
+    for _ in 0..500 {
         let mut bytes = good.clone();
         for _ in 0..2 {
             state = state
@@ -390,5 +380,5 @@ fn random_bytes_change_nothing_or_are_refused() {
             Err(_) => refusals += 1,
         }
     }
-    assert!(refusals > 1500, "{refusals}");
+    assert!(refusals > 375, "{refusals}");
 }

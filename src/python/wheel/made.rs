@@ -54,10 +54,15 @@ impl Entry {
         if self.method != 8 {
             return self.data.clone();
         }
-        let mut encoder = DeflateEncoder::new(Vec::new(), flate2::Compression::new(6));
-        encoder.write_all(&self.data).unwrap();
-        encoder.finish().unwrap()
+        deflated(&self.data, 6)
     }
+}
+
+/// Deflates data at a level.
+pub(super) fn deflated(data: &[u8], level: u32) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), flate2::Compression::new(level));
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
 }
 
 /// Writes an archive (APPNOTE 4.3).

@@ -1,8 +1,8 @@
 //! Odd wheels that are right: each becomes the right tree.
 
 use super::fixture::*;
-use super::made::{self, Entry};
-use super::{Expected, Scheme};
+use super::made::{self, Entry, deflated};
+use super::{Expected, Scheme, install};
 use crate::layer::Kind;
 use crate::oci::Digest;
 
@@ -272,4 +272,48 @@ fn libraries_of_a_platform_have_their_folder() {
         tree.entries()
             .contains_key(&*format!("{folder}/pkg-1.0.dist-info/RECORD"))
     );
+}
+
+#[test]
+fn large_members_are_passed_on_to_gzip_layers() {
+    use crate::layer::{Facts, resolve, write};
+    use crate::oci::Compression;
+    let large: Vec<u8> = (0..300_000u32)
+        .map(|n| (n.wrapping_mul(n) >> 10) as u8)
+        .collect();
+    let packed = |level| {
+        let entry = Entry {
+            raw: Some(deflated(&large, level)),
+            ..Entry::new("pkg/large.so", &large)
+        };
+        with(|entries| entries.push(entry))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut digests = Vec::new();
+    for level in [1, 9] {
+        let bytes = packed(level);
+        let file = folder.path().join(level.to_string());
+        std::fs::write(&file, &bytes).unwrap();
+        let expected = Expected {
+            digest: Digest::of(&bytes),
+            ..expected()
+        };
+        let tree = install(&file, &expected, &scheme(), &|_| true).unwrap();
+        let digest = tree.digest();
+        let changes = resolve(&[tree.into()], &Facts::default()).unwrap();
+        let layer = |compression| {
+            let mut out = Vec::new();
+            let written = write(&changes, compression, &mut out, &|_| true).unwrap();
+            (out, written.diff_id)
+        };
+        let (gzip, diff_id) = layer(Compression::Gzip);
+        let stream = deflated(&large, level);
+        assert!(gzip.windows(stream.len()).any(|it| it == stream));
+        assert_eq!(layer(Compression::None).1, diff_id);
+        digests.push((diff_id, digest, layer(Compression::Zstd).0));
+    }
+    // One content in two forms: the tar is the same, the gzip layer is not, and the key of the layer knows it.
+    assert_eq!(digests[0].0, digests[1].0);
+    assert_ne!(digests[0].1, digests[1].1);
+    assert!(digests[0].2 == digests[1].2);
 }
