@@ -18,6 +18,8 @@ use crate::oci::{Digest, Hasher};
 
 /// How large a directory of members may be, in bytes: it is held in memory.
 const DIRECTORY: u64 = 64 << 20;
+/// The size of the record that ends an archive, without its comment, in bytes (APPNOTE 4.3.16).
+const END: u64 = 22;
 /// How much larger than the wheel its members may be together.
 const RATIO: u64 = 200;
 /// Below this size, in bytes, no ratio matters.
@@ -70,6 +72,15 @@ impl Archive {
             archive_offset: ArchiveOffset::Known(0),
         };
         let mut zip = ZipArchive::with_config(config, BufReader::new(file)).map_err(problem)?;
+        // Readers differ in what they make of bytes behind the end: some find another end in them.
+        let end = length.checked_sub(END + zip.comment().len() as u64);
+        let mut signature = [0; 4];
+        if let Some(end) = end {
+            File::open(path)?.read_exact_at(&mut signature, end)?;
+        }
+        if signature != *b"PK\x05\x06" {
+            return Err(Problem::Zip("bytes follow its end".to_owned()));
+        }
         if zip.has_duplicate_names() {
             return Err(Problem::Zip(
                 "its directory lists one name twice".to_owned(),
@@ -249,7 +260,6 @@ impl Archive {
 
 /// Refuses a directory that would not fit into memory: the sizes in the records that end the archive say how large it is.
 fn check_directory(file: &mut File, length: u64) -> Result<(), Problem> {
-    const END: u64 = 22; // APPNOTE 4.3.16, without the comment
     const COMMENT: u64 = 0xffff;
     const LOCATOR: u64 = 20; // APPNOTE 4.3.15
     const END64: u64 = 56; // APPNOTE 4.3.14

@@ -104,6 +104,7 @@ fn archives_that_are_not_sound() {
         "not a sound zip archive",
     );
     refused(&[&good[100..]].concat(), "not a sound zip archive");
+    refused(&[&good[..], b"more"].concat(), "bytes follow its end");
     let other = Entry {
         local_name: Some(b"pkg/other.py".to_vec()),
         ..Entry::new("pkg/x.pyx.p", "x")

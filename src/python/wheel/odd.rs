@@ -119,6 +119,15 @@ fn odd_names_that_are_right() {
 }
 
 #[test]
+fn a_comment_of_the_archive_is_nothing() {
+    let mut bytes = with(|_| {});
+    let end = bytes.len();
+    bytes[end - 2] = 4;
+    bytes.extend(b"PK\x05\x06");
+    right(&bytes, &[]);
+}
+
+#[test]
 fn modes_are_two() {
     for (mode, expected) in [
         (0, 0o644),
