@@ -17,6 +17,7 @@
 //! | 1 | [`store`] | the cache folder: blobs by digest, records, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
 //! | 2 | [`graph`] | actions, keys, products, origins, the ports to the network | how anything is run |
+//! | 2 | [`python`] | targets, requirements, the resolver, and what wheels become in layers | rules, HTTP, the graph |
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
 //! | 3 | [`lock`] | `image.lock`: what names were resolved to | any concrete rule |
@@ -65,6 +66,7 @@ pub mod oci;
 pub mod output;
 pub mod pin;
 pub mod plan;
+pub mod python;
 pub mod registry;
 pub mod rule;
 pub mod source;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(u32, &[&str])] = &[
     (0, &["oci"]),
     (1, &["store", "layer"]),
-    (2, &["graph", "source"]),
+    (2, &["graph", "python", "source"]),
     (3, &["spec", "lock"]),
     (4, &["rule"]),
     (5, &["pin", "plan"]),
@@ -28,6 +28,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("registry", &["rule", "exec", "plan", "pin", "layer"]),
     ("pin", &["exec", "output"]),
     ("layer", &["store"]),
+    ("python", &["graph", "rule"]),
     ("source", &["graph", "rule"]),
     ("store", &["layer", "graph", "rule"]),
 ];

@@ -40,6 +40,16 @@ pub(super) fn compress(compression: Compression, segment: &[u8]) -> Vec<u8> {
     }
 }
 
+/// The ten bytes that begin a gzip member (RFC 1952 section 2.3): no name, no time, an unknown system.
+pub(super) const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// Returns the eight bytes that end a gzip member: the CRC-32 and the size, modulo 2^32, of what it holds.
+pub(super) fn gzip_trailer(crc: u32, size: u64) -> [u8; 8] {
+    let [a, b, c, d] = crc.to_le_bytes();
+    let [e, f, g, h, ..] = size.to_le_bytes();
+    [a, b, c, d, e, f, g, h]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,7 +58,7 @@ mod tests {
     #[test]
     fn gzip_header_is_constant() {
         let member = compress(Compression::Gzip, b"hello hello hello hello");
-        assert_eq!(&member[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        assert_eq!(member[..10], GZIP_HEADER);
     }
 
     #[test]

@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::deflated::{Damage, Deflated};
 use crate::oci::{Digest, Hasher};
 
 /// Files that changed less than this ago are not trusted to be unchanged because their stamp is:
 /// a second write within the clock's granularity leaves no trace in it.
 pub const RECENT: Duration = Duration::from_secs(2);
+
+/// Deflated content of at least this many bytes becomes a gzip member as it is.
+const PASSED: u64 = 64 << 10;
 
 /// The content of a file.
 #[derive(Clone, Debug)]
@@ -45,6 +49,8 @@ pub enum Source {
         /// Where the content starts, in bytes.
         offset: u64,
     },
+    /// Deflated, in an archive of the cache.
+    Deflated(Box<Deflated>),
 }
 
 /// What tells whether a file of the host changed: never part of a layer or a key.
@@ -121,6 +127,16 @@ pub enum ContentError {
     /// The file changed between the time its digest was taken and the time it was written.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
+    /// A member of an archive is not what the archive says.
+    #[error("`{member}` in {archive} is damaged: {}", damage.words())]
+    Damaged {
+        /// The archive's name.
+        archive: String,
+        /// The member's name.
+        member: String,
+        /// What is wrong.
+        damage: Damage,
+    },
 }
 
 impl Content {
@@ -131,6 +147,14 @@ impl Content {
             size: bytes.len() as u64,
             digest: Digest::of(&bytes),
             source: Source::Bytes(bytes),
+        }
+    }
+
+    /// Returns the deflated member that this content is, if it is large enough to be passed on as it is.
+    pub(super) fn passable(&self) -> Option<&Deflated> {
+        match &self.source {
+            Source::Deflated(member) if self.size >= PASSED => Some(member),
+            _ => None,
         }
     }
 
@@ -157,6 +181,7 @@ impl Content {
                 stamp,
             } => (folder.join(&**below), 0, Some(stamp)),
             Source::Range { path, offset } => (path.to_path_buf(), *offset, None),
+            Source::Deflated(member) => return self.inflate(member, out, offset, length),
         };
         let fail = |source| ContentError::Io {
             path: path.clone(),
@@ -197,6 +222,26 @@ impl Content {
             }
         }
         Ok(())
+    }
+
+    /// Inflates a slice; what stands before it is inflated too, and dropped.
+    fn inflate(
+        &self,
+        member: &Deflated,
+        out: &mut Vec<u8>,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), ContentError> {
+        const STEP: u64 = 64 << 10;
+        let mut inflate = member.open(self.size)?;
+        let mut skip = offset;
+        let mut dropped = Vec::new();
+        while skip > 0 {
+            dropped.clear();
+            inflate.append(&mut dropped, skip.min(STEP) as usize)?;
+            skip -= skip.min(STEP);
+        }
+        inflate.append(out, length)
     }
 
     /// Takes the digest of the file of the host `below` a folder.

@@ -7,6 +7,7 @@
 mod changeset;
 mod compress;
 mod content;
+mod deflated;
 mod facts;
 mod guard;
 mod header;
@@ -20,6 +21,7 @@ mod write;
 pub use changeset::{Changeset, Folder};
 pub use compress::compressor_id;
 pub use content::{Content, ContentError, RECENT, Source, Stamp};
+pub use deflated::{Container, Damage, Deflated, Inflate};
 pub use facts::{Fact, Facts};
 pub use guard::HeaderGuard;
 pub use header::{BLOCK, padding, plain_header};

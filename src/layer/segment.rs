@@ -24,12 +24,16 @@ pub(super) enum Item<'a> {
 /// A piece of the tar that is compressed on its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Segment {
-    /// Some items with their contents; without the last one's if it is `open`: that follows in slices.
+    /// Some items with their contents; without the last one's if it is `open`: that follows in slices, or is passed on.
     Items {
+        /// The padding of a content that was passed on, in bytes.
+        lead: usize,
         range: Range<usize>,
         open: bool,
         size: usize,
     },
+    /// The content of a file that is deflated already, and is passed on as it is. Its padding leads the next segment.
+    Passed { item: usize },
     /// A slice of the content of a large file; the last one has the padding.
     Slice {
         item: usize,
@@ -151,40 +155,31 @@ impl Item<'_> {
     }
 }
 
-/// Cuts `items` into segments; a part begins at each of `starts`.
-pub(super) fn cut(items: &[Item<'_>], starts: &[usize]) -> Vec<Segment> {
-    let mut segments = Vec::new();
+/// Cuts `items` into segments; a part begins at each of `starts`. `passing` says whether deflated contents are passed on.
+pub(super) fn cut(items: &[Item<'_>], starts: &[usize], passing: bool) -> Vec<Segment> {
+    let mut cutter = Cutter::default();
     let mut scratch = Vec::new();
     let mut starts = starts.iter().copied().peekable();
-    let (mut first, mut size) = (0, 0);
-    let close = |segments: &mut Vec<Segment>,
-                 first: &mut usize,
-                 end: usize,
-                 size: &mut usize,
-                 open: bool| {
-        if *first < end {
-            let range = *first..end;
-            segments.push(Segment::Items {
-                range,
-                open,
-                size: *size,
-            });
-        }
-        (*first, *size) = (end, 0);
-    };
     for (index, item) in items.iter().enumerate() {
         while starts.next_if(|&start| start <= index).is_some() {
-            close(&mut segments, &mut first, index, &mut size, false);
+            cutter.close(index, false);
         }
         scratch.clear();
         item.header(&mut scratch);
-        size += scratch.len();
-        let content = item.content().map_or(0, |content| content.size);
-        if content > FULL as u64 {
-            close(&mut segments, &mut first, index + 1, &mut size, true);
-            for offset in (0..content).step_by(FULL) {
-                let length = (content - offset).min(FULL as u64) as usize;
-                segments.push(Segment::Slice {
+        cutter.size += scratch.len();
+        let size = item.content().map_or(0, |content| content.size);
+        if passing && item.content().and_then(Content::passable).is_some() {
+            cutter.close(index + 1, true);
+            cutter.segments.push(Segment::Passed { item: index });
+            cutter.lead = header::padding(size);
+            cutter.size = cutter.lead;
+            continue;
+        }
+        if size > FULL as u64 {
+            cutter.close(index + 1, true);
+            for offset in (0..size).step_by(FULL) {
+                let length = (size - offset).min(FULL as u64) as usize;
+                cutter.segments.push(Segment::Slice {
                     item: index,
                     offset,
                     length,
@@ -192,14 +187,38 @@ pub(super) fn cut(items: &[Item<'_>], starts: &[usize]) -> Vec<Segment> {
             }
             continue;
         }
-        size += content as usize + header::padding(content);
-        if size >= FULL || (size >= EARLY && item.is_cut()) {
-            close(&mut segments, &mut first, index + 1, &mut size, false);
+        cutter.size += size as usize + header::padding(size);
+        if cutter.size >= FULL || (cutter.size >= EARLY && item.is_cut()) {
+            cutter.close(index + 1, false);
         }
     }
-    close(&mut segments, &mut first, items.len(), &mut size, false);
-    segments.push(Segment::End);
-    segments
+    cutter.close(items.len(), false);
+    cutter.segments.push(Segment::End);
+    cutter.segments
+}
+
+/// The segments so far, and the one that is being filled.
+#[derive(Default)]
+struct Cutter {
+    segments: Vec<Segment>,
+    lead: usize,
+    first: usize,
+    size: usize,
+}
+
+impl Cutter {
+    /// Ends the present segment before the item `end`.
+    fn close(&mut self, end: usize, open: bool) {
+        if self.size > 0 {
+            self.segments.push(Segment::Items {
+                lead: self.lead,
+                range: self.first..end,
+                open,
+                size: self.size,
+            });
+        }
+        (self.lead, self.first, self.size) = (0, end, 0);
+    }
 }
 
 impl Segment {
@@ -222,8 +241,20 @@ impl Segment {
                 }
                 Ok(out)
             }
-            Segment::Items { range, open, size } => {
+            Segment::Passed { item } => {
+                let content = items[*item].content().expect("only files are passed on");
+                let mut out = Vec::new();
+                content.append(&mut out, 0, content.size as usize)?;
+                Ok(out)
+            }
+            Segment::Items {
+                lead,
+                range,
+                open,
+                size,
+            } => {
                 let mut out = Vec::with_capacity(*size);
+                out.resize(*lead, 0);
                 for index in range.clone() {
                     let item = &items[index];
                     item.header(&mut out);
@@ -271,7 +302,7 @@ mod tests {
             .collect();
         let changes = changes(&files);
         let (items, starts) = items(&changes);
-        cut(&items, &starts)
+        cut(&items, &starts, false)
             .iter()
             .map(|segment| segment.bytes(&items).unwrap().len())
             .collect()
@@ -309,13 +340,48 @@ mod tests {
     }
 
     #[test]
+    fn a_deflated_content_is_a_segment_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tree = Tree::default();
+        for (name, size) in [("a", 100), ("b", 70_000), ("c", 65_535), ("d", 65_536)] {
+            let bytes = vec![b'x'; size];
+            let content = super::super::deflated::tests::deflated(folder.path(), name, &bytes);
+            let attrs = Attrs {
+                mode: 0o644,
+                owner: Owner::default(),
+            };
+            let kind = Kind::File { attrs, content };
+            tree.insert(LayerPath::parse(name).unwrap(), Entry::new(kind))
+                .unwrap();
+        }
+        let changes = resolve(&[Arc::new(tree)], &Facts::default()).unwrap();
+        let (items, starts) = items(&changes);
+        let sizes = |passing| -> Vec<usize> {
+            cut(&items, &starts, passing)
+                .iter()
+                .map(|segment| segment.bytes(&items).unwrap().len())
+                .collect()
+        };
+        let lead = header::padding(70_000);
+        let c = 512 + 65_536;
+        assert_eq!(
+            sizes(true),
+            [1024 + 512, 70_000, lead + c + 512, 65_536, 1024]
+        );
+        assert_eq!(
+            sizes(false),
+            [1024 + 512 + 70_000 + lead + c + 512 + 65_536, 1024]
+        );
+    }
+
+    #[test]
     fn adding_a_file_moves_few_cuts() {
         let files: Vec<(String, usize)> =
             (0..2000).map(|n| (format!("file-{n:04}"), 8000)).collect();
         let blobs = |files: &[(String, usize)]| -> Vec<Vec<u8>> {
             let changes = changes(files);
             let (items, starts) = items(&changes);
-            cut(&items, &starts)
+            cut(&items, &starts, false)
                 .iter()
                 .map(|segment| segment.bytes(&items).unwrap())
                 .collect()

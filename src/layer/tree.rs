@@ -297,6 +297,11 @@ impl Entry {
             Kind::File { content, .. } => {
                 let _ = write!(text, " {} ", content.size);
                 content.digest.push_hex(text);
+                // It may be passed on as it is: then its deflated bytes decide those of the layer.
+                if let Some(member) = content.passable() {
+                    let _ = write!(text, " deflated {} {} ", member.offset, member.length);
+                    member.container.digest.push_hex(text);
+                }
             }
             Kind::Symlink { target, .. } => {
                 let _ = write!(text, " {target:?}");

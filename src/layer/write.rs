@@ -1,13 +1,14 @@
 //! Writes a layer: segments are read and compressed in parallel, hashed and written in order, in bounded memory.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::compress::compress;
+use super::compress::{GZIP_HEADER, compress, gzip_trailer};
+use super::header::{BLOCK, pad};
 use super::segment::{self, Item, Segment};
-use super::{Changeset, ContentError};
+use super::{Changeset, Content, ContentError, Deflated, Inflate};
 use crate::oci::{Compression, DiffId, Hasher};
 
 /// Called with each number of tar bytes that were written; returns false to stop.
@@ -74,26 +75,21 @@ pub fn write(
     tick: Tick<'_>,
 ) -> Result<Written, WriteError> {
     let (items, starts) = segment::items(changes);
-    let segments = segment::cut(&items, &starts);
+    let segments = segment::cut(&items, &starts, compression == Compression::Gzip);
     let active = Active::enter();
     let mut sequel = Sequel {
         hasher: Hasher::default(),
         size: 0,
         out,
     };
-    let mut ready: Vec<Ready> = Vec::new();
+    let mut slices = Slices { reading: None };
+    let mut ready: Vec<Ready<'_>> = Vec::new();
     let mut rest = &segments[..];
     while !rest.is_empty() {
         let (round, later) = rest.split_at(active.segments().min(rest.len()));
         rest = later;
-        let make = |segment: &Segment| Ready::make(segment, &items, compression);
         let (made, done) = rayon::join(
-            || {
-                round
-                    .par_iter()
-                    .map(make)
-                    .collect::<Result<Vec<Ready>, ContentError>>()
-            },
+            || slices.make(round, &items, compression),
             || sequel.take(std::mem::take(&mut ready), tick),
         );
         done?;
@@ -106,22 +102,136 @@ pub fn write(
     })
 }
 
+/// Deflated content up to this size, in bytes, is inflated in memory as a segment is; larger content is streamed.
+const IN_MEMORY: u64 = 1 << 20;
+
 /// A segment that waits for its turn to be hashed and written.
-struct Ready {
-    tar: Vec<u8>,
-    /// `None` if the tar itself is the blob.
-    compressed: Option<Vec<u8>>,
+enum Ready<'a> {
+    Bytes {
+        tar: Vec<u8>,
+        /// `None` if the tar itself is the blob.
+        compressed: Option<Vec<u8>>,
+    },
+    /// A content that is passed on, too large for memory.
+    Passed {
+        content: &'a Content,
+        member: &'a Deflated,
+    },
 }
 
-impl Ready {
+impl<'a> Ready<'a> {
+    /// Makes what is to be written of a segment; of its bytes, if they are known.
     fn make(
         segment: &Segment,
-        items: &[Item<'_>],
+        bytes: Option<Vec<u8>>,
+        items: &'a [Item<'a>],
         compression: Compression,
     ) -> Result<Self, ContentError> {
-        let tar = segment.bytes(items)?;
+        if let Segment::Passed { item } = segment {
+            let content = items[*item].content().expect("only files are passed on");
+            let member = content
+                .passable()
+                .expect("only deflated files are passed on");
+            if content.size.max(member.length) > IN_MEMORY {
+                return Ok(Self::Passed { content, member });
+            }
+            let mut compressed = Vec::with_capacity(member.length as usize + 18);
+            pass(content, member, &mut compressed, &|| true)?
+                .map_err(|source| member.unreadable(source))?;
+            return Ok(Self::Bytes {
+                tar: segment.bytes(items)?,
+                compressed: Some(compressed),
+            });
+        }
+        let tar = match bytes {
+            Some(bytes) => bytes,
+            None => segment.bytes(items)?,
+        };
         let compressed = (compression != Compression::None).then(|| compress(compression, &tar));
-        Ok(Self { tar, compressed })
+        Ok(Self::Bytes { tar, compressed })
+    }
+}
+
+/// Writes a deflated content as a gzip member, as far as `go_on` lets it. Fails on the outside if the content cannot be
+/// read, on the inside if it cannot be written.
+fn pass(
+    content: &Content,
+    member: &Deflated,
+    out: &mut (dyn Write + Send),
+    go_on: &dyn Fn() -> bool,
+) -> Result<io::Result<()>, ContentError> {
+    let mut raw = member.open_raw()?;
+    let mut piece = Vec::new();
+    let mut written = out.write_all(&GZIP_HEADER);
+    while written.is_ok() && go_on() {
+        raw.next(&mut piece)
+            .map_err(|source| member.unreadable(source))?;
+        if piece.is_empty() {
+            written = out.write_all(&gzip_trailer(member.crc, content.size));
+            break;
+        }
+        written = out.write_all(&piece);
+    }
+    Ok(written)
+}
+
+/// Makes segments, round by round; remembers how far a large deflated content is inflated, which has only one way to be
+/// read.
+struct Slices<'a> {
+    reading: Option<(usize, u64, Inflate<'a>)>,
+}
+
+impl<'a> Slices<'a> {
+    fn make(
+        &mut self,
+        round: &[Segment],
+        items: &'a [Item<'a>],
+        compression: Compression,
+    ) -> Result<Vec<Ready<'a>>, ContentError> {
+        let known = round
+            .iter()
+            .map(|segment| self.slice(segment, items))
+            .collect::<Result<Vec<Option<Vec<u8>>>, ContentError>>()?;
+        round
+            .par_iter()
+            .zip(known)
+            .map(|(segment, bytes)| Ready::make(segment, bytes, items, compression))
+            .collect()
+    }
+
+    /// Inflates the bytes of a segment that is a slice of a deflated content.
+    fn slice(
+        &mut self,
+        segment: &Segment,
+        items: &'a [Item<'a>],
+    ) -> Result<Option<Vec<u8>>, ContentError> {
+        let Segment::Slice {
+            item,
+            offset,
+            length,
+        } = *segment
+        else {
+            return Ok(None);
+        };
+        let Some(content) = items[item].content() else {
+            return Ok(None);
+        };
+        let Some(member) = content.passable() else {
+            return Ok(None);
+        };
+        let mut inflate = match self.reading.take() {
+            Some((same, at, inflate)) if (same, at) == (item, offset) => inflate,
+            _ if offset == 0 => member.open(content.size)?,
+            _ => return Ok(None),
+        };
+        let mut bytes = Vec::with_capacity(length + BLOCK);
+        inflate.append(&mut bytes, length)?;
+        let end = offset + length as u64;
+        match end == content.size {
+            true => pad(&mut bytes, content.size),
+            false => self.reading = Some((item, end, inflate)),
+        }
+        Ok(Some(bytes))
     }
 }
 
@@ -134,32 +244,74 @@ struct Sequel<'a> {
 
 impl Sequel<'_> {
     /// Hashes the tar on one thread, writes (and so hashes) the blob on another.
-    fn take(&mut self, round: Vec<Ready>, tick: Tick<'_>) -> Result<(), WriteError> {
+    fn take(&mut self, round: Vec<Ready<'_>>, tick: Tick<'_>) -> Result<(), WriteError> {
         let Self { hasher, size, out } = self;
-        let (go_on, written) = rayon::join(
+        let stopped = AtomicBool::new(false);
+        let (hashed, written) = rayon::join(
             || {
-                let mut bytes = 0;
-                for ready in &round {
-                    hasher.update(&ready.tar);
-                    bytes += ready.tar.len() as u64;
-                }
-                *size += bytes;
-                tick(bytes)
+                let hashed = hash(&round, hasher, tick);
+                stopped.store(hashed.is_err(), Ordering::Relaxed);
+                hashed
             },
-            || {
-                for ready in &round {
-                    out.write_all(ready.compressed.as_ref().unwrap_or(&ready.tar))?;
-                }
-                Ok(())
-            },
+            || write_round(&round, *out, &|| !stopped.load(Ordering::Relaxed)),
         );
-        written.map_err(WriteError::Sink)?;
-        if go_on {
-            Ok(())
-        } else {
-            Err(WriteError::Stopped)
+        // A damaged member is one to both; what the first of them says about it is said.
+        *size += hashed?;
+        written
+    }
+}
+
+/// Hashes the tar of a round; returns its size in bytes.
+fn hash(round: &[Ready<'_>], hasher: &mut Hasher, tick: Tick<'_>) -> Result<u64, WriteError> {
+    let told = |bytes: u64| match tick(bytes) {
+        true => Ok(()),
+        false => Err(WriteError::Stopped),
+    };
+    let (mut size, mut untold) = (0, 0);
+    for ready in round {
+        match ready {
+            Ready::Bytes { tar, .. } => {
+                hasher.update(tar);
+                size += tar.len() as u64;
+                untold += tar.len() as u64;
+            }
+            Ready::Passed { content, member } => {
+                told(std::mem::take(&mut untold))?;
+                let mut inflate = member.open(content.size)?;
+                let (mut now, mut next) = (Vec::new(), Vec::new());
+                inflate.append(&mut now, IN_MEMORY as usize)?;
+                while !now.is_empty() {
+                    next.clear();
+                    let (inflated, ()) = rayon::join(
+                        || inflate.append(&mut next, IN_MEMORY as usize),
+                        || hasher.update(&now),
+                    );
+                    inflated?;
+                    told(now.len() as u64)?;
+                    std::mem::swap(&mut now, &mut next);
+                }
+                size += content.size;
+            }
         }
     }
+    told(untold)?;
+    Ok(size)
+}
+
+/// Writes the blob's part of a round.
+fn write_round(
+    round: &[Ready<'_>],
+    out: &mut (dyn Write + Send),
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), WriteError> {
+    for ready in round {
+        match ready {
+            Ready::Bytes { tar, compressed } => out.write_all(compressed.as_ref().unwrap_or(tar)),
+            Ready::Passed { content, member } => pass(content, member, out, go_on)?,
+        }
+        .map_err(WriteError::Sink)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -208,6 +360,118 @@ mod tests {
             assert_eq!(one.1, sixteen.1);
             assert!(one.0 == sixteen.0);
         }
+    }
+
+    /// Files that lie deflated in archives, the same files in memory, and the folder that holds the archives.
+    fn deflated() -> (Changeset, Changeset, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut raw, mut plain) = (Tree::default(), Tree::default());
+        let sizes = [
+            1,
+            65_535,
+            65_536,
+            65_537,
+            1 << 20,
+            (1 << 20) + 1,
+            5_000_000,
+            100,
+        ];
+        for (n, size) in sizes.into_iter().enumerate() {
+            let bytes: Vec<u8> = (0..size)
+                .map(|i: u32| (i.wrapping_mul(i) >> 11) as u8)
+                .collect();
+            let name = format!("f{n}");
+            let content = super::super::deflated::tests::deflated(folder.path(), &name, &bytes);
+            for (tree, content) in [(&mut raw, content), (&mut plain, Content::bytes(bytes))] {
+                let attrs = Attrs {
+                    mode: 0o644,
+                    owner: Owner::default(),
+                };
+                tree.insert(
+                    LayerPath::parse(&name).unwrap(),
+                    Entry::new(Kind::File { attrs, content }),
+                )
+                .unwrap();
+            }
+        }
+        let changes = |tree| resolve(&[Arc::new(tree)], &Facts::default()).unwrap();
+        (changes(raw), changes(plain), folder)
+    }
+
+    fn written(changes: &Changeset, compression: Compression) -> (Vec<u8>, Written) {
+        let mut out = Vec::new();
+        let written = write(changes, compression, &mut out, &|_| true).unwrap();
+        (out, written)
+    }
+
+    #[test]
+    fn deflated_members_are_passed_on_to_gzip() {
+        use std::io::Read;
+        let (raw, plain, folder) = deflated();
+        let (blob, facts) = written(&raw, Compression::Gzip);
+        let (tar, plain_facts) = written(&plain, Compression::None);
+        assert_eq!(facts, plain_facts);
+        let mut inflated = Vec::new();
+        flate2::read::MultiGzDecoder::new(&blob[..])
+            .read_to_end(&mut inflated)
+            .unwrap();
+        assert!(inflated == tar);
+        for n in 0..8 {
+            let file = std::fs::read(folder.path().join(format!("f{n}"))).unwrap();
+            let stream = &file[6..file.len() - 5];
+            let mut member = GZIP_HEADER.to_vec();
+            member.extend_from_slice(stream);
+            let found = blob.windows(member.len()).any(|it| it == member);
+            assert_eq!(found, (2..7).contains(&n), "f{n}");
+        }
+    }
+
+    #[test]
+    fn deflated_members_are_as_others_without_gzip() {
+        let (raw, plain, _folder) = deflated();
+        for compression in [Compression::Zstd, Compression::None] {
+            assert!(written(&raw, compression) == written(&plain, compression));
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_passed_bytes() {
+        let (raw, _, _folder) = deflated();
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| written(&raw, Compression::Gzip))
+        };
+        assert!(with(1) == with(16));
+    }
+
+    #[test]
+    fn damage_is_found_while_writing() {
+        let (raw, _, folder) = deflated();
+        for n in [0, 3, 6] {
+            let path = folder.path().join(format!("f{n}"));
+            let good = std::fs::read(&path).unwrap();
+            let mut bad = good.clone();
+            let middle = bad.len() / 2;
+            bad[middle] ^= 0x55;
+            std::fs::write(&path, bad).unwrap();
+            for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
+                let error = write(&raw, compression, &mut Vec::new(), &|_| true).unwrap_err();
+                let WriteError::Content(ContentError::Damaged { member, .. }) = error else {
+                    panic!("{error}");
+                };
+                assert_eq!(member, format!("f{n}"));
+            }
+            std::fs::write(&path, good).unwrap();
+        }
+    }
+
+    #[test]
+    fn stops_within_a_large_member() {
+        let (raw, _, _folder) = deflated();
+        let calls = AtomicUsize::new(0);
+        let tick = |_| calls.fetch_add(1, Ordering::Relaxed) < 2;
+        let result = write(&raw, Compression::Gzip, &mut Vec::new(), &tick);
+        assert!(matches!(result, Err(WriteError::Stopped)));
     }
 
     #[test]

@@ -167,6 +167,10 @@ pub(super) fn content_error(error: &ContentError, origin: Option<&Origin>) -> Ac
             "imgdecl::host::unreadable",
             "check the file's permissions, or exclude it",
         ),
+        ContentError::Damaged { .. } => (
+            "imgdecl::archive::damaged",
+            "fetch the archive again, or ask whoever made it",
+        ),
     };
     let error = ActionError::of(code, error).help(help);
     match origin {

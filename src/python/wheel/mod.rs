@@ -1,0 +1,32 @@
+//! Wheels become trees of a layer: read in place, checked, laid out as an installer would (PyPA specifications, "Binary
+//! distribution format"). Nothing is unpacked to disk.
+//!
+//! What a wheel becomes depends on the wheel and the [`Scheme`] alone: `docs/format-1.md` is exact about it. Knows nothing
+//! of how wheels are chosen or fetched.
+
+mod archive;
+#[cfg(test)]
+mod broken;
+mod entry_points;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod headers;
+mod info;
+mod install;
+mod join;
+#[cfg(test)]
+mod made;
+#[cfg(test)]
+mod odd;
+mod record;
+mod scheme;
+mod script;
+mod split;
+
+pub use error::{Problem, WheelError};
+pub use headers::{HeaderError, Headers};
+pub use install::{Expected, install};
+pub use join::{Conflict, Part, join};
+pub use scheme::{Scheme, SchemeError, Venv};
+pub use split::{BUDGET, GROUP, Split, Wheel, split};
