@@ -18,6 +18,7 @@
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
 //! | 2 | [`graph`] | actions, keys, products, origins | how anything is run |
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
+//! | 2 | [`python`] | requirement files, markers and wheel tags of a target, resolver over an index trait | rules, HTTP, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
 //! | 4 | [`rule`] | one file for each rule: base, files, tar, image, group | threads, HTTP, the terminal |
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
@@ -60,6 +61,7 @@ pub mod layer;
 pub mod oci;
 pub mod output;
 pub mod plan;
+pub mod python;
 pub mod rule;
 pub mod source;
 pub mod spec;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(u32, &[&str])] = &[
     (0, &["oci"]),
     (1, &["store", "layer"]),
-    (2, &["graph", "source"]),
+    (2, &["graph", "source", "python"]),
     (3, &["spec"]),
     (4, &["rule"]),
     (5, &["plan"]),
@@ -27,6 +27,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("output", &["rule", "exec", "plan", "spec"]),
     ("layer", &["store"]),
     ("source", &["graph", "rule"]),
+    ("python", &["graph", "rule", "source"]),
     ("store", &["layer", "graph", "rule"]),
 ];
 
