@@ -4,10 +4,14 @@
 
 mod filename;
 mod link;
+mod place;
+mod requirements;
 mod tags;
 mod target;
 
 pub use filename::{WheelName, WheelNameError};
 pub use link::{Link, LinkError, Requirement};
+pub use place::{Files, InputError, Place, Source};
+pub use requirements::{Asked, Direct, Options, Requested, Spoken, read};
 pub use tags::Tags;
 pub use target::{Libc, Python, Target, TargetError};
