@@ -4,13 +4,16 @@
 
 mod filename;
 mod link;
+mod metadata;
 mod place;
 mod requirements;
+pub mod resolve;
 mod tags;
 mod target;
 
 pub use filename::{WheelName, WheelNameError};
 pub use link::{Link, LinkError, Requirement};
+pub use metadata::{Metadata, MetadataError, specifiers};
 pub use place::{Files, InputError, Place, Source};
 pub use requirements::{Asked, Direct, Options, Requested, Spoken, read};
 pub use tags::Tags;
