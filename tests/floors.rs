@@ -28,8 +28,8 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("registry", &["rule", "exec", "plan", "pin", "layer"]),
     ("pin", &["exec", "output"]),
     ("layer", &["store"]),
-    ("python", &["graph", "rule"]),
     ("source", &["graph", "rule"]),
+    ("python", &["graph", "rule", "source"]),
     ("store", &["layer", "graph", "rule"]),
 ];
 

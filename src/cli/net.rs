@@ -44,7 +44,10 @@ impl Net {
     /// The network, as actions see it.
     pub(super) fn ports(&self) -> Ports<'_> {
         match &self.0 {
-            Some(client) => Ports { registry: client },
+            Some(client) => Ports {
+                registry: client,
+                ..Ports::OFFLINE
+            },
             None => Ports::OFFLINE,
         }
     }

@@ -14,5 +14,5 @@ pub use action::{Action, ActionError, Context, Failure, Graph, Label, Lane, Node
 pub use key::{ActionKey, HashKey, KeyWriter, Lines, TextKey, compare};
 pub use lazy::Lazy;
 pub use origin::{Origin, SourceText};
-pub use ports::{Ports, Registry};
+pub use ports::{PackageError, PackageFile, Packages, Pick, Ports, Registry, WantedWheel};
 pub use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};

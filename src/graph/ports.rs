@@ -1,7 +1,9 @@
 //! The ports through which actions and rules reach the network. Who is behind them is on a higher floor.
 
+use std::sync::Arc;
+
 use super::{ActionError, Failure};
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::store::{Blob, Health, Store};
 
 /// The network, as actions see it.
@@ -9,11 +11,16 @@ use crate::store::{Blob, Health, Store};
 pub struct Ports<'a> {
     /// The registries.
     pub registry: &'a dyn Registry,
+    /// The package indexes.
+    pub packages: &'a dyn Packages,
 }
 
 impl Ports<'_> {
     /// The ports of a build that opens no socket.
-    pub const OFFLINE: Ports<'static> = Ports { registry: &Offline };
+    pub const OFFLINE: Ports<'static> = Ports {
+        registry: &Offline,
+        packages: &Offline,
+    };
 }
 
 /// Registries of images (OCI distribution spec). All that comes from them is checked before it is returned.
@@ -50,6 +57,92 @@ pub trait Registry: Sync {
         blobs: &[Descriptor],
         store: &Store,
     ) -> Result<(), ActionError>;
+}
+
+/// A file of a package, as an index lists it (simple repository API, PEP 503 and PEP 691). Not trusted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PackageFile {
+    /// The name of the file, percent-decoded.
+    pub file: String,
+    /// The digest, where the index says it.
+    pub sha256: Option<Digest>,
+    /// The size in bytes, where the index says it.
+    pub size: Option<u64>,
+    /// `Requires-Python`, as the index has it.
+    pub requires_python: Option<String>,
+    /// Why it was yanked, if it was; the reason may be empty.
+    pub yanked: Option<String>,
+    /// When it was uploaded (RFC 3339), where the index says it.
+    pub uploaded: Option<String>,
+    /// Whether the index says that the metadata can be had alone (PEP 658), and its digest if it says that too.
+    pub has_metadata: Option<bool>,
+    /// The digest of the metadata, where the index says it.
+    pub metadata_sha256: Option<Digest>,
+    /// Where the file is; without credentials.
+    pub url: String,
+    /// The name of the index that lists it.
+    pub index: String,
+}
+
+/// What a package index failed at.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PackageError {
+    /// No index has a package of this name.
+    #[error("no index has a package of this name")]
+    NotFound,
+    /// What a file says of itself cannot be read.
+    #[error("{0}")]
+    Malformed(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(ActionError),
+}
+
+/// Indexes of Python packages, as actions and rules see them.
+pub trait Packages: Sync {
+    /// Returns all files of a project (its normalised name), from the first index that has it.
+    ///
+    /// # Errors
+    /// When no index has it, or one that would have to be asked first cannot say.
+    fn files(&self, project: &str) -> Result<Arc<Vec<PackageFile>>, PackageError>;
+
+    /// Returns the METADATA of a wheel: its text, checked where the index says its digest.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn metadata(&self, file: &PackageFile) -> Result<Arc<String>, PackageError>;
+
+    /// Begins to fetch the files of a project, and then the metadata of those that `then` picks, and returns at once.
+    /// Failures are told when the same is asked for.
+    fn prefetch_project(&self, project: &str, then: Pick);
+
+    /// Begins to fetch the metadata of files, and returns at once.
+    fn prefetch_metadata(&self, files: Vec<PackageFile>);
+
+    /// Fetches a wheel into the store: from `hint`, where a lock or a requirement names a place, else from where the
+    /// indexes list it. `expected` decides whether it is the right one; without a size, only the digest does.
+    ///
+    /// # Errors
+    /// When no index has it, or it is not what is expected.
+    fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError>;
+}
+
+/// Picks from the files of a project those whose metadata will be asked for.
+pub type Pick = Box<dyn FnOnce(&[PackageFile]) -> Vec<PackageFile> + Send>;
+
+/// A wheel to fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedWheel<'a> {
+    /// The normalised name of the project.
+    pub project: &'a str,
+    /// The name of the file.
+    pub file: &'a str,
+    /// The digest that it must have.
+    pub sha256: Digest,
+    /// The size that it must have, where that is known.
+    pub size: Option<u64>,
+    /// Where it may be.
+    pub hint: Option<&'a str>,
 }
 
 /// Answers everything with an error: for builds without a network.
@@ -99,5 +192,25 @@ impl Registry for Offline {
             0 => Ok(()),
             _ => self.refuse(format!("{missing} of the layers of {}", repository.name())),
         }
+    }
+}
+
+impl Packages for Offline {
+    fn files(&self, project: &str) -> Result<Arc<Vec<PackageFile>>, PackageError> {
+        self.refuse(format!("what the indexes have of {project}"))
+            .map_err(PackageError::Failed)
+    }
+
+    fn metadata(&self, file: &PackageFile) -> Result<Arc<String>, PackageError> {
+        self.refuse(format!("the metadata of {}", file.file))
+            .map_err(PackageError::Failed)
+    }
+
+    fn prefetch_project(&self, _: &str, _: Pick) {}
+
+    fn prefetch_metadata(&self, _: Vec<PackageFile>) {}
+
+    fn wheel(&self, wanted: &WantedWheel<'_>, _: &Store) -> Result<Blob, ActionError> {
+        self.refuse(wanted.file.to_owned())
     }
 }

@@ -1,5 +1,23 @@
-//! Python packages: what wheels hold, and where it goes in an image.
+//! Python packages: what is asked for, what fits a target, which versions go together, and what wheels become in an
+//! image.
 //!
-//! Knows nothing of rules, HTTP or the graph.
+//! Texts come in through traits and as strings; only [`wheel`] reads files, and nothing here opens a socket. Knows
+//! nothing of rules or the graph.
 
+mod filename;
+mod link;
+mod metadata;
+mod place;
+mod requirements;
+pub mod resolve;
+mod tags;
+mod target;
 pub mod wheel;
+
+pub use filename::{WheelName, WheelNameError};
+pub use link::{Link, LinkError, Requirement};
+pub use metadata::{Metadata, MetadataError, specifiers};
+pub use place::{Files, InputError, Place, Source};
+pub use requirements::{Asked, Direct, Options, Requested, Spoken, read};
+pub use tags::Tags;
+pub use target::{Libc, Python, Target, TargetError};

@@ -1,0 +1,262 @@
+//! Which file of a package is taken: the newest version in a range that has a wheel for the target.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::PackageName;
+use pubgrub::Ranges;
+
+use super::Candidate;
+use super::range::Point;
+use crate::python::{Tags, Target};
+
+/// What decides which file is taken, for all packages.
+pub(super) struct Rules {
+    pub(super) target: Target,
+    tags: Tags,
+    python: Version,
+    /// Whether all packages may be pre-releases.
+    pub(super) is_pre: bool,
+    /// The packages that may be pre-releases, since a requirement names one.
+    pub(super) pre: BTreeSet<PackageName>,
+    /// The versions that the user asks for exactly: these may be yanked.
+    pub(super) pins: BTreeSet<(PackageName, Version)>,
+    pub(super) preferences: BTreeMap<PackageName, Version>,
+}
+
+/// All versions of a package, oldest first.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) releases: Vec<Release>,
+    /// The points of the versions that can be used.
+    usable: Vec<Point>,
+}
+
+/// One version of a package.
+#[derive(Debug)]
+pub(super) struct Release {
+    pub(super) point: Point,
+    /// The file that is taken, or why there is none.
+    pub(super) choice: Result<Candidate, Fault>,
+}
+
+/// Why a version cannot be used. Worst first: where all versions of a range have faults, the last kind is told.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Fault {
+    /// It was yanked, and nobody pins it.
+    Yanked(String),
+    /// It needs another Python.
+    Python(String),
+    /// There are sources only.
+    Sources,
+    /// There are wheels, each with why it does not fit.
+    Wheels(Vec<String>),
+}
+
+/// The rank of a wheel's tags, and its build tag: the least is taken.
+type Order = (u32, Reverse<Option<(u64, String)>>);
+
+/// What a range of versions holds.
+#[derive(Debug)]
+pub(super) enum Choice<'a> {
+    Take(&'a Candidate),
+    /// There are versions, but none can be used.
+    Faulty(Vec<&'a Release>),
+    Nothing,
+}
+
+/// Picks the file of a package whose metadata is wanted next.
+pub struct Pick {
+    rules: Arc<Rules>,
+    range: Ranges<Point>,
+}
+
+impl Pick {
+    /// Picks from all files of a package.
+    pub fn from(&self, files: &[Candidate]) -> Option<Candidate> {
+        let listing = self.rules.list(files.to_vec());
+        let name = &files.first()?.name;
+        match self.rules.choose(name, &listing, &self.range) {
+            Choice::Take(candidate) => Some(candidate.clone()),
+            Choice::Faulty(_) | Choice::Nothing => None,
+        }
+    }
+}
+
+impl Rules {
+    pub(super) fn new(target: &Target) -> Self {
+        Self {
+            target: target.clone(),
+            tags: target.tags(),
+            python: target.markers().python_full_version().version.clone(),
+            is_pre: false,
+            pre: BTreeSet::new(),
+            pins: BTreeSet::new(),
+            preferences: BTreeMap::new(),
+        }
+    }
+
+    /// Makes a pick for later.
+    pub(super) fn pick(self: &Arc<Self>, range: Ranges<Point>) -> Pick {
+        Pick {
+            rules: self.clone(),
+            range,
+        }
+    }
+
+    /// Tells whether the target's Python is new enough. That it is too new is not believed: such bounds were guesses.
+    pub(super) fn admits(&self, specifiers: &VersionSpecifiers) -> bool {
+        let range = pep440_rs::release_specifiers_to_ranges(specifiers.clone());
+        match range.bounding_range() {
+            Some((Bound::Included(lowest), _)) => *lowest <= self.python,
+            Some((Bound::Excluded(lowest), _)) => *lowest < self.python,
+            Some((Bound::Unbounded, _)) => true,
+            None => false,
+        }
+    }
+
+    /// Sorts the files of a package by version, and takes the best of each.
+    pub(super) fn list(&self, files: Vec<Candidate>) -> Listing {
+        let mut versions: BTreeMap<Point, Vec<Candidate>> = BTreeMap::new();
+        for file in files {
+            let point = Point::of(&file.version);
+            versions.entry(point).or_default().push(file);
+        }
+        let releases: Vec<Release> = versions
+            .into_iter()
+            .map(|(point, files)| Release {
+                point,
+                choice: self.best(files),
+            })
+            .collect();
+        let usable = releases.iter().filter(|it| it.choice.is_ok());
+        let usable = usable.map(|it| it.point.clone()).collect();
+        Listing { releases, usable }
+    }
+
+    /// Takes the best file of one version.
+    fn best(&self, files: Vec<Candidate>) -> Result<Candidate, Fault> {
+        let mut best: Option<(Order, Candidate)> = None;
+        let mut faults = BTreeSet::new();
+        let mut misfits = Vec::new();
+        for file in files {
+            let Some(wheel) = &file.wheel else {
+                faults.insert(Fault::Sources);
+                continue;
+            };
+            let Some(rank) = self.tags.rank(wheel) else {
+                misfits.push(file);
+                continue;
+            };
+            let needs = file.requires_python.as_ref();
+            if let Some(needs) = needs.filter(|it| !self.admits(it)) {
+                faults.insert(Fault::Python(needs.to_string()));
+                continue;
+            }
+            let key = (file.name.clone(), file.version.clone());
+            if let Some(reason) = &file.yanked
+                && !self.pins.contains(&key)
+            {
+                faults.insert(Fault::Yanked(reason.clone()));
+                continue;
+            }
+            // Build tags break ties: the higher one is better.
+            let order = (rank, Reverse(wheel.build.clone()));
+            if best.as_ref().is_none_or(|(own, _)| order < *own) {
+                best = Some((order, file));
+            }
+        }
+        if let Some((_, candidate)) = best {
+            return Ok(candidate);
+        }
+        // A wheel that fits the platform says more than those that do not.
+        let known = faults
+            .into_iter()
+            .find(|it| matches!(it, Fault::Yanked(_) | Fault::Python(_)));
+        if let Some(fault) = known {
+            return Err(fault);
+        }
+        if misfits.is_empty() {
+            return Err(Fault::Sources);
+        }
+        let words = misfits.iter().filter_map(|file| {
+            let words = file.wheel.as_ref()?.misfit(&self.target)?;
+            Some(format!("{} is {words}", file.file))
+        });
+        Err(Fault::Wheels(words.collect()))
+    }
+
+    /// Chooses from the versions in a range: the preferred one, else the newest release, else the newest pre-release.
+    pub(super) fn choose<'a>(
+        &self,
+        name: &PackageName,
+        listing: &'a Listing,
+        range: &Ranges<Point>,
+    ) -> Choice<'a> {
+        if let Some(preferred) = self.preferences.get(name).map(Point::of)
+            && range.contains(&preferred)
+            && let Some(candidate) = listing.get(&preferred)
+        {
+            return Choice::Take(candidate);
+        }
+        let is_pre = self.is_pre || self.pre.contains(name);
+        let mut fallback = None;
+        let mut faulty = Vec::new();
+        for release in listing.releases.iter().rev() {
+            if !range.contains(&release.point) {
+                continue;
+            }
+            match &release.choice {
+                Err(_) => faulty.push(release),
+                Ok(candidate) if is_pre || !candidate.version.any_prerelease() => {
+                    return Choice::Take(candidate);
+                }
+                Ok(candidate) => {
+                    fallback.get_or_insert(candidate);
+                }
+            }
+        }
+        match fallback {
+            Some(candidate) => Choice::Take(candidate),
+            None if faulty.is_empty() => Choice::Nothing,
+            None => Choice::Faulty(faulty),
+        }
+    }
+}
+
+impl Listing {
+    /// Returns the file of a version that can be used.
+    pub(super) fn get(&self, point: &Point) -> Option<&Candidate> {
+        let at = self
+            .releases
+            .binary_search_by(|it| it.point.cmp(point))
+            .ok()?;
+        self.releases[at].choice.as_ref().ok()
+    }
+
+    /// Returns the set that holds this version and no other one that can be used: sets of neighbours then become one.
+    pub(super) fn around(&self, point: &Point) -> Ranges<Point> {
+        Ranges::singleton(point.clone()).widen_versions(&self.usable)
+    }
+
+    /// Returns the points of all versions, oldest first.
+    pub(super) fn points(&self) -> Vec<Point> {
+        self.releases.iter().map(|it| it.point.clone()).collect()
+    }
+}
+
+impl Fault {
+    /// Says it as the end of a sentence that begins with a package.
+    pub(super) fn words(&self, target: &Target) -> String {
+        match self {
+            Self::Yanked(reason) if reason.is_empty() => "was yanked".to_owned(),
+            Self::Yanked(reason) => format!("was yanked ({reason})"),
+            Self::Python(needs) => format!("needs Python {needs}, and this is {}", target.python),
+            Self::Sources => "has no wheel, only sources".to_owned(),
+            Self::Wheels(_) => format!("has no wheel for {}", target.name()),
+        }
+    }
+}

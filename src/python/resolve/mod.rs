@@ -1,0 +1,172 @@
+//! Which versions go together, for one target, wheels only.
+//!
+//! The solver is pubgrub: it learns from each conflict why it came about, and explains at the end why there is no answer.
+//! What there is, is asked of an [`Index`]; this knows neither network nor files.
+
+mod choose;
+mod priority;
+mod range;
+mod report;
+mod solve;
+#[cfg(test)]
+mod tests;
+
+pub use choose::Pick;
+pub use report::Conflict;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep440_rs::{Version, VersionSpecifiers};
+use pep508_rs::{ExtraName, PackageName};
+
+use super::{Asked, Metadata, Place, Target, WheelName};
+use crate::oci::Digest;
+
+/// A file that an index offers for a package.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Candidate {
+    /// The name of the package.
+    pub name: PackageName,
+    /// The version.
+    pub version: Version,
+    /// The name of the wheel; `None` for sources.
+    pub wheel: Option<WheelName>,
+    /// The name of the file, percent-decoded.
+    pub file: String,
+    /// The digest, where the index says it.
+    pub sha256: Option<Digest>,
+    /// The size in bytes, where the index says it.
+    pub size: Option<u64>,
+    /// The Pythons that it runs on, as the index says.
+    pub requires_python: Option<VersionSpecifiers>,
+    /// Why it was yanked, if it was; the reason may be empty.
+    pub yanked: Option<String>,
+    /// Where it is: the index's own business.
+    pub url: String,
+    /// The name of the index; empty for a wheel that a requirement names by URL or path.
+    pub index: String,
+}
+
+/// What an index failed at.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum IndexError {
+    /// No index has the package.
+    #[error("no index has a package of this name")]
+    NotFound,
+    /// What a file says of itself cannot be read: another version may do.
+    #[error("{0}")]
+    Malformed(String),
+    /// Anything else; the resolution ends.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What is worth fetching now, since it will be asked for.
+pub enum Wanted {
+    /// The files of a package, and then the metadata of the one that is picked.
+    Package(PackageName, Pick),
+    /// The metadata of files.
+    Metadata(Vec<Candidate>),
+}
+
+/// What there is.
+pub trait Index {
+    /// Returns all files of a package.
+    ///
+    /// # Errors
+    /// When no index has it, or one cannot say.
+    fn versions(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError>;
+
+    /// Returns what a wheel says of itself.
+    ///
+    /// # Errors
+    /// When it cannot be had or read.
+    fn metadata(&self, candidate: &Candidate) -> Result<Metadata, IndexError>;
+
+    /// Begins to fetch, and returns at once. Failures are told when the same is asked for.
+    fn prefetch(&self, wanted: Wanted);
+}
+
+/// What is to be resolved.
+pub struct Question<'a> {
+    /// What is asked for.
+    pub asked: &'a [Asked],
+    /// What narrows it.
+    pub constraints: &'a [Asked],
+    /// For what.
+    pub target: &'a Target,
+    /// Whether pre-releases are as good as releases.
+    pub is_pre: bool,
+    /// Versions to keep where they fit: those of a lock, or of another target.
+    pub preferences: &'a BTreeMap<PackageName, Version>,
+}
+
+/// The files that go together.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Resolution {
+    /// The packages.
+    pub packages: BTreeMap<PackageName, Resolved>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A package of a resolution.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Resolved {
+    /// The wheel.
+    pub candidate: Candidate,
+    /// The extras that are asked for.
+    pub extras: BTreeSet<ExtraName>,
+    /// The packages that it needs there, by name.
+    pub requires: BTreeSet<PackageName>,
+    /// Whether the user asked for it.
+    pub is_asked: bool,
+}
+
+/// Why there is no resolution.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The requirements exclude each other, or nothing fits.
+    #[error("{}", .0.explanation)]
+    Conflict(Box<Conflict>),
+    /// An index could not say what there is.
+    #[error("{what} cannot be had: {error}{needed_by}")]
+    Index {
+        /// What was asked for, as `flask` or `flask 3.0`.
+        what: String,
+        /// What the index said.
+        error: IndexError,
+        /// The packages that led there, as " (needed by a, needed by b)".
+        needed_by: String,
+        /// The requirement that led there.
+        place: Option<Place>,
+    },
+    /// The solver went very far without an end.
+    #[error("no answer after {steps} steps: these requirements are too hard for this resolver")]
+    Hard {
+        /// How many decisions were made.
+        steps: u32,
+    },
+}
+
+impl ResolveError {
+    /// Says how to mend it.
+    pub fn help(&self) -> String {
+        match self {
+            Self::Conflict(conflict) => conflict.help(),
+            Self::Index { error: IndexError::NotFound, .. } => "check the spelling, or name the index that has it".to_owned(),
+            Self::Index { .. } => "try again when the index answers".to_owned(),
+            Self::Hard { .. } => "pin some of the packages, or lock them with another tool and use its lock: `uv_lock`, `pylock`, or \
+                 requirements with hashes"
+                .to_owned(),
+        }
+    }
+}
+
+/// Finds the newest versions that go together.
+///
+/// # Errors
+/// When there are none, and why; or when an index fails.
+pub fn resolve(question: &Question<'_>, index: &dyn Index) -> Result<Resolution, ResolveError> {
+    solve::Solver::new(question, index).run()
+}

@@ -1,0 +1,786 @@
+//! The solver: drives pubgrub's state, asks the index ahead of time, and reorders what conflicts often.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use pep508_rs::{ExtraName, MarkerEnvironment, MarkerTree, PackageName, VersionOrUrl};
+use pubgrub::{
+    Dependencies, DependencyProvider, Id, IncompId, Incompatibility, PackageResolutionStatistics,
+    Ranges, State,
+};
+
+use super::choose::{Choice, Listing, Rules};
+use super::priority::{LIMIT, Priorities, Priority};
+use super::range::{self, Point};
+use super::{
+    Candidate, Conflict, Index, IndexError, Question, Resolution, ResolveError, Resolved, Wanted,
+};
+use crate::python::{Asked, Direct, Metadata, Place, Requirement};
+
+/// How many decisions are made before it is given up: far more than any known set needs.
+const STEPS: u32 = 100_000;
+
+/// What is decided: a package, or one of its extras, which goes with the same version of the package.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Package {
+    Root,
+    Base(PackageName),
+    Extra(PackageName, ExtraName),
+}
+
+impl Package {
+    pub(super) fn name(&self) -> Option<&PackageName> {
+        match self {
+            Self::Root => None,
+            Self::Base(name) | Self::Extra(name, _) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for Package {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => f.write_str("your requirements"),
+            Self::Base(name) => write!(f, "{name}"),
+            Self::Extra(name, extra) => write!(f, "{name}[{extra}]"),
+        }
+    }
+}
+
+/// Names the types that pubgrub's state is made of.
+pub(super) struct Types;
+
+/// The solver drives the state by itself, so that none of this is ever asked.
+impl DependencyProvider for Types {
+    type P = Package;
+    type V = Point;
+    type VS = Ranges<Point>;
+    type Priority = Priority;
+    type M = String;
+    type Err = Infallible;
+
+    fn prioritize(
+        &self,
+        _: &Package,
+        _: &Ranges<Point>,
+        _: &PackageResolutionStatistics,
+    ) -> Priority {
+        unreachable!("the solver orders packages")
+    }
+
+    fn choose_version(&self, _: &Package, _: &Ranges<Point>) -> Result<Option<Point>, Infallible> {
+        unreachable!("the solver chooses versions")
+    }
+
+    fn get_dependencies(
+        &self,
+        _: &Package,
+        _: &Point,
+    ) -> Result<Dependencies<Package, Ranges<Point>, String>, Infallible> {
+        unreachable!("the solver reads dependencies")
+    }
+}
+
+/// A dependency of a package.
+type Dependency = (Package, Ranges<Point>);
+
+pub(super) struct Solver<'a> {
+    question: &'a Question<'a>,
+    index: &'a dyn Index,
+    rules: Arc<Rules>,
+    markers: MarkerEnvironment,
+    /// The same with another patch version, where that is not known.
+    other_markers: Option<MarkerEnvironment>,
+    /// The packages whose wheel a requirement names by URL or path.
+    direct: BTreeMap<PackageName, (Direct, Candidate)>,
+    /// The constraints that hold for the target.
+    constraints: BTreeMap<PackageName, Ranges<Point>>,
+    state: State<Types>,
+    priorities: Priorities<Package>,
+    listings: BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>,
+    metadata: BTreeMap<(PackageName, Point), Result<Arc<Metadata>, String>>,
+    /// What was asked of the index ahead of time.
+    prefetched: BTreeSet<PackageName>,
+    prefetched_files: BTreeSet<(PackageName, Point)>,
+    /// How many versions of a package were tried, and how many were when a batch was prefetched.
+    tried: BTreeMap<PackageName, (BTreeSet<Point>, usize)>,
+    /// The versions whose dependencies the state knows.
+    added: BTreeMap<Package, BTreeSet<Point>>,
+    /// How often versions of a package were rejected, and how often it was the cause.
+    affected: BTreeMap<Package, u32>,
+    culprit: BTreeMap<Package, u32>,
+    raised: Vec<Id<Package>>,
+    lowered: Vec<Id<Package>>,
+    /// Who asked for a package first.
+    parents: BTreeMap<PackageName, Package>,
+    warnings: BTreeSet<String>,
+}
+
+impl<'a> Solver<'a> {
+    pub(super) fn new(question: &'a Question<'a>, index: &'a dyn Index) -> Self {
+        let target = question.target;
+        let markers = target.markers();
+        let other_markers = target.python.patch.is_none().then(|| {
+            let mut target = target.clone();
+            target.python.patch = Some(999);
+            target.markers()
+        });
+        let mut rules = Rules::new(target);
+        rules.is_pre = question.is_pre;
+        rules.preferences = question.preferences.clone();
+        let mut constraints: BTreeMap<PackageName, Ranges<Point>> = BTreeMap::new();
+        let mut direct = BTreeMap::new();
+        let active = |it: &&Asked| it.requirement.marker.evaluate(&markers, &[]);
+        for asked in question
+            .asked
+            .iter()
+            .chain(question.constraints)
+            .filter(active)
+        {
+            if let Some(VersionOrUrl::VersionSpecifier(specifiers)) =
+                &asked.requirement.version_or_url
+            {
+                let name = asked.name();
+                if specifiers.iter().any(|it| it.any_prerelease()) {
+                    rules.pre.insert(name.clone());
+                }
+                let pins = specifiers.iter().filter(|it| {
+                    let operator = it.operator();
+                    matches!(
+                        operator,
+                        pep440_rs::Operator::Equal | pep440_rs::Operator::ExactEqual
+                    )
+                });
+                rules
+                    .pins
+                    .extend(pins.map(|it| (name.clone(), it.version().clone())));
+            }
+            if let Some(url) = &asked.url {
+                let candidate = direct_candidate(asked, url);
+                let entry = direct.entry(asked.name().clone());
+                entry.or_insert((url.clone(), candidate));
+            }
+        }
+        for asked in question.constraints.iter().filter(active) {
+            let range = constraints
+                .entry(asked.name().clone())
+                .or_insert_with(Ranges::full);
+            *range = range.intersection(&asked_range(asked));
+        }
+        Self {
+            question,
+            index,
+            rules: Arc::new(rules),
+            markers,
+            other_markers,
+            direct,
+            constraints,
+            state: State::init(Package::Root, root()),
+            priorities: Priorities::new(),
+            listings: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            prefetched: BTreeSet::new(),
+            prefetched_files: BTreeSet::new(),
+            tried: BTreeMap::new(),
+            added: BTreeMap::new(),
+            affected: BTreeMap::new(),
+            culprit: BTreeMap::new(),
+            raised: Vec::new(),
+            lowered: Vec::new(),
+            parents: BTreeMap::new(),
+            warnings: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Resolution, ResolveError> {
+        let mut next = self.state.root_package;
+        for _ in 0..STEPS {
+            match self.state.unit_propagation(next) {
+                Ok(conflicts) => {
+                    let conflicts: Vec<_> = conflicts.iter().copied().collect();
+                    for (affected, cause) in conflicts {
+                        self.record(affected, cause);
+                    }
+                }
+                Err(tree) => {
+                    let conflict = Conflict::new(tree, self.question, &self.listings, &self.rules);
+                    return Err(ResolveError::Conflict(Box::new(conflict)));
+                }
+            }
+            self.prefetch();
+            self.reorder();
+            let (state, priorities) = (&mut self.state, &self.priorities);
+            let packages = &state.package_store;
+            let picked = state.partial_solution.pick_highest_priority_pkg(|id, _| {
+                let package = &packages[id];
+                priorities.of(package.name(), package)
+            });
+            let Some((id, range)) = picked else {
+                return self.finish();
+            };
+            let range = range.clone();
+            next = id;
+            self.decide(id, &range)?;
+        }
+        Err(ResolveError::Hard { steps: STEPS })
+    }
+
+    /// Decides a package, or tells the state why it cannot be.
+    fn decide(&mut self, id: Id<Package>, range: &Ranges<Point>) -> Result<(), ResolveError> {
+        let package = self.state.package_store[id].clone();
+        let Some(name) = package.name().cloned() else {
+            let dependencies = self.root_dependencies();
+            self.add(
+                id,
+                &package,
+                root(),
+                Ranges::singleton(root()),
+                dependencies,
+            );
+            return Ok(());
+        };
+        let listing = match self.listing(&name)? {
+            Ok(listing) => listing,
+            Err(error) => {
+                let reason = format!("cannot be had: {error}");
+                self.reject(id, range.clone(), reason);
+                return Ok(());
+            }
+        };
+        let candidate = match self.rules.choose(&name, &listing, range) {
+            Choice::Take(candidate) => candidate.clone(),
+            Choice::Nothing => {
+                let term = pubgrub::Term::Positive(range.clone());
+                self.state
+                    .add_incompatibility(Incompatibility::no_versions(id, term));
+                return Ok(());
+            }
+            Choice::Faulty(releases) => {
+                let mut words: Vec<String> = Vec::new();
+                for fault in releases.iter().filter_map(|it| it.choice.as_ref().err()) {
+                    let fault = fault.words(&self.rules.target);
+                    if !words.contains(&fault) {
+                        words.push(fault);
+                    }
+                }
+                words.truncate(3);
+                self.reject(id, range.clone(), words.join(" or "));
+                return Ok(());
+            }
+        };
+        let point = Point::of(&candidate.version);
+        let around = listing.around(&point);
+        if self
+            .added
+            .get(&package)
+            .is_some_and(|it| it.contains(&point))
+        {
+            self.state.partial_solution.add_decision(id, point);
+            return Ok(());
+        }
+        self.prefetch_batch(&name, &listing, range, &point);
+        let metadata = match self.metadata(&candidate, &point)? {
+            Ok(metadata) => metadata,
+            Err(reason) => {
+                self.added.entry(package).or_default().insert(point);
+                self.reject(id, around, reason);
+                return Ok(());
+            }
+        };
+        match self.dependencies(&package, &metadata, &around) {
+            Ok(dependencies) => self.add(id, &package, point, around, dependencies),
+            Err(reason) => self.reject(id, around, reason),
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, id: Id<Package>, range: Ranges<Point>, reason: String) {
+        let term = pubgrub::Term::Positive(range);
+        self.state
+            .add_incompatibility(Incompatibility::custom_term(id, term, reason));
+    }
+
+    /// Decides for a version, and tells the state what it depends on.
+    fn add(
+        &mut self,
+        id: Id<Package>,
+        package: &Package,
+        point: Point,
+        around: Ranges<Point>,
+        dependencies: Vec<Dependency>,
+    ) {
+        self.added
+            .entry(package.clone())
+            .or_default()
+            .insert(point.clone());
+        for (dependency, range) in &dependencies {
+            let Some(name) = dependency.name() else {
+                continue;
+            };
+            let is_direct = self.direct.contains_key(name);
+            self.priorities
+                .insert(name, dependency, range::is_pin(range), is_direct);
+            if !self.parents.contains_key(name) {
+                self.parents.insert(name.clone(), package.clone());
+            }
+            // An extra and its package have the same version: said at once, not only for the version that is decided.
+            if let Package::Extra(name, _) = dependency {
+                let extra = self.state.package_store.alloc(dependency.clone());
+                let base = self.state.package_store.alloc(Package::Base(name.clone()));
+                self.state
+                    .add_proxy_package_incompatibility(extra, base, range.clone());
+            }
+        }
+        let conflict = self
+            .state
+            .add_package_version_dependencies(id, point, around, dependencies);
+        if let Some(cause) = conflict {
+            self.record(id, cause);
+        }
+    }
+
+    /// Counts a conflict for the package whose versions were rejected, and for those that were the cause.
+    fn record(&mut self, id: Id<Package>, cause: IncompId<Package, Ranges<Point>, String>) {
+        let affected = self.state.package_store[id].clone();
+        let causes: Vec<Id<Package>> = self.state.incompatibility_store[cause]
+            .iter()
+            .map(|(it, _)| it)
+            .filter(|it| self.state.package_store[*it].name() != affected.name())
+            .collect();
+        for cause in &causes {
+            let package = self.state.package_store[*cause].clone();
+            let count = self.culprit.entry(package).or_default();
+            *count += 1;
+            if *count == LIMIT {
+                self.lowered.push(*cause);
+            }
+        }
+        if !causes.is_empty() {
+            let count = self.affected.entry(affected).or_default();
+            *count += 1;
+            if *count == LIMIT {
+                self.raised.push(id);
+            }
+        }
+    }
+
+    /// Changes the order of the packages that conflicted often.
+    fn reorder(&mut self) {
+        for id in std::mem::take(&mut self.raised) {
+            if let Some(name) = self.state.package_store[id].name() {
+                self.priorities.early(name);
+            }
+        }
+        for id in std::mem::take(&mut self.lowered) {
+            let is_new = match self.state.package_store[id].name() {
+                Some(name) => self.priorities.late(name),
+                None => false,
+            };
+            if is_new {
+                // `None` where it was not decided: then there is nothing to take back.
+                let _ = self.state.backtrack_package(id);
+            }
+        }
+    }
+
+    /// Asks the index for what is likely to be asked next.
+    fn prefetch(&mut self) {
+        let mut wanted = Vec::new();
+        let mut files = Vec::new();
+        for (id, range) in self.state.partial_solution.prioritized_packages() {
+            let Package::Base(name) = &self.state.package_store[id] else {
+                continue;
+            };
+            if self.direct.contains_key(name) {
+                continue;
+            }
+            match self.listings.get(name) {
+                None if self.prefetched.insert(name.clone()) => {
+                    let pick = self.rules.pick(range.clone());
+                    wanted.push(Wanted::Package(name.clone(), pick));
+                }
+                Some(Ok(listing)) => {
+                    if let Choice::Take(candidate) = self.rules.choose(name, listing, range) {
+                        let key = (name.clone(), Point::of(&candidate.version));
+                        if !self.metadata.contains_key(&key) && self.prefetched_files.insert(key) {
+                            files.push(candidate.clone());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        if !files.is_empty() {
+            wanted.push(Wanted::Metadata(files));
+        }
+        for wanted in wanted {
+            self.index.prefetch(wanted);
+        }
+    }
+
+    /// Where many versions of a package were tried in vain, asks for as many older ones at once.
+    fn prefetch_batch(
+        &mut self,
+        name: &PackageName,
+        listing: &Listing,
+        range: &Ranges<Point>,
+        point: &Point,
+    ) {
+        let (tried, last) = self.tried.entry(name.clone()).or_default();
+        tried.insert(point.clone());
+        let count = tried.len();
+        let is_due = [5, 10, 20].iter().any(|it| count >= *it && *last < *it)
+            || count >= 20 && count - *last >= 20;
+        if !is_due {
+            return;
+        }
+        *last = count;
+        // Older ones also out of the range: what keeps them out is often of the version that is rejected next.
+        let older = |it: &Ranges<Point>| {
+            let mut left = it.intersection(&Ranges::strictly_lower_than(point.clone()));
+            let mut found = Vec::new();
+            while found.len() < count.min(50)
+                && let Choice::Take(candidate) = self.rules.choose(name, listing, &left)
+            {
+                let own = Point::of(&candidate.version);
+                left = left.intersection(&Ranges::strictly_lower_than(own));
+                found.push(candidate.clone());
+            }
+            found
+        };
+        let mut batch = older(range);
+        batch.extend(older(&Ranges::full()));
+        let mut files = Vec::new();
+        for candidate in batch {
+            let key = (name.clone(), Point::of(&candidate.version));
+            if files.len() < count.min(50)
+                && !self.metadata.contains_key(&key)
+                && self.prefetched_files.insert(key)
+            {
+                files.push(candidate);
+            }
+        }
+        if !files.is_empty() {
+            self.index.prefetch(Wanted::Metadata(files));
+        }
+    }
+
+    /// Returns the versions of a package, or why it is unknown.
+    fn listing(
+        &mut self,
+        name: &PackageName,
+    ) -> Result<Result<Arc<Listing>, IndexError>, ResolveError> {
+        if let Some(known) = self.listings.get(name) {
+            return Ok(known.clone());
+        }
+        let found = match self.direct.get(name) {
+            Some((_, candidate)) => Ok(vec![candidate.clone()]),
+            None => self.index.versions(name),
+        };
+        let listing = match found {
+            Ok(files) => Ok(Arc::new(self.rules.list(files))),
+            Err(error @ IndexError::Failed(_)) => {
+                return Err(self.failure(name, name.to_string(), error));
+            }
+            Err(error) => Err(error),
+        };
+        self.listings.insert(name.clone(), listing.clone());
+        Ok(listing)
+    }
+
+    /// Returns what a wheel says of itself, or why its version cannot be used.
+    fn metadata(
+        &mut self,
+        candidate: &Candidate,
+        point: &Point,
+    ) -> Result<Result<Arc<Metadata>, String>, ResolveError> {
+        let key = (candidate.name.clone(), point.clone());
+        if let Some(known) = self.metadata.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = match self.index.metadata(candidate) {
+            Ok(metadata) => {
+                let needs = metadata.requires_python.as_ref();
+                if metadata.name != candidate.name || metadata.version != candidate.version {
+                    Err(format!(
+                        "calls itself {} {}",
+                        metadata.name, metadata.version
+                    ))
+                } else if let Some(needs) = needs.filter(|it| !self.rules.admits(it)) {
+                    let python = self.rules.target.python;
+                    Err(format!("needs Python {needs}, and this is {python}"))
+                } else {
+                    Ok(Arc::new(metadata))
+                }
+            }
+            Err(IndexError::Malformed(reason)) => Err(format!("cannot be read: {reason}")),
+            Err(error) => {
+                let what = format!("{} {}", candidate.name, candidate.version);
+                return Err(self.failure(&candidate.name, what, error));
+            }
+        };
+        self.metadata.insert(key, found.clone());
+        Ok(found)
+    }
+
+    fn failure(&self, name: &PackageName, what: String, error: IndexError) -> ResolveError {
+        let mut needed_by = Vec::new();
+        let mut first = name;
+        // Each package has one parent that was known before it, so this ends.
+        while let Some(parent) = self.parents.get(first).and_then(Package::name)
+            && needed_by.len() < 20
+            && parent != first
+        {
+            needed_by.push(format!("needed by {parent}"));
+            first = parent;
+        }
+        let asked = self.question.asked.iter().find(|it| it.name() == first);
+        ResolveError::Index {
+            what,
+            error,
+            needed_by: match needed_by.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", needed_by.join(", ")),
+            },
+            place: asked.map(|it| it.place.clone()),
+        }
+    }
+
+    fn root_dependencies(&mut self) -> Vec<Dependency> {
+        let question = self.question;
+        let mut dependencies = Vec::new();
+        for asked in question.asked {
+            let requirement = &asked.requirement;
+            if self.holds(&requirement.marker, &[], &|| format!("`{requirement}`")) {
+                self.push(requirement, asked_range(asked), &mut dependencies);
+            }
+        }
+        dependencies
+    }
+
+    /// Adds what a requirement says: the package, and its extras.
+    fn push(
+        &self,
+        requirement: &Requirement,
+        range: Ranges<Point>,
+        dependencies: &mut Vec<Dependency>,
+    ) {
+        let name = &requirement.name;
+        let range = match self.constraints.get(name) {
+            Some(constraint) => range.intersection(constraint),
+            None => range,
+        };
+        dependencies.push((Package::Base(name.clone()), range.clone()));
+        for extra in &requirement.extras {
+            dependencies.push((Package::Extra(name.clone(), extra.clone()), range.clone()));
+        }
+    }
+
+    /// Returns what a version depends on, or why it cannot be used.
+    fn dependencies(
+        &mut self,
+        package: &Package,
+        metadata: &Metadata,
+        around: &Ranges<Point>,
+    ) -> Result<Vec<Dependency>, String> {
+        let mut dependencies = Vec::new();
+        if let Package::Extra(name, _) = package {
+            dependencies.push((Package::Base(name.clone()), around.clone()));
+        }
+        for requirement in self.active(package, metadata) {
+            if Some(&requirement.name) == package.name() {
+                // A package asks for extras of its own, and means this version.
+                for extra in &requirement.extras {
+                    let own = Package::Extra(requirement.name.clone(), extra.clone());
+                    if own != *package {
+                        dependencies.push((own, around.clone()));
+                    }
+                }
+                continue;
+            }
+            let range = match &requirement.version_or_url {
+                None => Ranges::full(),
+                Some(VersionOrUrl::VersionSpecifier(specifiers)) => range::all(specifiers),
+                Some(VersionOrUrl::Url(link)) => match self.direct.get(&requirement.name) {
+                    Some((own, candidate)) if own.link.as_str() == link.address() => {
+                        range::exactly(&candidate.version)
+                    }
+                    _ => {
+                        return Err(format!(
+                            "needs {} from a URL, which only you may ask for: add `{} @ {}` to your requirements",
+                            requirement.name,
+                            requirement.name,
+                            link.address()
+                        ));
+                    }
+                },
+            };
+            self.push(&requirement, range, &mut dependencies);
+        }
+        Ok(dependencies)
+    }
+
+    /// Returns the requirements that hold for the target: of a package, or those that only its extra brings.
+    fn active(&mut self, package: &Package, metadata: &Metadata) -> Vec<Requirement> {
+        let extra = match package {
+            Package::Extra(_, extra) => Some(extra.clone()),
+            Package::Root | Package::Base(_) => None,
+        };
+        if let Some(extra) = &extra
+            && !metadata.extras.contains(extra)
+        {
+            self.warnings.insert(format!(
+                "{} {} has no extra `{extra}`",
+                metadata.name, metadata.version
+            ));
+        }
+        let extras = extra.as_slice();
+        let mut active = Vec::new();
+        for requirement in &metadata.requires {
+            let marker = &requirement.marker;
+            let who = || format!("`{requirement}` of {} {}", metadata.name, metadata.version);
+            let is_ours = extra.is_none() || !marker.evaluate(&self.markers, &[]);
+            if is_ours && self.holds(marker, extras, &who) {
+                active.push(requirement.clone());
+            }
+        }
+        active
+    }
+
+    /// Evaluates a marker; warns where the answer hangs on what is not known.
+    fn holds(
+        &mut self,
+        marker: &MarkerTree,
+        extras: &[ExtraName],
+        who: &dyn Fn() -> String,
+    ) -> bool {
+        if marker.is_true() {
+            return true;
+        }
+        let holds = marker.evaluate(&self.markers, extras);
+        let other = self.other_markers.as_ref();
+        if other.is_some_and(|it| marker.evaluate(it, extras) != holds) {
+            let python = self.rules.target.python;
+            self.warnings.insert(format!(
+                "{} hangs on the patch version of Python, which is not known: taken for {}",
+                who(),
+                python.full()
+            ));
+        }
+        let text = marker.contents().map(|it| it.to_string());
+        let text = text.unwrap_or_default();
+        if text.contains("platform_release") || text.contains("platform_version") {
+            self.warnings.insert(format!(
+                "{} hangs on the kernel that the image will run on: taken for an unknown one",
+                who()
+            ));
+        }
+        holds
+    }
+
+    fn finish(mut self) -> Result<Resolution, ResolveError> {
+        // Only of the versions that are taken.
+        self.warnings.clear();
+        let decided: Vec<(Package, Point)> = self
+            .state
+            .partial_solution
+            .extract_solution()
+            .map(|(id, point)| (self.state.package_store[id].clone(), point))
+            .collect();
+        let mut packages: BTreeMap<PackageName, Resolved> = BTreeMap::new();
+        self.root_dependencies();
+        let asked: BTreeSet<PackageName> = self
+            .question
+            .asked
+            .iter()
+            .filter(|it| it.requirement.marker.evaluate(&self.markers, &[]))
+            .map(|it| it.name().clone())
+            .collect();
+        for (package, point) in &decided {
+            let Some(name) = package.name() else {
+                continue;
+            };
+            let known = (
+                self.listings.get(name).cloned(),
+                self.metadata.get(&(name.clone(), point.clone())).cloned(),
+            );
+            let (Some(Ok(listing)), Some(Ok(metadata))) = known else {
+                continue;
+            };
+            let Some(candidate) = listing.get(point) else {
+                continue;
+            };
+            let requires = self.active(package, &metadata);
+            let requires = requires.into_iter().map(|it| it.name);
+            let entry = packages.entry(name.clone()).or_insert_with(|| Resolved {
+                candidate: candidate.clone(),
+                extras: BTreeSet::new(),
+                requires: BTreeSet::new(),
+                is_asked: asked.contains(name),
+            });
+            entry.requires.extend(requires.filter(|it| it != name));
+            if let Package::Extra(_, extra) = package {
+                entry.extras.insert(extra.clone());
+            }
+        }
+        for resolved in packages.values() {
+            let candidate = &resolved.candidate;
+            if let Some(reason) = &candidate.yanked {
+                self.warnings.insert(format!(
+                    "{} {} was yanked{}{reason}",
+                    candidate.name,
+                    candidate.version,
+                    if reason.is_empty() { "" } else { ": " }
+                ));
+            }
+        }
+        Ok(Resolution {
+            packages,
+            warnings: self.warnings.into_iter().collect(),
+        })
+    }
+}
+
+/// The one version of the root.
+fn root() -> Point {
+    Point::of(&pep440_rs::Version::new([0_u64]))
+}
+
+/// Returns the versions that the user asks for.
+pub(super) fn asked_range(asked: &Asked) -> Ranges<Point> {
+    match (&asked.url, &asked.requirement.version_or_url) {
+        (Some(url), _) => range::exactly(&url.wheel.version),
+        (None, Some(VersionOrUrl::VersionSpecifier(specifiers))) => range::all(specifiers),
+        (None, _) => Ranges::full(),
+    }
+}
+
+fn direct_candidate(asked: &Asked, url: &Direct) -> Candidate {
+    Candidate {
+        name: url.wheel.name.clone(),
+        version: url.wheel.version.clone(),
+        wheel: Some(url.wheel.clone()),
+        file: url.wheel.file.clone(),
+        sha256: asked.hashes.first().copied(),
+        size: None,
+        requires_python: None,
+        yanked: None,
+        url: url.link.as_str().to_owned(),
+        index: String::new(),
+    }
+}
+
+/// The places of the requirements on a package.
+pub(super) fn places<'a>(
+    question: &'a Question<'_>,
+    name: &'a PackageName,
+) -> impl Iterator<Item = (&'a Place, String)> {
+    question
+        .asked
+        .iter()
+        .chain(question.constraints)
+        .filter(move |it| it.name() == name)
+        .map(|it| (&it.place, it.requirement.to_string()))
+}

@@ -1,0 +1,506 @@
+//! Tests of the resolver with an index in memory.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::*;
+use crate::python::{Place, Source};
+
+/// An index of a few lines: `NAME VERSION | REQUIREMENT | … | !sdist | !yanked WHY | !python SPEC | !wheel TAGS`.
+struct Memory {
+    files: BTreeMap<PackageName, Vec<Candidate>>,
+    metadata: BTreeMap<(PackageName, Version), Metadata>,
+    /// What was asked, in order.
+    log: RefCell<Vec<String>>,
+}
+
+impl Memory {
+    fn of(text: &str) -> Self {
+        let mut memory = Self {
+            files: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            log: RefCell::default(),
+        };
+        for line in text.lines().map(str::trim).filter(|it| !it.is_empty()) {
+            let mut parts = line.split('|').map(str::trim);
+            let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
+            let mut metadata = format!("Name: {name}\nVersion: {version}\n");
+            let mut tags = Vec::new();
+            let (mut yanked, mut requires_python, mut is_source) = (None, None, false);
+            for part in parts {
+                let (word, rest) = part.split_once(' ').unwrap_or((part, ""));
+                match word {
+                    "!sdist" => is_source = true,
+                    "!yanked" => yanked = Some(rest.to_owned()),
+                    "!python" => requires_python = crate::python::specifiers(rest),
+                    "!needs" => metadata += &format!("Requires-Python: {rest}\n"),
+                    "!wheel" => tags.push(rest),
+                    "!extra" => metadata += &format!("Provides-Extra: {rest}\n"),
+                    _ => metadata += &format!("Requires-Dist: {part}\n"),
+                }
+            }
+            if tags.is_empty() && !is_source {
+                tags.push("py3-none-any");
+            }
+            let metadata = Metadata::parse(&metadata).unwrap();
+            let escaped = name.replace('-', "_");
+            let mut names: Vec<String> = tags
+                .iter()
+                .map(|it| format!("{escaped}-{version}-{it}.whl"))
+                .collect();
+            names.extend(is_source.then(|| format!("{escaped}-{version}.tar.gz")));
+            let candidates = names.into_iter().map(|file| Candidate {
+                name: metadata.name.clone(),
+                version: metadata.version.clone(),
+                wheel: WheelName::parse(&file).ok(),
+                url: format!("https://index/{file}"),
+                file,
+                sha256: None,
+                size: None,
+                requires_python: requires_python.clone(),
+                yanked: yanked.clone(),
+                index: "memory".to_owned(),
+            });
+            let all = memory.files.entry(metadata.name.clone()).or_default();
+            all.extend(candidates);
+            let key = (metadata.name.clone(), metadata.version.clone());
+            memory.metadata.insert(key, metadata);
+        }
+        memory
+    }
+}
+
+impl Index for Memory {
+    fn versions(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError> {
+        self.log.borrow_mut().push(format!("versions {name}"));
+        if name.as_ref() == "down" {
+            return Err(IndexError::Failed("HTTP 503".to_owned()));
+        }
+        self.files.get(name).cloned().ok_or(IndexError::NotFound)
+    }
+
+    fn metadata(&self, candidate: &Candidate) -> Result<Metadata, IndexError> {
+        let Candidate { name, version, .. } = candidate;
+        self.log
+            .borrow_mut()
+            .push(format!("metadata {name} {version}"));
+        if name.as_ref() == "broken" && version.to_string() == "2" {
+            return Err(IndexError::Malformed("no Name".to_owned()));
+        }
+        let key = (name.clone(), version.clone());
+        self.metadata.get(&key).cloned().ok_or(IndexError::NotFound)
+    }
+
+    fn prefetch(&self, wanted: Wanted) {
+        let mut log = self.log.borrow_mut();
+        match wanted {
+            Wanted::Package(name, pick) => {
+                let files = self.files.get(&name).cloned().unwrap_or_default();
+                let picked = pick.from(&files).map(|it| it.version.to_string());
+                log.push(format!("prefetch {name} {}", picked.unwrap_or_default()));
+            }
+            Wanted::Metadata(files) => {
+                log.extend(
+                    files
+                        .iter()
+                        .map(|it| format!("prefetch {} {}", it.name, it.version)),
+                );
+            }
+        }
+    }
+}
+
+/// A question in words: `REQUIREMENT | … | !c CONSTRAINT | !pre | !keep NAME VERSION | !target …`.
+fn ask(index: &Memory, question: &str) -> Result<Resolution, ResolveError> {
+    let source = Arc::new(Source {
+        name: "r.txt".to_owned(),
+        text: question.to_owned(),
+    });
+    let mut asked = Vec::new();
+    let mut constraints = Vec::new();
+    let mut preferences = BTreeMap::new();
+    let mut is_pre = false;
+    let mut python = "3.11.9".to_owned();
+    let mut libc = "glibc 2.36".to_owned();
+    let mut at = 0;
+    for part in question.split('|') {
+        let place = Place::new(&source, at..at + part.len());
+        at += part.len() + 1;
+        let part = part.trim();
+        let (word, rest) = part.split_once(' ').unwrap_or((part, ""));
+        match word {
+            "!c" => constraints.push(Asked::parse(rest, &place, "r.txt").unwrap()),
+            "!pre" => is_pre = true,
+            "!keep" => {
+                let (name, version) = rest.split_once(' ').unwrap();
+                preferences.insert(name.parse().unwrap(), version.parse().unwrap());
+            }
+            "!python" => python = rest.to_owned(),
+            "!libc" => libc = rest.to_owned(),
+            "" => {}
+            _ => asked.push(Asked::parse(part, &place, "r.txt").unwrap()),
+        }
+    }
+    let target = Target {
+        arch: "amd64".to_owned(),
+        libc: libc.parse().unwrap(),
+        python: python.parse().unwrap(),
+    };
+    let question = Question {
+        asked: &asked,
+        constraints: &constraints,
+        target: &target,
+        is_pre,
+        preferences: &preferences,
+    };
+    resolve(&question, index)
+}
+
+fn names(resolution: &Resolution) -> String {
+    let all = resolution.packages.iter().map(|(name, it)| {
+        let extras: Vec<&str> = it.extras.iter().map(AsRef::as_ref).collect();
+        let extras = match extras.is_empty() {
+            true => String::new(),
+            false => format!("[{}]", extras.join(",")),
+        };
+        format!("{name}{extras} {}", it.candidate.version)
+    });
+    all.collect::<Vec<_>>().join(", ")
+}
+
+#[track_caller]
+fn check(index: &str, question: &str, expected: &str) -> Resolution {
+    match ask(&Memory::of(index), question) {
+        Ok(resolution) => {
+            assert_eq!(names(&resolution), expected, "{question}");
+            resolution
+        }
+        Err(error) => panic!("{question}: {error}\n{}", error.help()),
+    }
+}
+
+#[track_caller]
+fn conflict(index: &str, question: &str) -> Box<Conflict> {
+    match ask(&Memory::of(index), question) {
+        Err(ResolveError::Conflict(conflict)) => conflict,
+        Err(error) => panic!("{question}: {error}"),
+        Ok(resolution) => panic!("{question}: {}", names(&resolution)),
+    }
+}
+
+#[test]
+fn takes_the_newest_that_go_together() {
+    let index = "
+        a 1 | b>=1
+        a 2 | b>=2,<3 | c
+        b 1
+        b 2 | c<2
+        b 3
+        c 1
+        c 2
+    ";
+    let resolution = check(index, "a", "a 2, b 2, c 1");
+    let a = &resolution.packages[&"a".parse().unwrap()];
+    assert!(a.is_asked);
+    let requires: Vec<&str> = a.requires.iter().map(AsRef::as_ref).collect();
+    assert_eq!(requires, ["b", "c"]);
+    assert!(!resolution.packages[&"b".parse().unwrap()].is_asked);
+    check(index, "a | c>=2", "a 1, b 3, c 2");
+    check(index, "a | !c b<2", "a 1, b 1");
+    check(index, "a<2 | !keep b 2 | !keep a 2", "a 1, b 2, c 1");
+    check(index, "c ; sys_platform == 'win32' | b==1", "b 1");
+    check(index, "", "");
+}
+
+#[test]
+fn backtracks_over_packages() {
+    // The newest `a` wants a `b` that wants an older `a`.
+    check("a 1 | b\na 2 | b==2\nb 1\nb 2 | a<2", "a", "a 1, b 2");
+    check(
+        "web 1 | base<2\nweb 2 | base>=2\nkit 1 | base<2\nbase 1\nbase 2",
+        "web | kit",
+        "base 1, kit 1, web 1",
+    );
+    // Cycles end.
+    check("a 1 | b\nb 1 | a", "a", "a 1, b 1");
+    check("a 1 | a\n", "a", "a 1");
+}
+
+#[test]
+fn extras_bring_their_own() {
+    let index = "
+        a 1 | !extra x | !extra y | !extra all | b ; extra == 'x' | c ; extra == 'y' | a[x,y] ; extra == 'all' | d
+        a 2 | !extra x | e>5 ; extra == 'x' | d
+        b 1
+        c 1
+        d 1
+        e 1
+    ";
+    check(index, "a", "a 2, d 1");
+    check(index, "a[x]", "a[x] 1, b 1, d 1");
+    check(index, "a[all]", "a[all] 2, d 1");
+    let resolution = check(index, "a[all]<2", "a[all,x,y] 1, b 1, c 1, d 1");
+    let a = &resolution.packages[&"a".parse().unwrap()];
+    assert_eq!(a.requires.len(), 3);
+    let resolution = check(index, "a[nope]", "a[nope] 2, d 1");
+    assert_eq!(resolution.warnings, ["a 2 has no extra `nope`"]);
+}
+
+#[test]
+fn local_versions_match_their_public_one() {
+    let index = "t 1.2.3\nt 1.2.3+cpu\nt 1.2.4+cpu\nu 1 | t==1.2.3";
+    check(index, "t==1.2.3", "t 1.2.3+cpu");
+    check(index, "t<=1.2.3", "t 1.2.3+cpu");
+    check(index, "t>1.2.3", "t 1.2.4+cpu");
+    check(index, "u | t", "t 1.2.3+cpu, u 1");
+    check(index, "u | t==1.2.3+cpu", "t 1.2.3+cpu, u 1");
+    conflict(index, "u | t==1.2.4+cpu");
+    conflict("t 1.0\nt 1.0.post1", "t>1.0");
+}
+
+#[test]
+fn pre_releases_only_where_nothing_else_is() {
+    let index = "a 1\na 2rc1\nb 1rc1\nb 1rc2\nc 1 | a>=2rc1\nd 1 | a";
+    check(index, "a", "a 1");
+    check(index, "b", "b 1rc2");
+    check(index, "a>1", "a 2rc1");
+    check(index, "a>=1rc1", "a 2rc1");
+    check(index, "a | !pre", "a 2rc1");
+    check(index, "c", "a 2rc1, c 1");
+    check(index, "d | !c a>=0rc1", "a 2rc1, d 1");
+    conflict(index, "a<1");
+    conflict("a 2rc1", "a<2");
+}
+
+#[test]
+fn yanked_files_only_by_an_exact_pin() {
+    let index = "a 1\na 2 | !yanked broken\nb 1 | a==2";
+    check(index, "a", "a 1");
+    let resolution = check(index, "a==2", "a 2");
+    assert_eq!(resolution.warnings, ["a 2 was yanked: broken"]);
+    check(index, "b | !c a==2.0", "a 2, b 1");
+    let conflict = conflict(index, "b");
+    assert!(
+        conflict.explanation.contains("was yanked (broken)"),
+        "{}",
+        conflict.explanation
+    );
+}
+
+#[test]
+fn the_python_must_be_new_enough_and_never_too_new() {
+    let index = "
+        a 1 | !python >=3.8
+        a 2 | !python >=3.12
+        b 1 | !python >=3.8,<3.11
+        c 1
+        c 2 | !needs >=3.12
+        d 1 | !python >=3.11.5
+    ";
+    check(index, "a", "a 1");
+    check(index, "b", "b 1");
+    check(index, "c", "c 1");
+    check(index, "d", "d 1");
+    let conflict = conflict(index, "a>1");
+    assert!(
+        conflict
+            .explanation
+            .contains("a>=2 needs Python >=3.12, and this is 3.11.9"),
+        "{}",
+        conflict.explanation
+    );
+    assert!(ask(&Memory::of(index), "d | !python 3.11").is_err());
+}
+
+#[test]
+fn markers_on_the_patch_version_are_warned_of() {
+    let index = "a 1 | b ; python_full_version < '3.11.3' | c ; python_version < '3.12' | d ; platform_release >= '6'\nb 1\nc 1\nd 1";
+    let resolution = check(index, "a", "a 1, c 1");
+    assert!(
+        resolution.warnings.iter().all(|it| it.contains("kernel")),
+        "{:?}",
+        resolution.warnings
+    );
+    let resolution = check(index, "a | !python 3.11", "a 1, b 1, c 1");
+    let warning = resolution
+        .warnings
+        .iter()
+        .find(|it| it.contains("patch version"))
+        .unwrap();
+    assert!(
+        warning.contains("of a 1") && warning.contains("3.11.0"),
+        "{warning}"
+    );
+    assert_eq!(resolution.warnings.len(), 2);
+}
+
+#[test]
+fn the_best_wheel_of_a_version_is_taken() {
+    let index = "
+        a 1 | !wheel cp311-cp311-manylinux_2_17_x86_64 | !wheel py3-none-any | !wheel cp311-cp311-win_amd64
+        a 2 | !wheel cp311-cp311-macosx_11_0_arm64 | !wheel cp312-cp312-manylinux_2_17_x86_64 | !sdist
+        b 1 | !wheel 1-py3-none-any | !wheel 2-py3-none-any | !wheel py3-none-any
+        s 1 | !sdist
+    ";
+    let resolution = check(index, "a | b", "a 1, b 1");
+    let file = |name: &str| &resolution.packages[&name.parse().unwrap()].candidate.file;
+    assert_eq!(file("a"), "a-1-cp311-cp311-manylinux_2_17_x86_64.whl");
+    assert_eq!(file("b"), "b-1-2-py3-none-any.whl");
+    let none = conflict(index, "a==2");
+    assert!(
+        none.explanation
+            .contains("a>=2 has no wheel for linux-x86_64-glibc2.36-cp311"),
+        "{}",
+        none.explanation
+    );
+    assert!(
+        none.hints
+            .iter()
+            .any(|it| it.contains("macosx_11_0_arm64.whl is for macOS")),
+        "{:?}",
+        none.hints
+    );
+    assert!(
+        none.hints
+            .iter()
+            .any(|it| it.contains("is for CPython 3.12")),
+        "{:?}",
+        none.hints
+    );
+    let sources = conflict(index, "s");
+    assert!(
+        sources.help().contains("only sources: build a wheel of it"),
+        "{}",
+        sources.help()
+    );
+    check(index, "a | !libc musl 1.2", "a 1");
+}
+
+#[test]
+fn wheels_by_url_are_the_only_candidates() {
+    let index = "b 2\nc 1 | b<2\nd 1 | b @ https://h/b-1-py3-none-any.whl";
+    let mut memory = Memory::of(index);
+    let metadata = Metadata::parse("Name: b\nVersion: 1").unwrap();
+    memory
+        .metadata
+        .insert((metadata.name.clone(), metadata.version.clone()), metadata);
+    let hash = "0".repeat(64);
+    let url = format!("b @ https://h/b-1-py3-none-any.whl#sha256={hash}");
+    let resolution = ask(&memory, &format!("c | d | {url}")).unwrap();
+    assert_eq!(names(&resolution), "b 1, c 1, d 1");
+    let b = &resolution.packages[&"b".parse().unwrap()].candidate;
+    assert_eq!(
+        (b.url.as_str(), b.index.as_str()),
+        ("https://h/b-1-py3-none-any.whl", "")
+    );
+    assert!(b.sha256.is_some());
+    assert!(!memory.log.borrow().iter().any(|it| it == "versions b"));
+    let error = ask(&memory, "d").unwrap_err();
+    assert!(
+        error.to_string().contains("only you may ask for"),
+        "{error}"
+    );
+    assert!(ask(&memory, &format!("b>=2 | {url}")).is_err());
+}
+
+#[test]
+fn conflicts_are_explained_with_their_lines() {
+    let index = "web 1 | core>=2\ncore 1\ncore 2\nother 1";
+    let conflict = conflict(index, "web | core<2 | other");
+    assert_eq!(
+        conflict.explanation,
+        "Because web needs core>=2 and you ask for web, your requirements need core>=2.\n\
+         And because you ask for core<2, your requirements exclude each other."
+    );
+    let places: Vec<&str> = conflict
+        .places
+        .iter()
+        .map(|(place, _)| place.text().trim())
+        .collect();
+    assert_eq!(places, ["core<2", "web"]);
+}
+
+#[test]
+fn nothing_there_is_said() {
+    let index = "a 1 | missing\na 2 | down\nb 1";
+    let none = conflict(index, "a<2");
+    assert!(
+        none.explanation
+            .contains("missing cannot be had: no index has a package of this name"),
+        "{}",
+        none.explanation
+    );
+    let none = conflict(index, "b>7");
+    assert!(
+        none.explanation.contains("there is no version >7 of b"),
+        "{}",
+        none.explanation
+    );
+    assert_eq!(none.hints, ["the newest versions of b are 1"]);
+    let error = ask(&Memory::of(index), "a").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "down cannot be had: HTTP 503 (needed by a)"
+    );
+    let ResolveError::Index { place, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(place.unwrap().text(), "a");
+    check("broken 1\nbroken 2", "broken", "broken 1");
+}
+
+#[test]
+fn fetches_ahead() {
+    let memory = Memory::of("a 1 | b<2 | c\nb 1\nb 2\nc 1");
+    ask(&memory, "a").unwrap();
+    let log = memory.log.borrow();
+    let at = |what: &str| {
+        log.iter()
+            .position(|it| it == what)
+            .unwrap_or_else(|| panic!("{what}: {log:?}"))
+    };
+    // Both before the first of them is waited for, and each with the version that will be wanted.
+    assert!(at("prefetch b 1") < at("versions b"));
+    assert!(at("prefetch c 1") < at("versions b"));
+    let mut once: Vec<&String> = log.iter().collect();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), log.len(), "{log:?}");
+}
+
+/// Many versions that do not fit: the older ones are fetched in batches, and the package that conflicts is decided first.
+#[test]
+fn many_versions_are_fetched_in_batches() {
+    let mut index = "urllib 1.25\nurllib 1.26\n".to_owned();
+    for number in 0..300 {
+        let urllib = if number < 20 { "<1.26" } else { ">=1.26" };
+        index += &format!("core 1.{number} | urllib{urllib}\nkit 1.{number} | core==1.{number}\n");
+    }
+    let memory = Memory::of(&index);
+    let resolution = ask(&memory, "kit | urllib<1.26").unwrap();
+    assert_eq!(names(&resolution), "core 1.19, kit 1.19, urllib 1.25");
+    let log = memory.log.borrow();
+    let ahead = log
+        .iter()
+        .filter(|it| it.starts_with("prefetch core"))
+        .count();
+    assert!(ahead > 100, "{ahead}");
+}
+
+/// An order of decisions that would try every pair of versions.
+#[test]
+fn what_conflicts_often_is_decided_first() {
+    let mut index = "base 1\nbase 2\n".to_owned();
+    for number in 0..150 {
+        index += &format!("left 1.{number} | mid>=1\nright 1.{number} | base<2\n");
+        index += &format!(
+            "mid 1.{number} | base>={}\n",
+            if number == 0 { 1 } else { 2 }
+        );
+    }
+    let resolution = ask(&Memory::of(&index), "left | right").unwrap();
+    assert_eq!(
+        names(&resolution),
+        "base 1, left 1.149, mid 1.0, right 1.149"
+    );
+}
