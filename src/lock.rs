@@ -3,7 +3,7 @@
 //! For each base in a registry: the digest that its reference named, and for each platform the manifest's digest and the
 //! notable paths, so that layers can be placed without a byte of the base's own layers. Knows no rule, no network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::SourceText;
 use crate::layer::{Attrs, Fact, Facts, LayerPath, Owner};
 use crate::oci::{Digest, Reference};
+use crate::python::{Interpreter, Libc, Pythons};
 
 /// The name of the file, in the workspace's root.
 pub const FILE: &str = "image.lock";
@@ -29,6 +30,8 @@ const HEAD: &str = "\
 pub struct Lock {
     /// The bases in registries, by target (`NAME` or `MEMBER:NAME`).
     pub bases: BTreeMap<String, BasePin>,
+    /// The Python packages, by target.
+    pub pips: BTreeMap<String, PipPin>,
 }
 
 /// What a base in a registry is pinned to.
@@ -49,6 +52,34 @@ pub struct PlatformPin {
     pub manifest: Digest,
     /// The notable facts: what decides the bytes of layers above.
     pub facts: Facts,
+    /// What the base says about Python.
+    pub pythons: Pythons,
+}
+
+/// What a target of Python packages is pinned to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PipPin {
+    /// The digest of what was asked for.
+    pub inputs: Digest,
+    /// The wheels for each target of Python, by [`crate::python::Target::name`].
+    pub targets: BTreeMap<String, Wheels>,
+}
+
+/// Wheels, by file name.
+pub type Wheels = BTreeMap<String, WheelPin>;
+
+/// What a wheel is pinned to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WheelPin {
+    /// The digest of its bytes.
+    pub sha256: Digest,
+    /// Its size in bytes, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Where it is, where the user said so: a URL, or a path in the workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// A lock that cannot be used.
@@ -75,6 +106,41 @@ struct File {
     version: u32,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     base: BTreeMap<String, BaseEntry>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pip: BTreeMap<String, PipEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipEntry {
+    inputs: Digest,
+    seal: Digest,
+    #[serde(default)]
+    target: BTreeMap<String, Wheels>,
+}
+
+impl PipEntry {
+    fn new(pin: &PipPin) -> Self {
+        let mut entry = Self {
+            inputs: pin.inputs,
+            seal: Digest::of(b""),
+            target: pin.targets.clone(),
+        };
+        entry.seal = entry.own_digest();
+        entry
+    }
+
+    fn own_digest(&self) -> Digest {
+        let text = serde_json::to_vec(&(self.inputs, &self.target));
+        Digest::of(&text.expect("entries have string keys only"))
+    }
+
+    fn pin(self) -> PipPin {
+        PipPin {
+            inputs: self.inputs,
+            targets: self.target,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +158,12 @@ struct BaseEntry {
 #[serde(deny_unknown_fields)]
 struct PlatformEntry {
     manifest: Digest,
+    /// The C library, as `glibc 2.36`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    libc: Option<String>,
+    /// The interpreters, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    python: BTreeMap<String, PythonEntry>,
     /// Folders that are not 0755 0:0: mode and owner.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     folders: BTreeMap<String, String>,
@@ -101,6 +173,16 @@ struct PlatformEntry {
     /// Symlinks to what the image does not have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     dangling: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PythonEntry {
+    version: String,
+    prefix: String,
+    site: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    platsite: Option<String>,
 }
 
 impl BaseEntry {
@@ -142,6 +224,8 @@ impl PlatformEntry {
     fn new(pin: &PlatformPin) -> Self {
         let mut entry = Self {
             manifest: pin.manifest,
+            libc: pin.pythons.libc.map(libc_text),
+            python: pin.pythons.interpreters.iter().map(python_entry).collect(),
             folders: BTreeMap::new(),
             links: BTreeMap::new(),
             dangling: BTreeMap::new(),
@@ -187,11 +271,39 @@ impl PlatformEntry {
                 facts.insert(path(&name)?, Fact::Link { target, folder });
             }
         }
+        let interpreters = self.python.into_iter().map(|(path, entry)| {
+            Some(Interpreter {
+                path,
+                version: entry.version.parse().ok()?,
+                prefix: entry.prefix,
+                site: entry.site,
+                platsite: entry.platsite,
+            })
+        });
+        let libc = self.libc.map(|text| text.parse()).transpose().ok()?;
         Some(PlatformPin {
             manifest: self.manifest,
             facts,
+            pythons: Pythons::new(interpreters.collect::<Option<_>>()?, libc),
         })
     }
+}
+
+fn libc_text(libc: Libc) -> String {
+    match libc {
+        Libc::Glibc { minor } => format!("glibc 2.{minor}"),
+        Libc::Musl { minor } => format!("musl 1.{minor}"),
+    }
+}
+
+fn python_entry(python: &Interpreter) -> (String, PythonEntry) {
+    let entry = PythonEntry {
+        version: python.version.to_string(),
+        prefix: python.prefix.clone(),
+        site: python.site.clone(),
+        platsite: python.platsite.clone(),
+    };
+    (python.path.clone(), entry)
 }
 
 impl Lock {
@@ -239,29 +351,37 @@ impl Lock {
             let span = error.span().unwrap_or(0..0);
             fail(message, "here", again.clone(), span)
         })?;
+        let edited = |rule: &str, name: &str| {
+            let head = text
+                .find(&format!("[{rule}.{name}]"))
+                .or_else(|| text.find(&format!("[{rule}.\"{name}\"]")));
+            let start = head.unwrap_or(0);
+            let length = text[start..].lines().next().map_or(0, str::len);
+            fail(
+                format!("the entry of `{name}` in {FILE} was edited"),
+                "it is not what imgdecl wrote",
+                format!(
+                    "take it from version control, or run `imgdecl lock --update {name}` to make it again"
+                ),
+                start..start + length,
+            )
+        };
         let mut bases = BTreeMap::new();
         for (name, entry) in file.base {
             let sealed = entry.seal == entry.own_digest();
             match entry.pin().filter(|_| sealed) {
                 Some(pin) => bases.insert(name, pin),
-                None => {
-                    let head = text
-                        .find(&format!("[base.{name}]"))
-                        .or_else(|| text.find(&format!("[base.\"{name}\"]")));
-                    let start = head.unwrap_or(0);
-                    let length = text[start..].lines().next().map_or(0, str::len);
-                    return Err(fail(
-                        format!("the entry of `{name}` in {FILE} was edited"),
-                        "it is not what imgdecl wrote",
-                        format!(
-                            "take it from version control, or run `imgdecl lock --update {name}` to make it again"
-                        ),
-                        start..start + length,
-                    ));
-                }
+                None => return Err(edited("base", &name)),
             };
         }
-        Ok(Self { bases })
+        let mut pips = BTreeMap::new();
+        for (name, entry) in file.pip {
+            if entry.seal != entry.own_digest() {
+                return Err(edited("pip", &name));
+            }
+            pips.insert(name, entry.pin());
+        }
+        Ok(Self { bases, pips })
     }
 
     /// Reads the text of a lock, and leaves out the entries that were edited: they are made again.
@@ -277,7 +397,10 @@ impl Lock {
                 };
                 let entries = file.base.into_iter();
                 let whole = entries.filter(|(_, entry)| entry.seal == entry.own_digest());
+                let pips = file.pip.into_iter();
+                let pips = pips.filter(|(_, entry)| entry.seal == entry.own_digest());
                 Ok(Self {
+                    pips: pips.map(|(name, entry)| (name, entry.pin())).collect(),
                     bases: whole
                         .filter_map(|(name, entry)| Some((name, entry.pin()?)))
                         .collect(),
@@ -294,6 +417,11 @@ impl Lock {
             base: bases
                 .map(|(name, pin)| (name.clone(), BaseEntry::new(pin)))
                 .collect(),
+            pip: self
+                .pips
+                .iter()
+                .map(|(name, pin)| (name.clone(), PipEntry::new(pin)))
+                .collect(),
         };
         let text = toml::to_string(&file).expect("a lock has string keys only");
         format!("{HEAD}{text}")
@@ -301,7 +429,7 @@ impl Lock {
 
     /// Tells whether nothing is pinned.
     pub fn is_empty(&self) -> bool {
-        self.bases.is_empty()
+        self.bases.is_empty() && self.pips.is_empty()
     }
 }
 
@@ -328,8 +456,7 @@ fn conflict(text: &str) -> Option<Range<usize>> {
 /// Says what moved from one lock to another, a line for each thing, for people.
 pub fn changes(old: &Lock, new: &Lock) -> Vec<String> {
     let mut lines = Vec::new();
-    let names: std::collections::BTreeSet<&String> =
-        old.bases.keys().chain(new.bases.keys()).collect();
+    let names: BTreeSet<&String> = old.bases.keys().chain(new.bases.keys()).collect();
     for name in names {
         let (was, is) = match (old.bases.get(name), new.bases.get(name)) {
             (was, Some(is)) if was == Some(is) => continue,
@@ -368,6 +495,25 @@ pub fn changes(old: &Lock, new: &Lock) -> Vec<String> {
         }
         let gone = before.keys().filter(|it| !is.platforms.contains_key(*it));
         lines.extend(gone.map(|platform| format!("  {platform}  no longer needed")));
+    }
+    let names: BTreeSet<&String> = old.pips.keys().chain(new.pips.keys()).collect();
+    let none = BTreeMap::new();
+    for name in names {
+        let targets = |lock: &'_ Lock| lock.pips.get(name).map(|pin| pin.targets.clone());
+        let (was, is) = (targets(old), targets(new));
+        let (was, is) = (was.unwrap_or_default(), is.unwrap_or_default());
+        for target in was.keys().chain(is.keys()).collect::<BTreeSet<_>>() {
+            let was = was.get(target).unwrap_or(&none);
+            let is = is.get(target).unwrap_or(&none);
+            if was == is {
+                continue;
+            }
+            lines.push(format!("{name}: {target}"));
+            let gone = was.keys().filter(|file| !is.contains_key(*file));
+            lines.extend(gone.map(|file| format!("    - {file}")));
+            let come = is.iter().filter(|(file, pin)| was.get(*file) != Some(pin));
+            lines.extend(come.map(|(file, _)| format!("    + {file}")));
+        }
     }
     lines
 }
@@ -418,6 +564,26 @@ mod tests {
         let platform = PlatformPin {
             manifest: Digest::of(b"manifest"),
             facts,
+            pythons: Pythons::new(
+                vec![Interpreter {
+                    path: "/usr/bin/python3.11".into(),
+                    version: "3.11.2".parse().unwrap(),
+                    prefix: "/usr/local".into(),
+                    site: "/usr/local/lib/python3.11/dist-packages".into(),
+                    platsite: None,
+                }],
+                Some(Libc::Glibc { minor: 36 }),
+            ),
+        };
+        let wheel = WheelPin {
+            sha256: Digest::of(b"wheel"),
+            size: Some(5),
+            url: None,
+        };
+        let wheels = BTreeMap::from([("a-1-py3-none-any.whl".to_owned(), wheel)]);
+        let pip = PipPin {
+            inputs: Digest::of(b"inputs"),
+            targets: BTreeMap::from([("linux-x86_64-glibc2.36-cp311".to_owned(), wheels)]),
         };
         let pin = BasePin {
             image: "python:3.11-slim".parse().unwrap(),
@@ -426,6 +592,7 @@ mod tests {
         };
         Lock {
             bases: BTreeMap::from([("python".to_owned(), pin.clone()), ("a:b".to_owned(), pin)]),
+            pips: BTreeMap::from([("deps".to_owned(), pip)]),
         }
     }
 

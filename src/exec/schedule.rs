@@ -56,7 +56,7 @@ pub struct NodeResult {
 const RETRY: Duration = Duration::from_millis(10);
 
 /// How many actions wait for the network at once. Each may fetch several blobs at once.
-const NET: usize = 4;
+const NET: usize = 8;
 
 /// Runs all nodes of a graph; returns what became of each, in the order of the graph.
 ///
@@ -198,11 +198,7 @@ impl<'a> Coordinator<'a> {
                 self.parked.clear();
             }
             self.retry(lanes);
-            while self.running < self.jobs
-                && let Some(id) = self.ready.pop_first()
-            {
-                self.look(lanes.cpu, id);
-            }
+            self.start(lanes);
             if self.running == 0
                 && self.on_net.is_empty()
                 && self.parked.is_empty()
@@ -233,19 +229,50 @@ impl<'a> Coordinator<'a> {
         self.graph.node(id).inputs.iter().map(product).collect()
     }
 
-    fn look<'cpu>(&mut self, cpu: &Pool<'cpu>, id: NodeId)
+    /// Starts the nodes that are ready, as far as their lanes have room.
+    fn start<'cpu, 'net>(&mut self, lanes: &Lanes<'_, 'cpu, 'net, '_>)
     where
-        'a: 'cpu,
+        'a: 'cpu + 'net,
+    {
+        for id in std::mem::take(&mut self.ready) {
+            // What is looked up first does so on the pool, and waits for the network only where it is not recorded.
+            let action = &self.graph.node(id).action;
+            let on_net = !action.is_cached() && action.lane() == Lane::Net;
+            let has_room = match on_net {
+                true => self.on_net.len() < NET,
+                false => self.running < self.jobs,
+            };
+            match has_room {
+                true => self.look(lanes, id, on_net),
+                false => {
+                    self.ready.insert(id);
+                }
+            }
+        }
+    }
+
+    fn look<'cpu, 'net>(&mut self, lanes: &Lanes<'_, 'cpu, 'net, '_>, id: NodeId, on_net: bool)
+    where
+        'a: 'cpu + 'net,
     {
         let Some(inputs) = self.inputs(id) else {
             return;
         };
         let (graph, shared, sender) = (self.graph, self.shared, self.sender.clone());
-        self.running += 1;
-        cpu.spawn(move |_| {
+        let job = move || {
             let report = job::look(shared, id, graph.node(id), &inputs);
             let _ = sender.send((id, report));
-        });
+        };
+        match on_net {
+            true => {
+                self.on_net.insert(id);
+                lanes.net.spawn(job);
+            }
+            false => {
+                self.running += 1;
+                lanes.cpu.spawn(move |_| job());
+            }
+        }
     }
 
     /// Tries to start the nodes that wait for the lock of their key.

@@ -19,6 +19,8 @@ pub enum Product {
     Found(Descriptor),
     /// What a rule brings into an image.
     Tree(TreeProduct),
+    /// Several trees that were made to go together.
+    Trees(Arc<Vec<TreeProduct>>),
     /// A layer's changes on top of what lies below it.
     Stack(Arc<Stack>),
     /// An image to build on.
@@ -145,6 +147,7 @@ impl Product {
         match self {
             Self::Found(descriptor) => key.field("found", &json(descriptor)),
             Self::Tree(tree) => tree.write_key(key),
+            Self::Trees(trees) => trees.iter().for_each(|tree| tree.write_key(key)),
             Self::Stack(stack) => {
                 stack.parts.iter().for_each(|tree| tree.write_key(key));
                 stack.used.iter().for_each(|fact| key.field("below", fact));
@@ -185,7 +188,7 @@ impl Product {
                 .collect()
         };
         match self {
-            Self::Found(_) | Self::Stack(_) => Vec::new(),
+            Self::Found(_) | Self::Stack(_) | Self::Trees(_) => Vec::new(),
             Self::Tree(tree) => tree.blobs.clone(),
             Self::Base(base) => [
                 vec![base.config, base.facts_blob],
@@ -207,7 +210,7 @@ impl Product {
     /// Turns the product into a record.
     pub fn to_record(&self) -> Option<Record> {
         let saved = match self {
-            Self::Found(_) | Self::Stack(_) => return None,
+            Self::Found(_) | Self::Stack(_) | Self::Trees(_) => return None,
             Self::Tree(tree) => Saved::Tree {
                 blobs: tree.blobs.clone(),
                 digest: tree.digest,

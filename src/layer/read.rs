@@ -77,14 +77,29 @@ impl FactsBuilder {
     /// # Errors
     /// When it is no tar, or holds what no image can hold.
     pub fn apply(&mut self, reader: &mut dyn Read) -> Result<(), ReadError> {
+        self.apply_and_show(reader, &mut |_, _| Ok(()))
+    }
+
+    /// Does the same, and shows each regular file on the way: its path as it is written, and its content.
+    ///
+    /// # Errors
+    /// The same, and what `show` returns.
+    pub fn apply_and_show(
+        &mut self,
+        reader: &mut dyn Read,
+        show: &mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), ReadError> {
         let mut changes: Vec<(LayerPath, Option<Fact>)> = Vec::new();
         let mut archive = tar::Archive::new(HeaderGuard::new(Padded { reader, read: 0 }));
         for (count, entry) in archive.entries().map_err(ReadError::Tar)?.enumerate() {
             if count > MAX_ENTRIES {
                 return Err(ReadError::TooMany);
             }
-            let entry = entry.map_err(ReadError::Tar)?;
+            let mut entry = entry.map_err(ReadError::Tar)?;
             let path = LayerPath::parse_bytes(&entry.path_bytes())?;
+            if entry.header().entry_type().is_file() {
+                show(&path, &mut entry).map_err(ReadError::Tar)?;
+            }
             let name = path.name();
             if let (Some(hidden), Some(parent)) = (name.strip_prefix(WHITEOUT), path.parent()) {
                 // Whiteouts hide what lower layers hold, never what this one does, wherever they stand in it.

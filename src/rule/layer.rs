@@ -12,6 +12,8 @@ use crate::oci::{Compression, Descriptor, Digest};
 /// Puts the trees of one layer onto the image below: its first input, if it `has_below`.
 pub(super) struct StackAction {
     pub(super) has_below: bool,
+    /// Which of the trees of its other input are this layer's, where one node makes those of several layers.
+    pub(super) pick: Option<Vec<usize>>,
 }
 
 impl Action for StackAction {
@@ -25,6 +27,9 @@ impl Action for StackAction {
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
         key.field("has below", if self.has_below { "yes" } else { "no" });
+        for index in self.pick.iter().flatten() {
+            key.field("pick", &index.to_string());
+        }
     }
 
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
@@ -35,11 +40,16 @@ impl Action for StackAction {
             Some(Product::Stack(stack)) => stack.above_digest,
             _ => Digest::of(b""),
         };
-        let trees = trees.iter().filter_map(|product| match product {
-            Product::Tree(tree) => Some(tree.clone()),
-            _ => None,
-        });
-        let parts: Vec<TreeProduct> = trees.collect();
+        let mut parts: Vec<TreeProduct> = Vec::new();
+        for product in trees {
+            match (product, &self.pick) {
+                (Product::Tree(tree), _) => parts.push(tree.clone()),
+                (Product::Trees(trees), Some(pick)) => {
+                    parts.extend(pick.iter().filter_map(|index| trees.get(*index).cloned()));
+                }
+                _ => {}
+            }
+        }
         let trees: Vec<_> = parts.iter().map(|part| part.tree.clone()).collect();
         let from = below.clone();
         let changes = Arc::new(Lazy::new(move || {

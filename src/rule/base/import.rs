@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use crate::graph::{ActionError, Base, Context, Layer, Product};
-use crate::layer::{self, Facts, FactsBuilder};
+use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference};
 use crate::source::{Found, Piece, SourceError};
 use crate::store::{Blob, Health};
@@ -16,6 +16,9 @@ pub(super) trait Source {
     /// Says that it is damaged.
     fn damaged(&self, message: String) -> ActionError;
 }
+
+/// Takes each regular file of a layer: its path and content.
+pub(super) type Show<'a> = &'a mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>;
 
 /// A config, checked against the layers that the manifest names.
 struct Checked {
@@ -49,17 +52,20 @@ fn check(found: &Found, source: &dyn Source) -> Result<Checked, ActionError> {
 }
 
 /// Imports an image with all its layers.
+///
+/// `show` is shown each regular file, by its path in the layer.
 pub(super) fn import(
     context: &Context<'_>,
     found: &Found,
     source: &dyn Source,
+    show: Show<'_>,
 ) -> Result<Base, ActionError> {
     let checked = check(found, source)?;
     let mut facts = FactsBuilder::default();
     let mut layers = Vec::new();
     for (piece, diff_id) in found.layers.iter().zip(checked.diff_ids) {
         let blob = copy(context, piece, source)?;
-        let compression = examine(context, &blob, piece, diff_id, &mut facts, source)?;
+        let compression = examine(context, &blob, piece, diff_id, (&mut facts, show), source)?;
         layers.push(layer(piece, diff_id, blob, compression));
     }
     let facts = facts.finish();
@@ -180,7 +186,7 @@ fn examine(
     blob: &Blob,
     piece: &Piece,
     diff_id: DiffId,
-    facts: &mut FactsBuilder,
+    (facts, show): (&mut FactsBuilder, Show<'_>),
     source: &dyn Source,
 ) -> Result<Compression, ActionError> {
     let fail = |message: String| source.damaged(message);
@@ -196,7 +202,9 @@ fn examine(
         hasher: Hasher::default(),
         tick: context.tick,
     };
-    facts.apply(&mut reader).map_err(|error| damaged(&error))?;
+    facts
+        .apply_and_show(&mut reader, show)
+        .map_err(|error| damaged(&error))?;
     io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(&error))?;
     let found = DiffId(reader.hasher.finish());
     match found == diff_id {

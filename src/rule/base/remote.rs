@@ -8,7 +8,8 @@ use super::import::{Source, import, import_remote};
 use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Product};
 use crate::layer::Facts;
 use crate::lock::{BasePin, Lock, PlatformPin};
-use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::oci::{Config, Descriptor, Digest, Platform, Reference};
+use crate::python::{Probe, Pythons};
 use crate::rule::Need;
 use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
 use crate::store::{Blob, Health};
@@ -185,8 +186,12 @@ pub(super) fn pin(
         fetch_layers(&remote, &found)?;
         for (need, found) in missing.into_iter().zip(&found) {
             let manifest = found.manifest.unwrap_or(digest);
-            let facts = gather(&remote, found, manifest)?;
-            let pin = PlatformPin { manifest, facts };
+            let (facts, pythons) = gather(&remote, found, manifest)?;
+            let pin = PlatformPin {
+                manifest,
+                facts,
+                pythons,
+            };
             platforms.insert(need.platform.to_string(), pin);
         }
     }
@@ -199,42 +204,38 @@ pub(super) fn pin(
     Ok(())
 }
 
-/// Fetches the layers of images whose facts are not known yet.
+/// Fetches the layers of images.
 fn fetch_layers(remote: &Remote<'_>, found: &[Found]) -> Result<(), ActionError> {
-    let mut layers: BTreeMap<Digest, Descriptor> = BTreeMap::new();
-    for found in found {
-        let known = found
-            .manifest
-            .map(|manifest| full_facts(remote.context, manifest));
-        if known.transpose()?.flatten().is_some() {
-            continue;
-        }
-        let own = found
-            .layers
-            .iter()
-            .filter_map(|piece| piece.descriptor.clone());
-        layers.extend(own.map(|it| (it.digest, it)));
-    }
+    let pieces = found.iter().flat_map(|found| &found.layers);
+    let layers = pieces.filter_map(|piece| piece.descriptor.clone());
+    let layers: BTreeMap<Digest, Descriptor> = layers.map(|it| (it.digest, it)).collect();
     let layers: Vec<Descriptor> = layers.into_values().collect();
-    let pulled = remote
-        .context
-        .ports
-        .registry
-        .pull(remote.image, &layers, remote.context.store);
+    let (registry, store) = (remote.context.ports.registry, remote.context.store);
+    let pulled = registry.pull(remote.image, &layers, store);
     pulled.map_err(|error| error.at(remote.origin))
 }
 
-/// Gathers the facts of an image whose layers are in the store, and returns the notable ones.
-fn gather(remote: &Remote<'_>, found: &Found, manifest: Digest) -> Result<Facts, ActionError> {
-    if let Some(facts) = full_facts(remote.context, manifest)? {
-        return Ok(facts.only_notable());
-    }
-    let base = import(remote.context, found, remote)?;
-    remote
-        .context
-        .store
-        .put_memo(&facts_key(manifest), serde_json::json!(base.facts_blob))?;
-    Ok(base.facts.only_notable())
+/// Gathers what is to be known of an image whose layers are in the store: the notable facts, and its Pythons.
+fn gather(
+    remote: &Remote<'_>,
+    found: &Found,
+    manifest: Digest,
+) -> Result<(Facts, Pythons), ActionError> {
+    let mut probe = Probe::default();
+    let base = import(remote.context, found, remote, &mut |path, content| {
+        probe.look(path.as_str(), content)
+    })?;
+    let store = remote.context.store;
+    store.put_memo(&facts_key(manifest), serde_json::json!(base.facts_blob))?;
+    let config = Config::parse(&store.read_blob(&base.config)?);
+    let env = config.ok().and_then(|config| {
+        let env = config.runtime("Env")?.clone();
+        serde_json::from_value::<Vec<String>>(env).ok()
+    });
+    Ok((
+        base.facts.only_notable(),
+        probe.finish(&env.unwrap_or_default()),
+    ))
 }
 
 /// Knows a base by the documents that the lock names; none of its layers is needed.

@@ -278,6 +278,7 @@ impl Rule for Image {
             let stack_inputs = top.into_iter().chain(layer.trees.iter().copied()).collect();
             let (rule, name, origin) = (layer.rule, &layer.label, &layer.origin);
             let action = StackAction {
+                pick: None,
                 has_below: top.is_some(),
             };
             let stack = lower.add_as(rule, name.clone(), action, stack_inputs, origin.clone());

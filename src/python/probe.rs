@@ -1,0 +1,289 @@
+//! What a base says about Python: its interpreters, their site folders, and its C library. Found while the files of its
+//! layers pass by. Knows nothing of where the layers are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+
+use super::{Libc, Python};
+
+/// A CPython of a base.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Interpreter {
+    /// Its absolute path: `/usr/local/bin/python3.11`.
+    pub path: String,
+    /// Its version.
+    pub version: Python,
+    /// What scripts go below: `/usr/local`.
+    pub prefix: String,
+    /// The folder on its `sys.path` that packages go to.
+    pub site: String,
+    /// The folder for packages of one platform, where it is another one.
+    pub platsite: Option<String>,
+}
+
+impl Interpreter {
+    /// Returns what interpreters are sorted by: the likeliest comes first.
+    fn rank(&self) -> (bool, std::cmp::Reverse<u32>, String) {
+        let is_own = self.path.starts_with("/usr/local/");
+        let minor = std::cmp::Reverse(self.version.minor);
+        (!is_own, minor, self.path.clone())
+    }
+}
+
+/// What a base says about Python.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pythons {
+    /// The interpreters, the likeliest first: those below `/usr/local`, and newer ones.
+    pub interpreters: Vec<Interpreter>,
+    /// The C library, where there is one that is known.
+    pub libc: Option<Libc>,
+}
+
+impl Pythons {
+    /// Puts together what was found once.
+    pub fn new(mut interpreters: Vec<Interpreter>, libc: Option<Libc>) -> Self {
+        interpreters.sort_by_key(Interpreter::rank);
+        Self { interpreters, libc }
+    }
+}
+
+/// Looks at the files of a base, layer by layer.
+#[derive(Default)]
+pub struct Probe {
+    /// The paths of executables `python3.N`, by minor version and folder.
+    executables: BTreeSet<(u32, String)>,
+    /// The last number of versions that were found in files, by minor version and the root that the file belongs to.
+    patches: BTreeMap<(u32, String), u32>,
+    glibc: Option<u32>,
+    has_musl: bool,
+    is_debian: bool,
+    is_rpm: bool,
+}
+
+/// How much of a file is kept while its bytes are searched: longer than what is looked for.
+const OVERLAP: usize = 32;
+
+impl Probe {
+    /// Looks at a regular file: its path without a leading `/`, and its content.
+    ///
+    /// # Errors
+    /// When the content cannot be read.
+    pub fn look(&mut self, path: &str, content: &mut dyn Read) -> io::Result<()> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        self.is_debian |= path == "var/lib/dpkg/status" || folder == "var/lib/dpkg/status.d";
+        self.is_rpm |= folder == "var/lib/rpm" || folder == "usr/lib/sysimage/rpm";
+        if name.starts_with("ld-musl-") && name.contains(".so") {
+            self.has_musl = true;
+        }
+        if name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so")) {
+            let mut highest = None;
+            search(content, b"GLIBC_2.", &mut |rest| {
+                highest = highest.max(number(rest).map(|(minor, _)| minor));
+            })?;
+            self.glibc = self.glibc.max(highest);
+        }
+        let minor = name
+            .strip_prefix("python3.")
+            .and_then(|rest| rest.parse::<u32>().ok());
+        if let (Some(minor), Some(root)) = (minor, folder.strip_suffix("/bin")) {
+            self.executables.insert((minor, root.to_owned()));
+        }
+        let library = name
+            .strip_prefix("libpython3.")
+            .and_then(|rest| rest.split(".so").next()?.parse::<u32>().ok());
+        if let Some(minor) = minor.or(library) {
+            let root = folder.split("/bin").next().unwrap_or_default();
+            let root = root.split("/lib").next().unwrap_or_default().to_owned();
+            let version = format!("3.{minor}.");
+            let mut found = None;
+            search(content, version.as_bytes(), &mut |rest| {
+                // A version ends there: it is no part of a longer number, as in an address.
+                if let Some((patch, after)) = number(rest)
+                    && matches!(after, Some(0 | b'+' | b' ' | b'\n'))
+                    && found.is_none()
+                {
+                    found = Some(patch);
+                }
+            })?;
+            if let Some(patch) = found {
+                self.patches.insert((minor, root), patch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what was found. `env` are the variables of the base's config, as `NAME=VALUE`: Docker's Python images say
+    /// their version there.
+    pub fn finish(self, env: &[String]) -> Pythons {
+        let said = env.iter().find_map(|it| it.strip_prefix("PYTHON_VERSION="));
+        let said: Option<Python> = said.and_then(|it| it.parse().ok());
+        let libc = match (self.glibc, self.has_musl) {
+            (Some(minor), _) => Some(Libc::Glibc { minor }),
+            // All of musl 1.2 is alike; no wheel asks for more.
+            (None, true) => Some(Libc::Musl { minor: 2 }),
+            (None, false) => None,
+        };
+        let executables = self.executables.iter();
+        let mut interpreters: Vec<Interpreter> = executables
+            .map(|(minor, root)| self.interpreter(*minor, root, said))
+            .collect();
+        interpreters.sort_by_key(Interpreter::rank);
+        Pythons { interpreters, libc }
+    }
+
+    fn interpreter(&self, minor: u32, root: &str, said: Option<Python>) -> Interpreter {
+        let found = self.patches.get(&(minor, root.to_owned())).copied();
+        let said = said.filter(|it| it.minor == minor).and_then(|it| it.patch);
+        let version = Python {
+            major: 3,
+            minor,
+            patch: said.filter(|_| root == "usr/local").or(found).or(said),
+        };
+        let lib = format!("lib/python3.{minor}");
+        // Distributions keep their own packages and those of the user apart; Alpine does not.
+        let (prefix, site, platsite) = match root {
+            "usr" if self.is_debian => (
+                "/usr/local".to_owned(),
+                format!("/usr/local/{lib}/dist-packages"),
+                None,
+            ),
+            "usr" if self.is_rpm => (
+                "/usr/local".to_owned(),
+                format!("/usr/local/{lib}/site-packages"),
+                Some(format!("/usr/local/lib64/python3.{minor}/site-packages")),
+            ),
+            root => (
+                format!("/{root}"),
+                format!("/{root}/{lib}/site-packages"),
+                None,
+            ),
+        };
+        Interpreter {
+            path: format!("/{root}/bin/python3.{minor}"),
+            version,
+            prefix,
+            site,
+            platsite,
+        }
+    }
+}
+
+/// Reads a number; returns it and the byte after it.
+fn number(bytes: &[u8]) -> Option<(u32, Option<u8>)> {
+    let digits = bytes.iter().take_while(|it| it.is_ascii_digit()).count();
+    let text = std::str::from_utf8(&bytes[..digits]).ok()?;
+    Some((text.parse().ok()?, bytes.get(digits).copied()))
+}
+
+/// Calls `found` with what follows each occurrence of `needle`: a few bytes.
+fn search(content: &mut dyn Read, needle: &[u8], found: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    let mut block = vec![0; 1 << 16];
+    loop {
+        let count = content.read(&mut block)?;
+        buffer.extend_from_slice(&block[..count]);
+        let is_end = count == 0;
+        // What may be cut off at the end is looked at with the next block.
+        let usable = match is_end {
+            true => buffer.len(),
+            false => buffer.len().saturating_sub(OVERLAP),
+        };
+        let mut at = 0;
+        while let Some(next) = buffer[at..]
+            .windows(needle.len())
+            .position(|it| it == needle)
+        {
+            let start = at + next;
+            if start >= usable {
+                break;
+            }
+            let after = start + needle.len();
+            found(&buffer[after..buffer.len().min(after + OVERLAP)]);
+            at = after;
+        }
+        if is_end {
+            return Ok(());
+        }
+        buffer.drain(..usable.max(at).min(buffer.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(files: &[(&str, &[u8])], env: &[&str]) -> Pythons {
+        let mut probe = Probe::default();
+        for (path, content) in files {
+            probe.look(path, &mut &content[..]).unwrap();
+        }
+        let env: Vec<String> = env.iter().map(|it| (*it).to_owned()).collect();
+        probe.finish(&env)
+    }
+
+    #[test]
+    fn debian_keeps_user_packages_apart() {
+        let libc = [&vec![0; 65_530][..], b"GLIBC_2.17\0GLIBC_2.36\0GLIBC_2.4\0"].concat();
+        let found = probe(
+            &[
+                ("usr/bin/python3.11", b"\x7fELF 3.11.a 3.11.2\0"),
+                ("usr/lib/x86_64-linux-gnu/libc.so.6", &libc),
+                ("var/lib/dpkg/status", b""),
+            ],
+            &[],
+        );
+        assert_eq!(found.libc, Some(Libc::Glibc { minor: 36 }));
+        let [python] = &found.interpreters[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(python.path, "/usr/bin/python3.11");
+        assert_eq!(python.version.patch, Some(2));
+        assert_eq!(python.prefix, "/usr/local");
+        assert_eq!(python.site, "/usr/local/lib/python3.11/dist-packages");
+    }
+
+    #[test]
+    fn dockers_python_image_and_its_debian() {
+        let found = probe(
+            &[
+                ("usr/bin/python3.13", b"3.13.5\0"),
+                ("usr/local/bin/python3.11", b"small"),
+                ("usr/local/lib/libpython3.11.so.1.0", b"x3.11.9\0"),
+                ("var/lib/dpkg/status", b""),
+            ],
+            &["PATH=/bin", "PYTHON_VERSION=3.11.14"],
+        );
+        let first = &found.interpreters[0];
+        assert_eq!(first.path, "/usr/local/bin/python3.11");
+        assert_eq!(first.version.patch, Some(14));
+        assert_eq!(first.site, "/usr/local/lib/python3.11/site-packages");
+        assert_eq!(found.interpreters[1].version.minor, 13);
+        assert_eq!(found.libc, None);
+    }
+
+    #[test]
+    fn alpine_and_rpm() {
+        let alpine = probe(
+            &[
+                ("lib/ld-musl-x86_64.so.1", b"musl"),
+                ("usr/bin/python3.12", b""),
+                ("usr/lib/libpython3.12.so.1.0", b"3.12.11\0"),
+            ],
+            &[],
+        );
+        assert_eq!(alpine.libc, Some(Libc::Musl { minor: 2 }));
+        assert_eq!(
+            alpine.interpreters[0].site,
+            "/usr/lib/python3.12/site-packages"
+        );
+        assert_eq!(alpine.interpreters[0].version.patch, Some(11));
+        let rpm = probe(
+            &[
+                ("usr/bin/python3.9", b"3.9.18\0"),
+                ("var/lib/rpm/rpmdb.sqlite", b""),
+            ],
+            &[],
+        );
+        assert!(rpm.interpreters[0].platsite.is_some());
+    }
+}
