@@ -13,7 +13,7 @@ use super::choose::{Fault, Listing, Rules};
 use super::range::{Point, describe};
 use super::solve::{Package, places};
 use super::{IndexError, Question};
-use crate::python::Place;
+use crate::python::{Place, WheelName};
 
 /// Why requirements exclude each other.
 #[derive(Clone, Debug)]
@@ -149,7 +149,11 @@ fn hint(
         Err(Fault::Wheels(misfits)) => {
             let target = rules.target.name();
             hints.push(format!("{package} {} has no wheel for {target}:", release.point));
-            hints.extend(misfits.iter().map(|it| format!("  {it}")));
+            hints.extend(misfits.iter().take(HINTS / 2).map(|file| {
+                let wheel = WheelName::parse(file).ok();
+                let words = wheel.and_then(|it| it.misfit(&rules.target));
+                format!("  {file} is {}", words.unwrap_or_default())
+            }));
             hints.push(format!(
                 "build a wheel of {package} for the target, and point `find_links` at its folder"
             ));
