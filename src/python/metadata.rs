@@ -74,7 +74,8 @@ impl Metadata {
 fn fields(text: &str) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::new();
     for line in text.lines() {
-        if line.trim().is_empty() {
+        // A line of white space goes on with a field: licences are written so.
+        if line.is_empty() {
             break;
         }
         if line.starts_with([' ', '\t']) {
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn reads_the_header() {
         let metadata = Metadata::parse(
-            "Metadata-Version: 2.1\r\nName: Foo_Bar\r\nVersion: 1.0.post1\r\nSummary: a\r\n  : b\r\n\
+            "Metadata-Version: 2.1\r\nName: Foo_Bar\r\nVersion: 1.0.post1\r\nSummary: a\r\n  : b\r\n        \r\n  c\r\n\
              Requires-Python: >=3.8,!=3.9.*\r\nRequires-Dist: a (>=1,<2)\r\nRequires-Dist: b[x] ; \r\n  extra == 'E_1'\r\n\
              Provides-Extra: E_1\r\n\r\nRequires-Dist: body\r\n",
         )

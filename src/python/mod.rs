@@ -6,20 +6,29 @@
 
 mod filename;
 mod link;
+mod lock;
 mod metadata;
 mod place;
 mod probe;
+mod pylock;
+mod pyproject;
 mod requirements;
 pub mod resolve;
+mod table;
 mod tags;
 mod target;
+mod uv_lock;
 pub mod wheel;
 
 pub use filename::{WheelName, WheelNameError};
 pub use link::{Link, LinkError, Requirement};
+pub use lock::{LockSet, Locked, LockedWheel, hashed};
 pub use metadata::{Metadata, MetadataError, specifiers};
 pub use place::{Files, InputError, Place, Source};
 pub use probe::{Interpreter, Probe, Pythons};
+pub use pylock::pylock;
+pub use pyproject::{Project, pyproject};
 pub use requirements::{Asked, Direct, Options, Requested, Spoken, read};
 pub use tags::Tags;
 pub use target::{Libc, Python, Target, TargetError};
+pub use uv_lock::{UvWanted, uv_lock};

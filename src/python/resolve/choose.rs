@@ -52,7 +52,7 @@ pub(super) enum Fault {
     Python(String),
     /// There are sources only.
     Sources,
-    /// There are wheels, each with why it does not fit.
+    /// There are wheels, of these names, and none fits.
     Wheels(Vec<String>),
 }
 
@@ -148,7 +148,7 @@ impl Rules {
                 continue;
             };
             let Some(rank) = self.tags.rank(wheel) else {
-                misfits.push(file);
+                misfits.push(file.file);
                 continue;
             };
             let needs = file.requires_python.as_ref();
@@ -182,11 +182,7 @@ impl Rules {
         if misfits.is_empty() {
             return Err(Fault::Sources);
         }
-        let words = misfits.iter().filter_map(|file| {
-            let words = file.wheel.as_ref()?.misfit(&self.target)?;
-            Some(format!("{} is {words}", file.file))
-        });
-        Err(Fault::Wheels(words.collect()))
+        Err(Fault::Wheels(misfits))
     }
 
     /// Chooses from the versions in a range: the preferred one, else the newest release, else the newest pre-release.

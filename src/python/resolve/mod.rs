@@ -3,7 +3,9 @@
 //! The solver is pubgrub: it learns from each conflict why it came about, and explains at the end why there is no answer.
 //! What there is, is asked of an [`Index`]; this knows neither network nor files.
 
+mod ask;
 mod choose;
+mod depend;
 mod priority;
 mod range;
 mod report;

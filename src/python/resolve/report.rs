@@ -13,7 +13,7 @@ use super::choose::{Fault, Listing, Rules};
 use super::range::{Point, describe};
 use super::solve::{Package, places};
 use super::{IndexError, Question};
-use crate::python::Place;
+use crate::python::{Place, WheelName};
 
 /// Why requirements exclude each other.
 #[derive(Clone, Debug)]
@@ -34,6 +34,9 @@ type Step = Derived<Package, Ranges<Point>, String>;
 /// How many lines an explanation may have, and how many hints there are.
 const LINES: usize = 60;
 const HINTS: usize = 24;
+
+/// How many wheels that do not fit for one reason are named.
+const NAMES: usize = 3;
 
 impl Conflict {
     pub(super) fn new(
@@ -149,7 +152,19 @@ fn hint(
         Err(Fault::Wheels(misfits)) => {
             let target = rules.target.name();
             hints.push(format!("{package} {} has no wheel for {target}:", release.point));
-            hints.extend(misfits.iter().map(|it| format!("  {it}")));
+            let mut kinds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+            for file in misfits {
+                let wheel = WheelName::parse(file).ok();
+                let words = wheel.and_then(|it| it.misfit(&rules.target));
+                kinds.entry(words.unwrap_or_default()).or_default().push(file);
+            }
+            hints.extend(kinds.into_iter().map(|(words, files)| {
+                let shown = files[..files.len().min(NAMES)].join(", ");
+                match files.len().saturating_sub(NAMES) {
+                    0 => format!("  {words}: {shown}"),
+                    more => format!("  {words}: {shown} and {more} more"),
+                }
+            }));
             hints.push(format!(
                 "build a wheel of {package} for the target, and point `find_links` at its folder"
             ));

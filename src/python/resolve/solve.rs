@@ -1,23 +1,21 @@
-//! The solver: drives pubgrub's state, asks the index ahead of time, and reorders what conflicts often.
+//! The solver: drives pubgrub's state, and reorders what conflicts often.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use pep508_rs::{ExtraName, MarkerEnvironment, MarkerTree, PackageName, VersionOrUrl};
+use pep508_rs::{ExtraName, MarkerEnvironment, PackageName, VersionOrUrl};
 use pubgrub::{
     Dependencies, DependencyProvider, Id, IncompId, Incompatibility, PackageResolutionStatistics,
     Ranges, State,
 };
 
-use super::choose::{Choice, Listing, Rules};
+use super::choose::{Choice, Fault, Listing, Rules};
 use super::priority::{LIMIT, Priorities, Priority};
 use super::range::{self, Point};
-use super::{
-    Candidate, Conflict, Index, IndexError, Question, Resolution, ResolveError, Resolved, Wanted,
-};
-use crate::python::{Asked, Direct, Metadata, Place, Requirement};
+use super::{Candidate, Conflict, Index, IndexError, Question, Resolution, ResolveError, Resolved};
+use crate::python::{Asked, Direct, Metadata, Place};
 
 /// How many decisions are made before it is given up: far more than any known set needs.
 const STEPS: u32 = 100_000;
@@ -84,38 +82,38 @@ impl DependencyProvider for Types {
 }
 
 /// A dependency of a package.
-type Dependency = (Package, Ranges<Point>);
+pub(super) type Dependency = (Package, Ranges<Point>);
 
 pub(super) struct Solver<'a> {
-    question: &'a Question<'a>,
-    index: &'a dyn Index,
-    rules: Arc<Rules>,
-    markers: MarkerEnvironment,
+    pub(super) question: &'a Question<'a>,
+    pub(super) index: &'a dyn Index,
+    pub(super) rules: Arc<Rules>,
+    pub(super) markers: MarkerEnvironment,
     /// The same with another patch version, where that is not known.
-    other_markers: Option<MarkerEnvironment>,
+    pub(super) other_markers: Option<MarkerEnvironment>,
     /// The packages whose wheel a requirement names by URL or path.
-    direct: BTreeMap<PackageName, (Direct, Candidate)>,
+    pub(super) direct: BTreeMap<PackageName, (Direct, Candidate)>,
     /// The constraints that hold for the target.
-    constraints: BTreeMap<PackageName, Ranges<Point>>,
-    state: State<Types>,
-    priorities: Priorities<Package>,
-    listings: BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>,
-    metadata: BTreeMap<(PackageName, Point), Result<Arc<Metadata>, String>>,
+    pub(super) constraints: BTreeMap<PackageName, Ranges<Point>>,
+    pub(super) state: State<Types>,
+    pub(super) priorities: Priorities<Package>,
+    pub(super) listings: BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>,
+    pub(super) metadata: BTreeMap<(PackageName, Point), Result<Arc<Metadata>, String>>,
     /// What was asked of the index ahead of time.
-    prefetched: BTreeSet<PackageName>,
-    prefetched_files: BTreeSet<(PackageName, Point)>,
+    pub(super) prefetched: BTreeSet<PackageName>,
+    pub(super) prefetched_files: BTreeSet<(PackageName, Point)>,
     /// How many versions of a package were tried, and how many were when a batch was prefetched.
-    tried: BTreeMap<PackageName, (BTreeSet<Point>, usize)>,
+    pub(super) tried: BTreeMap<PackageName, (BTreeSet<Point>, usize)>,
     /// The versions whose dependencies the state knows.
-    added: BTreeMap<Package, BTreeSet<Point>>,
+    pub(super) added: BTreeMap<Package, BTreeSet<Point>>,
     /// How often versions of a package were rejected, and how often it was the cause.
-    affected: BTreeMap<Package, u32>,
-    culprit: BTreeMap<Package, u32>,
-    raised: Vec<Id<Package>>,
-    lowered: Vec<Id<Package>>,
+    pub(super) affected: BTreeMap<Package, u32>,
+    pub(super) culprit: BTreeMap<Package, u32>,
+    pub(super) raised: Vec<Id<Package>>,
+    pub(super) lowered: Vec<Id<Package>>,
     /// Who asked for a package first.
-    parents: BTreeMap<PackageName, Package>,
-    warnings: BTreeSet<String>,
+    pub(super) parents: BTreeMap<PackageName, Package>,
+    pub(super) warnings: BTreeSet<String>,
 }
 
 impl<'a> Solver<'a> {
@@ -259,7 +257,13 @@ impl<'a> Solver<'a> {
             }
             Choice::Faulty(releases) => {
                 let mut words: Vec<String> = Vec::new();
-                for fault in releases.iter().filter_map(|it| it.choice.as_ref().err()) {
+                let faults = releases.iter().filter_map(|it| it.choice.as_ref().err());
+                let faults: Vec<&Fault> = faults.collect();
+                let has_wheels = faults.iter().any(|it| matches!(it, Fault::Wheels(_)));
+                for fault in faults {
+                    if has_wheels && *fault == Fault::Sources {
+                        continue;
+                    }
                     let fault = fault.words(&self.rules.target);
                     if !words.contains(&fault) {
                         words.push(fault);
@@ -383,301 +387,6 @@ impl<'a> Solver<'a> {
                 let _ = self.state.backtrack_package(id);
             }
         }
-    }
-
-    /// Asks the index for what is likely to be asked next.
-    fn prefetch(&mut self) {
-        let mut wanted = Vec::new();
-        let mut files = Vec::new();
-        for (id, range) in self.state.partial_solution.prioritized_packages() {
-            let Package::Base(name) = &self.state.package_store[id] else {
-                continue;
-            };
-            if self.direct.contains_key(name) {
-                continue;
-            }
-            match self.listings.get(name) {
-                None if self.prefetched.insert(name.clone()) => {
-                    let pick = self.rules.pick(range.clone());
-                    wanted.push(Wanted::Package(name.clone(), pick));
-                }
-                Some(Ok(listing)) => {
-                    if let Choice::Take(candidate) = self.rules.choose(name, listing, range) {
-                        let key = (name.clone(), Point::of(&candidate.version));
-                        if !self.metadata.contains_key(&key) && self.prefetched_files.insert(key) {
-                            files.push(candidate.clone());
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        if !files.is_empty() {
-            wanted.push(Wanted::Metadata(files));
-        }
-        for wanted in wanted {
-            self.index.prefetch(wanted);
-        }
-    }
-
-    /// Where many versions of a package were tried in vain, asks for as many older ones at once.
-    fn prefetch_batch(
-        &mut self,
-        name: &PackageName,
-        listing: &Listing,
-        range: &Ranges<Point>,
-        point: &Point,
-    ) {
-        let (tried, last) = self.tried.entry(name.clone()).or_default();
-        tried.insert(point.clone());
-        let count = tried.len();
-        let is_due = [5, 10, 20].iter().any(|it| count >= *it && *last < *it)
-            || count >= 20 && count - *last >= 20;
-        if !is_due {
-            return;
-        }
-        *last = count;
-        // Older ones also out of the range: what keeps them out is often of the version that is rejected next.
-        let older = |it: &Ranges<Point>| {
-            let mut left = it.intersection(&Ranges::strictly_lower_than(point.clone()));
-            let mut found = Vec::new();
-            while found.len() < count.min(50)
-                && let Choice::Take(candidate) = self.rules.choose(name, listing, &left)
-            {
-                let own = Point::of(&candidate.version);
-                left = left.intersection(&Ranges::strictly_lower_than(own));
-                found.push(candidate.clone());
-            }
-            found
-        };
-        let mut batch = older(range);
-        batch.extend(older(&Ranges::full()));
-        let mut files = Vec::new();
-        for candidate in batch {
-            let key = (name.clone(), Point::of(&candidate.version));
-            if files.len() < count.min(50)
-                && !self.metadata.contains_key(&key)
-                && self.prefetched_files.insert(key)
-            {
-                files.push(candidate);
-            }
-        }
-        if !files.is_empty() {
-            self.index.prefetch(Wanted::Metadata(files));
-        }
-    }
-
-    /// Returns the versions of a package, or why it is unknown.
-    fn listing(
-        &mut self,
-        name: &PackageName,
-    ) -> Result<Result<Arc<Listing>, IndexError>, ResolveError> {
-        if let Some(known) = self.listings.get(name) {
-            return Ok(known.clone());
-        }
-        let found = match self.direct.get(name) {
-            Some((_, candidate)) => Ok(vec![candidate.clone()]),
-            None => self.index.versions(name),
-        };
-        let listing = match found {
-            Ok(files) => Ok(Arc::new(self.rules.list(files))),
-            Err(error @ IndexError::Failed(_)) => {
-                return Err(self.failure(name, name.to_string(), error));
-            }
-            Err(error) => Err(error),
-        };
-        self.listings.insert(name.clone(), listing.clone());
-        Ok(listing)
-    }
-
-    /// Returns what a wheel says of itself, or why its version cannot be used.
-    fn metadata(
-        &mut self,
-        candidate: &Candidate,
-        point: &Point,
-    ) -> Result<Result<Arc<Metadata>, String>, ResolveError> {
-        let key = (candidate.name.clone(), point.clone());
-        if let Some(known) = self.metadata.get(&key) {
-            return Ok(known.clone());
-        }
-        let found = match self.index.metadata(candidate) {
-            Ok(metadata) => {
-                let needs = metadata.requires_python.as_ref();
-                if metadata.name != candidate.name || metadata.version != candidate.version {
-                    Err(format!(
-                        "calls itself {} {}",
-                        metadata.name, metadata.version
-                    ))
-                } else if let Some(needs) = needs.filter(|it| !self.rules.admits(it)) {
-                    let python = self.rules.target.python;
-                    Err(format!("needs Python {needs}, and this is {python}"))
-                } else {
-                    Ok(Arc::new(metadata))
-                }
-            }
-            Err(IndexError::Malformed(reason)) => Err(format!("cannot be read: {reason}")),
-            Err(error) => {
-                let what = format!("{} {}", candidate.name, candidate.version);
-                return Err(self.failure(&candidate.name, what, error));
-            }
-        };
-        self.metadata.insert(key, found.clone());
-        Ok(found)
-    }
-
-    fn failure(&self, name: &PackageName, what: String, error: IndexError) -> ResolveError {
-        let mut needed_by = Vec::new();
-        let mut first = name;
-        // Each package has one parent that was known before it, so this ends.
-        while let Some(parent) = self.parents.get(first).and_then(Package::name)
-            && needed_by.len() < 20
-            && parent != first
-        {
-            needed_by.push(format!("needed by {parent}"));
-            first = parent;
-        }
-        let asked = self.question.asked.iter().find(|it| it.name() == first);
-        ResolveError::Index {
-            what,
-            error,
-            needed_by: match needed_by.is_empty() {
-                true => String::new(),
-                false => format!(" ({})", needed_by.join(", ")),
-            },
-            place: asked.map(|it| it.place.clone()),
-        }
-    }
-
-    fn root_dependencies(&mut self) -> Vec<Dependency> {
-        let question = self.question;
-        let mut dependencies = Vec::new();
-        for asked in question.asked {
-            let requirement = &asked.requirement;
-            if self.holds(&requirement.marker, &[], &|| format!("`{requirement}`")) {
-                self.push(requirement, asked_range(asked), &mut dependencies);
-            }
-        }
-        dependencies
-    }
-
-    /// Adds what a requirement says: the package, and its extras.
-    fn push(
-        &self,
-        requirement: &Requirement,
-        range: Ranges<Point>,
-        dependencies: &mut Vec<Dependency>,
-    ) {
-        let name = &requirement.name;
-        let range = match self.constraints.get(name) {
-            Some(constraint) => range.intersection(constraint),
-            None => range,
-        };
-        dependencies.push((Package::Base(name.clone()), range.clone()));
-        for extra in &requirement.extras {
-            dependencies.push((Package::Extra(name.clone(), extra.clone()), range.clone()));
-        }
-    }
-
-    /// Returns what a version depends on, or why it cannot be used.
-    fn dependencies(
-        &mut self,
-        package: &Package,
-        metadata: &Metadata,
-        around: &Ranges<Point>,
-    ) -> Result<Vec<Dependency>, String> {
-        let mut dependencies = Vec::new();
-        if let Package::Extra(name, _) = package {
-            dependencies.push((Package::Base(name.clone()), around.clone()));
-        }
-        for requirement in self.active(package, metadata) {
-            if Some(&requirement.name) == package.name() {
-                // A package asks for extras of its own, and means this version.
-                for extra in &requirement.extras {
-                    let own = Package::Extra(requirement.name.clone(), extra.clone());
-                    if own != *package {
-                        dependencies.push((own, around.clone()));
-                    }
-                }
-                continue;
-            }
-            let range = match &requirement.version_or_url {
-                None => Ranges::full(),
-                Some(VersionOrUrl::VersionSpecifier(specifiers)) => range::all(specifiers),
-                Some(VersionOrUrl::Url(link)) => match self.direct.get(&requirement.name) {
-                    Some((own, candidate)) if own.link.as_str() == link.address() => {
-                        range::exactly(&candidate.version)
-                    }
-                    _ => {
-                        return Err(format!(
-                            "needs {} from a URL, which only you may ask for: add `{} @ {}` to your requirements",
-                            requirement.name,
-                            requirement.name,
-                            link.address()
-                        ));
-                    }
-                },
-            };
-            self.push(&requirement, range, &mut dependencies);
-        }
-        Ok(dependencies)
-    }
-
-    /// Returns the requirements that hold for the target: of a package, or those that only its extra brings.
-    fn active(&mut self, package: &Package, metadata: &Metadata) -> Vec<Requirement> {
-        let extra = match package {
-            Package::Extra(_, extra) => Some(extra.clone()),
-            Package::Root | Package::Base(_) => None,
-        };
-        if let Some(extra) = &extra
-            && !metadata.extras.contains(extra)
-        {
-            self.warnings.insert(format!(
-                "{} {} has no extra `{extra}`",
-                metadata.name, metadata.version
-            ));
-        }
-        let extras = extra.as_slice();
-        let mut active = Vec::new();
-        for requirement in &metadata.requires {
-            let marker = &requirement.marker;
-            let who = || format!("`{requirement}` of {} {}", metadata.name, metadata.version);
-            let is_ours = extra.is_none() || !marker.evaluate(&self.markers, &[]);
-            if is_ours && self.holds(marker, extras, &who) {
-                active.push(requirement.clone());
-            }
-        }
-        active
-    }
-
-    /// Evaluates a marker; warns where the answer hangs on what is not known.
-    fn holds(
-        &mut self,
-        marker: &MarkerTree,
-        extras: &[ExtraName],
-        who: &dyn Fn() -> String,
-    ) -> bool {
-        if marker.is_true() {
-            return true;
-        }
-        let holds = marker.evaluate(&self.markers, extras);
-        let other = self.other_markers.as_ref();
-        if other.is_some_and(|it| marker.evaluate(it, extras) != holds) {
-            let python = self.rules.target.python;
-            self.warnings.insert(format!(
-                "{} hangs on the patch version of Python, which is not known: taken for {}",
-                who(),
-                python.full()
-            ));
-        }
-        let text = marker.contents().map(|it| it.to_string());
-        let text = text.unwrap_or_default();
-        if text.contains("platform_release") || text.contains("platform_version") {
-            self.warnings.insert(format!(
-                "{} hangs on the kernel that the image will run on: taken for an unknown one",
-                who()
-            ));
-        }
-        holds
     }
 
     fn finish(mut self) -> Result<Resolution, ResolveError> {

@@ -1,0 +1,136 @@
+//! What other tools locked: versions with their files. Not resolved again; only filtered for a target.
+
+use std::cmp::Reverse;
+
+use pep440_rs::Version;
+use pep508_rs::PackageName;
+
+use super::place::{InputError, Place};
+use super::requirements::pin;
+use super::{Requested, Tags, Target, WheelName};
+use crate::oci::Digest;
+
+/// A package of a lock.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Locked {
+    /// The name.
+    pub name: PackageName,
+    /// The version.
+    pub version: Version,
+    /// The wheels that the lock names; none where it knows digests only.
+    pub wheels: Vec<LockedWheel>,
+    /// The digests of files whose names the lock does not know: hashed requirements.
+    pub hashes: Vec<Digest>,
+    /// The URL of the index that it is from, where the lock says it.
+    pub index: Option<String>,
+    /// Where the lock says it.
+    pub place: Place,
+}
+
+/// A wheel of a lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LockedWheel {
+    /// The name of the file.
+    pub wheel: WheelName,
+    /// The digest.
+    pub sha256: Digest,
+    /// The size in bytes, where the lock says it.
+    pub size: Option<u64>,
+    /// Where it is: a URL, or a path from where the paths of the set begin.
+    pub url: Option<String>,
+}
+
+/// What a lock asks for on a target.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LockSet {
+    /// The packages, sorted by name.
+    pub packages: Vec<Locked>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Locked {
+    /// Returns the best of the wheels that fit a target.
+    ///
+    /// # Errors
+    /// When none fits: says for what each is.
+    pub fn wheel(&self, target: &Target, tags: &Tags) -> Result<&LockedWheel, InputError> {
+        let rank =
+            |it: &&LockedWheel| Some((tags.rank(&it.wheel)?, Reverse(it.wheel.build.clone())));
+        let fits = self
+            .wheels
+            .iter()
+            .filter(|it| tags.rank(&it.wheel).is_some());
+        if let Some(best) = fits.min_by_key(rank) {
+            return Ok(best);
+        }
+        let mut help = Vec::new();
+        for locked in self.wheels.iter().take(20) {
+            let words = locked.wheel.misfit(target).unwrap_or_default();
+            help.push(format!("{} is {words}", locked.wheel.file));
+        }
+        help.push(match self.wheels.is_empty() {
+            true => "the lock names only sources: build a wheel, and point `find_links` at its folder".to_owned(),
+            false => "lock again with wheels for this target, or build one and point `find_links` at its folder".to_owned(),
+        });
+        Err(self.place.error(
+            "imgdecl::python::wheel",
+            format!(
+                "{} {} has no wheel for {}",
+                self.name,
+                self.version,
+                target.name()
+            ),
+            help.join("\n"),
+        ))
+    }
+}
+
+/// Returns the lock that requirements with hashes are, for a target; `None` if they have no hashes.
+///
+/// Requirements with URLs name their wheel; of the others only the digests are known.
+pub fn hashed(requested: &Requested, target: &Target) -> Option<LockSet> {
+    if !requested.options.is_hashed {
+        return None;
+    }
+    let markers = target.markers();
+    let mut packages: Vec<Locked> = Vec::new();
+    for asked in &requested.asked {
+        if !asked.requirement.marker.evaluate(&markers, &[]) {
+            continue;
+        }
+        let name = asked.name();
+        let on = || requested.on(name);
+        // `read` has seen to it that there is a version, and a digest.
+        let Some(version) = on().find_map(|it| pin(it)) else {
+            continue;
+        };
+        let hashes: Vec<Digest> = on().flat_map(|it| it.hashes.iter().copied()).collect();
+        let wheels = on().filter_map(|it| {
+            let url = it.url.as_ref()?;
+            Some(LockedWheel {
+                wheel: url.wheel.clone(),
+                sha256: *it.hashes.first()?,
+                size: None,
+                url: Some(url.link.as_str().to_owned()),
+            })
+        });
+        let wheels: Vec<LockedWheel> = wheels.take(1).collect();
+        if packages.iter().any(|it| it.name == *name) {
+            continue;
+        }
+        packages.push(Locked {
+            name: name.clone(),
+            version: version.clone(),
+            wheels,
+            hashes,
+            index: None,
+            place: asked.place.clone(),
+        });
+    }
+    packages.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(LockSet {
+        packages,
+        warnings: Vec::new(),
+    })
+}

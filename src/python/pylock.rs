@@ -1,0 +1,460 @@
+//! Reads pylock.toml (PyPA specifications, "pylock.toml"; formerly PEP 751), for one target.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pep508_rs::{ExtraName, MarkerTree, PackageName};
+
+use super::lock::{LockSet, Locked, LockedWheel};
+use super::place::{InputError, Source, beside};
+use super::table::{Node, Root};
+use super::{Link, Target, WheelName, specifiers};
+use crate::oci::Digest;
+
+const CODE: &str = "imgdecl::python::lock";
+const AGAIN: &str = "write the file again with the tool that made it";
+
+/// Reads a pylock.toml: what it locks for a target with some extras and groups.
+///
+/// # Errors
+/// What is wrong with it; that it is not for this target; what would need a build.
+pub fn pylock(
+    path: &str,
+    text: &str,
+    extras: &[String],
+    groups: Option<&[String]>,
+    target: &Target,
+) -> Result<LockSet, InputError> {
+    let source = Arc::new(Source {
+        name: path.to_owned(),
+        text: text.to_owned(),
+    });
+    let root = Root::parse(&source)?;
+    let version = root.get("lock-version").ok_or_else(|| {
+        let help =
+            "name a pylock.toml, as `pip lock` and `uv export --format pylock.toml` write it";
+        root.place().error(
+            CODE,
+            "this is no pylock.toml: `lock-version` is missing",
+            help,
+        )
+    })?;
+    if !version.text()?.starts_with("1.") {
+        let message = format!("this is lock version {}, and 1 is known", version.text()?);
+        return Err(version.error(message, AGAIN));
+    }
+    let python = target.markers().python_full_version().version.clone();
+    let admits = |node: &Node<'_>, what: &str| -> Result<(), InputError> {
+        let needs = node.text()?;
+        match specifiers(needs) {
+            Some(all) if all.contains(&python) => Ok(()),
+            Some(_) => Err(node.error(
+                format!(
+                    "{what} is for Python {needs}, and the target has {}",
+                    target.python
+                ),
+                "lock again for the Python of the target",
+            )),
+            None => Err(node.error("this is no set of versions", AGAIN)),
+        }
+    };
+    if let Some(needs) = root.get("requires-python") {
+        admits(&needs, "this lock")?;
+    }
+    let names = |list: Vec<Node<'_>>| -> Result<Vec<String>, InputError> {
+        list.iter().map(|it| Ok(normal(it.text()?))).collect()
+    };
+    let known = |key: &str| root.get(key).map_or(Ok(Vec::new()), |it| names(it.list()?));
+    let groups = match groups {
+        Some(groups) => groups.iter().map(|it| normal(it)).collect(),
+        None => known("default-groups")?,
+    };
+    let extras: Vec<String> = extras.iter().map(|it| normal(it)).collect();
+    for (what, key, asked) in [
+        ("extra", "extras", &extras),
+        ("group", "dependency-groups", &groups),
+    ] {
+        let known = known(key)?;
+        if let Some(name) = asked.iter().find(|it| !known.contains(it)) {
+            let known = known.join(", ");
+            return Err(root.place().error(
+                CODE,
+                format!("the lock has no {what} `{name}`"),
+                format!("it has {}", if known.is_empty() { "none" } else { &known }),
+            ));
+        }
+    }
+    let holds = |node: &Node<'_>| -> Result<bool, InputError> {
+        let marker = with_sets(node.text()?, &extras, &groups);
+        let marker = MarkerTree::parse_str::<Link>(&marker)
+            .map_err(|error| node.error(error.message.to_string(), AGAIN))?;
+        Ok(marker.evaluate(&target.markers(), &[]))
+    };
+    if let Some(environments) = root.get("environments") {
+        let mut is_ours = false;
+        for marker in environments.list()? {
+            is_ours |= holds(&marker)?;
+        }
+        if !is_ours {
+            let message = format!("none of the environments of this lock is {}", target.name());
+            return Err(environments.error(message, "lock again for the target"));
+        }
+    }
+    let mut packages: BTreeMap<PackageName, Locked> = BTreeMap::new();
+    for package in root
+        .get("packages")
+        .map_or(Ok(Vec::new()), |it| it.list())?
+    {
+        if let Some(marker) = package.get("marker")
+            && !holds(&marker)?
+        {
+            continue;
+        }
+        let locked = read_package(path, &package)?;
+        if let Some(needs) = package.get("requires-python") {
+            admits(&needs, &format!("{} {}", locked.name, locked.version))?;
+        }
+        if let Some(other) = packages.get(&locked.name) {
+            return Err(package.error(
+                format!(
+                    "the lock has {} twice for this target: also in line {}",
+                    locked.name, other.place.line
+                ),
+                AGAIN,
+            ));
+        }
+        packages.insert(locked.name.clone(), locked);
+    }
+    Ok(LockSet {
+        packages: packages.into_values().collect(),
+        warnings: Vec::new(),
+    })
+}
+
+fn read_package(path: &str, package: &Node<'_>) -> Result<Locked, InputError> {
+    let name = name(package)?;
+    let mut files = package.list_of("wheels")?;
+    if let Some(archive) = package.get("archive") {
+        files.push(archive);
+    }
+    for kind in ["vcs", "directory"] {
+        if let Some(node) = package.get(kind) {
+            return Err(node.place().error(
+                "imgdecl::python::source",
+                format!("the lock takes `{name}` from sources (`{kind}`): only wheels are installed"),
+                "put your own code into the image as a `[files]` layer, or build a wheel of it and point `find_links` \
+                 at its folder",
+            ));
+        }
+    }
+    let mut wheels = Vec::new();
+    for file in files {
+        let url = file.text_of("url")?;
+        let local = file.text_of("path")?;
+        let at = url.or(local).unwrap_or_default();
+        let last = Link::new(at).ok().and_then(|it| it.file());
+        let file_name = match (file.text_of("name")?, last) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(last)) => last,
+            (None, None) => {
+                return Err(file.error("this wheel has neither `url` nor `path` nor `name`", AGAIN));
+            }
+        };
+        if !file_name.ends_with(".whl") {
+            continue;
+        }
+        let hash = file
+            .get("hashes")
+            .map(|it| it.text_of("sha256"))
+            .transpose()?;
+        let Some(hash) = hash.flatten() else {
+            return Err(file.error(
+                format!("`{file_name}` has no sha256"),
+                "lock again with sha256 digests",
+            ));
+        };
+        let url = url.map(str::to_owned).or(local.map(|it| beside(path, it)));
+        wheels.push(wheel(&file, &file_name, &name, hash, url)?);
+    }
+    let version = match package.get("version") {
+        Some(version) => version
+            .text()?
+            .parse()
+            .map_err(|_| version.error("this is no version", AGAIN))?,
+        None => match wheels.first() {
+            Some(first) => first.wheel.version.clone(),
+            None => {
+                return Err(package.place().error(
+                    "imgdecl::python::source",
+                    format!("the lock has no wheel of `{name}`, and no version"),
+                    "build a wheel of it, and point `find_links` at its folder",
+                ));
+            }
+        },
+    };
+    let other = wheels.iter().find(|it| it.wheel.version != version);
+    if let Some(other) = other {
+        return Err(package.error(
+            format!("`{}` is no wheel of {name} {version}", other.wheel.file),
+            AGAIN,
+        ));
+    }
+    Ok(Locked {
+        name,
+        version,
+        wheels,
+        hashes: Vec::new(),
+        index: package.text_of("index")?.map(str::to_owned),
+        place: package.place(),
+    })
+}
+
+/// Returns the name of a package.
+pub(super) fn name(package: &Node<'_>) -> Result<PackageName, InputError> {
+    let name = package.needed("name")?;
+    name.parse()
+        .map_err(|_| package.error(format!("`{name}` is no name of a package"), AGAIN))
+}
+
+/// Makes a wheel of a lock; checks that it is one of the package.
+pub(super) fn wheel(
+    node: &Node<'_>,
+    file: &str,
+    name: &PackageName,
+    hash: &str,
+    url: Option<String>,
+) -> Result<LockedWheel, InputError> {
+    let wheel = WheelName::parse(file).map_err(|error| node.error(error.to_string(), AGAIN))?;
+    if wheel.name != *name {
+        return Err(node.error(format!("`{file}` is no wheel of {name}"), AGAIN));
+    }
+    let sha256 = Digest::from_hex(&hash.to_ascii_lowercase())
+        .map_err(|error| node.error(error.to_string(), "lock again with sha256 digests"))?;
+    Ok(LockedWheel {
+        wheel,
+        sha256,
+        size: node.get("size").and_then(|it| it.number()),
+        url,
+    })
+}
+
+/// Puts truth into a marker for `'x' in extras` and `'x' in dependency_groups`, which only locks know.
+fn with_sets(marker: &str, extras: &[String], groups: &[String]) -> String {
+    let mut out = String::new();
+    let mut rest = marker;
+    while let Some(start) = rest.find(['\'', '"']) {
+        let quote = &rest[start..=start];
+        let Some(length) = rest[start + 1..].find(quote) else {
+            break;
+        };
+        let end = start + length + 2;
+        let value = normal(&rest[start + 1..end - 1]);
+        let after = rest[end..].trim_start();
+        let (is_negated, after) = match after.strip_prefix("not").map(str::trim_start) {
+            Some(after) => (true, after),
+            None => (false, after),
+        };
+        let set = after.strip_prefix("in").map(str::trim_start);
+        let found = set.and_then(|set| {
+            let of = |word: &str| set.strip_prefix(word);
+            let extras = of("extras").map(|it| (extras, it));
+            extras.or_else(|| of("dependency_groups").map(|it| (groups, it)))
+        });
+        out.push_str(&rest[..start]);
+        match found {
+            Some((set, after)) => {
+                // One that is always so, and one that never is.
+                let operator = if set.contains(&value) != is_negated {
+                    ">="
+                } else {
+                    "<"
+                };
+                out.push_str(&format!("python_version {operator} '0'"));
+                rest = after;
+            }
+            None => {
+                out.push_str(&rest[start..end]);
+                rest = &rest[end..];
+            }
+        }
+    }
+    out + rest
+}
+
+/// Normalises the name of an extra or a group.
+fn normal(name: &str) -> String {
+    let parsed: Result<ExtraName, _> = name.parse();
+    parsed.map_or_else(|_| name.to_owned(), |it| it.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn target(python: &str) -> Target {
+        Target {
+            arch: "amd64".to_owned(),
+            libc: "glibc 2.36".parse().unwrap(),
+            python: python.parse().unwrap(),
+        }
+    }
+
+    fn text() -> String {
+        format!(
+            r#"
+lock-version = "1.0"
+requires-python = ">=3.10"
+environments = ["sys_platform == 'linux'", "sys_platform == 'darwin'"]
+extras = ["web"]
+dependency-groups = ["dev", "Docs"]
+default-groups = ["dev"]
+created-by = "x"
+[[packages]]
+name = "A_b"
+version = "1.0"
+index = "https://h/simple"
+wheels = [
+  {{url = "https://h/x/A_b-1.0-cp311-cp311-win_amd64.whl", hashes = {{sha256 = "{A}"}}}},
+  {{url = "https://h/x/A_b-1.0-py3-none-any.whl", size = 12, hashes = {{sha256 = "{A}"}}}},
+  {{path = "../w/A_b-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", hashes = {{sha256 = "{A}"}}}},
+]
+[[packages]]
+name = "web"
+version = "2"
+marker = "'Web' in extras and python_version >= '3.8'"
+wheels = [{{name = "web-2-py3-none-any.whl", url = "https://h/file?x", hashes = {{sha256 = "{A}"}}}}]
+[[packages]]
+name = "dev"
+version = "3"
+marker = '"dev" in dependency_groups or "x" == os_name'
+wheels = [{{name = "dev-3-py3-none-any.whl", hashes = {{sha256 = "{A}"}}}}]
+[[packages]]
+name = "win"
+version = "3"
+marker = "sys_platform == 'win32'"
+vcs = {{type = "git"}}
+[[packages]]
+name = "notdocs"
+version = "4"
+marker = "'docs' not in dependency_groups"
+sdist = {{url = "https://h/notdocs-4.tar.gz", hashes = {{sha256 = "{A}"}}}}
+"#
+        )
+    }
+
+    fn names(set: &LockSet) -> Vec<&str> {
+        set.packages.iter().map(|it| it.name.as_ref()).collect()
+    }
+
+    #[test]
+    fn selects_for_a_target() {
+        let target = target("3.11.9");
+        let set = pylock("app/pylock.toml", &text(), &[], None, &target).unwrap();
+        assert_eq!(names(&set), ["a-b", "dev", "notdocs"]);
+        let own = |all: &[&str]| -> Vec<String> { all.iter().map(|it| (*it).to_owned()).collect() };
+        let other = pylock("p", &text(), &own(&["web"]), Some(&own(&["docs"])), &target).unwrap();
+        assert_eq!(names(&other), ["a-b", "web"]);
+        let tags = target.tags();
+        let wheel = set.packages[0].wheel(&target, &tags).unwrap();
+        assert_eq!(
+            wheel.url.as_deref(),
+            Some("w/A_b-1.0-cp311-cp311-manylinux_2_17_x86_64.whl")
+        );
+        assert_eq!(set.packages[0].wheels[1].size, Some(12));
+        assert_eq!(set.packages[0].index.as_deref(), Some("https://h/simple"));
+        let error = set.packages[2].wheel(&target, &tags).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("notdocs 4 has no wheel for linux-x86_64-glibc2.36-cp311")
+        );
+        assert!(error.help.contains("only sources"), "{}", error.help);
+    }
+
+    #[test]
+    fn says_why_no_wheel_fits() {
+        let set = pylock("p", &text(), &[], None, &target("3.11.9")).unwrap();
+        let mut package = set.packages[0].clone();
+        package.wheels.truncate(1);
+        let target = target("3.11.9");
+        let error = package.wheel(&target, &target.tags()).unwrap_err();
+        assert!(
+            error.help.contains("win_amd64.whl is for Windows"),
+            "{}",
+            error.help
+        );
+    }
+
+    #[test]
+    fn refuses_with_advice() {
+        let good = text();
+        let replaced = |from: &str, to: &str| {
+            assert!(good.contains(from), "{from}");
+            good.replace(from, to)
+        };
+        for (text, message) in [
+            (
+                replaced("lock-version = \"1.0\"", "lock-version = \"2.0\""),
+                "lock version 2.0",
+            ),
+            (replaced("lock-version = \"1.0\"", ""), "no pylock.toml"),
+            (replaced(">=3.10", ">=3.12"), "for Python >=3.12"),
+            (replaced("'linux'", "'aix'"), "none of the environments"),
+            (
+                replaced("sys_platform == 'win32'", "sys_platform == 'linux'"),
+                "from sources (`vcs`)",
+            ),
+            (
+                replaced("name = \"notdocs\"", "name = \"a.b\""),
+                "twice for this target: also in line 9",
+            ),
+            (
+                replaced("hashes = {sha256 =", "hashes = {md5 ="),
+                "no sha256",
+            ),
+            (replaced(A, "00"), "64"),
+            (
+                replaced("/A_b-1.0-py3", "/other-1.0-py3"),
+                "no wheel of a-b",
+            ),
+            (
+                replaced("/A_b-1.0-py3", "/A_b-1.1-py3"),
+                "no wheel of a-b 1.0",
+            ),
+            (replaced("sys_platform == 'win32'", "sys_platform ="), ""),
+            (
+                replaced("version = \"1.0\"\n", "version = 1\n"),
+                "must be a string",
+            ),
+        ] {
+            let error = pylock("p", &text, &[], None, &target("3.11.9")).unwrap_err();
+            assert!(error.message.contains(message), "{message}: {error}");
+            assert!(!error.help.is_empty());
+        }
+        let error = pylock("p", &good, &["no".to_owned()], None, &target("3.11.9")).unwrap_err();
+        assert!(
+            error.to_string().contains("no extra `no`") && error.help == "it has web",
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn puts_truth_for_sets() {
+        let yes = ["x".to_owned()];
+        for (marker, meant) in [
+            ("'x' in extras", "python_version >= '0'"),
+            ("'y' in extras", "python_version < '0'"),
+            ("\"X\" not in dependency_groups", "python_version < '0'"),
+            (
+                "'x' == os_name and ('y'not  in extras)",
+                "'x' == os_name and (python_version >= '0')",
+            ),
+            ("os_name in 'extras'", "os_name in 'extras'"),
+            ("'open", "'open"),
+        ] {
+            assert_eq!(with_sets(marker, &yes, &yes), meant);
+        }
+    }
+}
