@@ -1,5 +1,6 @@
 //! What a rule may use while it lowers a target: other targets, variables, and the graph.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use super::{ImageNodes, RULES};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::lock::Lock;
 use crate::oci::Platform;
+use crate::python::Pythons;
 use crate::spec::{
     Defaults, Host, Key, Problem, Problems, Spec, Table, Target, TargetId, Vars, nearest,
 };
@@ -20,14 +22,44 @@ pub enum Lowered {
     Base(NodeId),
     /// A layer: its trees, one for each part.
     Layer(Vec<NodeId>),
+    /// Several layers, bottom first.
+    Layers(Vec<LayerTrees>),
     /// An image of one platform.
     Image(ImageNodes),
     /// Other targets.
     Group(Vec<TargetId>),
 }
 
-/// What a target needs of `image.lock`.
+/// The trees of a layer that one node makes, along with those of others.
 #[derive(Clone, Debug)]
+pub struct LayerTrees {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its trees.
+    pub pick: Vec<usize>,
+}
+
+impl LayerTrees {
+    /// A layer of whatever a node makes.
+    pub fn all(node: NodeId) -> Self {
+        let pick = Vec::new();
+        Self { node, pick }
+    }
+}
+
+/// What lies below a layer, as far as Python goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BelowPython {
+    /// Nothing, or a base that nobody looked into.
+    Unknown,
+    /// A base that is not locked yet.
+    Unlocked,
+    /// A base, and what it says.
+    Known(Pythons),
+}
+
+/// What a target needs of `image.lock`.
+#[derive(Clone)]
 pub struct Need {
     /// The target.
     pub target: TargetId,
@@ -41,6 +73,8 @@ pub struct Need {
     pub was: Option<String>,
     /// Whether the lock has it.
     pub is_pinned: bool,
+    /// What the rule itself needs to resolve it.
+    pub payload: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Lowers targets to a graph, each at most once for a platform.
@@ -57,6 +91,10 @@ pub struct Lower<'a> {
     pub lock: &'a Lock,
     /// Whether the bytes of base layers are needed.
     pub with_bytes: bool,
+    /// What lies below the layers that are lowered now.
+    pub below: BelowPython,
+    /// Whether an image asks for what is lowered now.
+    pub in_image: bool,
     /// What targets need of the lock, so far.
     pub needs: Vec<Need>,
     /// The platform that targets are lowered for now.
@@ -64,7 +102,7 @@ pub struct Lower<'a> {
     /// What is wrong so far.
     pub problems: Problems,
     root: Arc<Path>,
-    known: BTreeMap<(TargetId, Option<Platform>), Option<Lowered>>,
+    known: BTreeMap<(TargetId, Option<Platform>, String), Option<Lowered>>,
     open: Vec<TargetId>,
 }
 
@@ -79,6 +117,8 @@ impl<'a> Lower<'a> {
         Self {
             lock,
             with_bytes: false,
+            below: BelowPython::Unknown,
+            in_image: false,
             needs: Vec::new(),
             root: spec.root.clone().into(),
             spec,
@@ -95,6 +135,22 @@ impl<'a> Lower<'a> {
     /// Notes what a target needs of the lock.
     pub fn need(&mut self, need: Need) {
         self.needs.push(need);
+    }
+
+    /// Returns what a base says about Python, once it was lowered.
+    pub fn pythons(&self, base: &TargetId) -> BelowPython {
+        let of_base =
+            |need: &&Need| need.target == *base && Some(&need.platform) == self.platform.as_ref();
+        let mut needs = self.needs.iter().filter(of_base);
+        let name = base.to_string();
+        let platform = self.platform.as_ref().map(ToString::to_string);
+        let pin = self.lock.bases.get(&name).zip(platform);
+        let pin = pin.and_then(|(pin, platform)| pin.platforms.get(&platform));
+        match (needs.next().map(|need| need.is_pinned), pin) {
+            (Some(true), Some(pin)) => BelowPython::Known(pin.pythons.clone()),
+            (Some(_), _) => BelowPython::Unlocked,
+            (None, _) => BelowPython::Unknown,
+        }
     }
 
     /// Returns the workspace's root.
@@ -219,7 +275,13 @@ impl<'a> Lower<'a> {
 
     /// Lowers a target. `None` if it has problems, which are noted.
     pub fn lower(&mut self, id: &TargetId) -> Option<Lowered> {
-        let key = (id.clone(), self.platform.clone());
+        // Packages depend on the base that they are for; nothing else does.
+        let rule = self.spec.target(id).map(|target| RULES[target.rule].name());
+        let below = match rule {
+            Some("pip") => format!("{} {:?}", self.in_image, self.below),
+            _ => String::new(),
+        };
+        let key = (id.clone(), self.platform.clone(), below);
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }

@@ -10,6 +10,7 @@ mod image;
 mod layer;
 mod lower;
 mod patterns;
+mod pip;
 mod reference;
 mod scan;
 mod tar;
@@ -17,7 +18,7 @@ mod value;
 mod walk;
 
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
-pub use lower::{Lower, Lowered, Need};
+pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};
 
 use crate::graph::{ActionError, Context};
@@ -69,6 +70,7 @@ pub const RULES: &[&dyn Rule] = &[
     &base::Base,
     &files::Files,
     &tar::Tar,
+    &pip::Pip,
     &image::Image,
     &group::Group,
 ];

@@ -1,6 +1,7 @@
 //! The dist-info folder of a wheel: what it is, and whether that is what is expected.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use pep440_rs::Version;
 use pep508_rs::PackageName;
@@ -8,7 +9,8 @@ use pep508_rs::PackageName;
 use super::archive::Archive;
 use super::entry_points::{self, Callee};
 use super::record::Record;
-use super::{Expected, HeaderError, Headers, Problem};
+use super::{Expected, HeaderError, Headers, Problem, WheelError};
+use crate::oci::Digest;
 
 /// How large METADATA, WHEEL and entry_points.txt may be, in bytes.
 const TEXT: u64 = 16 << 20;
@@ -56,6 +58,24 @@ impl Info {
             scripts,
         })
     }
+}
+
+/// Reads METADATA of a wheel whose bytes have the digest `digest`.
+///
+/// # Errors
+/// When it is no wheel, or has none.
+pub fn metadata(wheel: &Path, file: &str, digest: Digest) -> Result<String, WheelError> {
+    let read = || {
+        let archive = Archive::open(wheel, file, digest)?;
+        let path = format!("{}.dist-info/METADATA", find(&archive)?);
+        let member = archive.find(&path).ok_or(Problem::Missing(path.clone()))?;
+        let bytes = archive.read(member, TEXT)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().map_err(|problem| WheelError {
+        wheel: file.to_owned(),
+        problem,
+    })
 }
 
 /// Finds the one dist-info folder.

@@ -26,6 +26,7 @@ mod split;
 
 pub use error::{Problem, WheelError};
 pub use headers::{HeaderError, Headers};
+pub use info::metadata;
 pub use install::{Expected, install};
 pub use join::{Conflict, Part, join};
 pub use scheme::{Scheme, SchemeError, Venv};

@@ -275,6 +275,7 @@ fn in_registry(
         origin: origin.clone(),
         was: was.filter(|was| *was != image.to_string()),
         is_pinned: pin.is_some(),
+        payload: None,
     });
     let Some((digest, pin)) = pin else {
         return lower.add(target, Unpinned { image, platform }, vec![], origin);

@@ -57,6 +57,7 @@ use super::value::{Collect, fields};
 use super::{Lower, Lowered, RULES, Rule};
 use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression};
+use crate::rule::{BelowPython, LayerTrees};
 use crate::spec::{Key, LayerEntry, Problems, Scope, Target, Type};
 
 const KEYS: &[Key] = &[
@@ -189,6 +190,8 @@ pub struct ImageNodes {
     pub image: NodeId,
     /// What the image is like to layers above: its topmost layer's stack, or its base.
     top: Option<NodeId>,
+    /// What it says about Python.
+    python: BelowPython,
 }
 
 pub(super) struct Image;
@@ -218,33 +221,40 @@ impl Rule for Image {
         let at = &target.table;
         // All problems count: those of the layers, of the base and of the image's own keys.
         let mut collect = Collect::default();
-        let entries = at.layers("layers", &lower.vars(target));
-        let is_bare = entries.as_ref().is_ok_and(Vec::is_empty);
-        let layers = entries.and_then(|entries| layers(target, lower, entries));
-        let layers = layers.unwrap_or_else(|problems| {
-            collect.0.extend(problems);
-            Vec::new()
-        });
         let elsewhere = fields::<Where>();
         let wants = |key: &str| !elsewhere.contains(&key);
         let table = target.table.read_part(KEYS, wants, &lower.vars(target));
-        let table: ImageTable = match table {
-            Ok(table) => table,
-            Err(problems) => {
-                collect.0.extend(problems);
-                return Err(collect.0);
-            }
-        };
-        let (defaults, _) = lower.defaults(target).unwrap_or_else(|problems| {
-            collect.0.extend(problems);
-            Default::default()
-        });
-        let below = base(target, lower, &table).unwrap_or_else(|problems| {
+        let table: Option<ImageTable> = table.map_err(|it| collect.0.extend(it)).ok();
+        // Packages in layers depend on the base: it comes first.
+        let below = table.as_ref().map_or_else(
+            || Err(Problems::default()),
+            |table| base(target, lower, table),
+        );
+        let below = below.unwrap_or_else(|problems| {
             collect.0.extend(problems);
             Below {
                 failed: true,
                 ..Below::default()
             }
+        });
+        let entries = at.layers("layers", &lower.vars(target));
+        let is_bare = entries.as_ref().is_ok_and(Vec::is_empty);
+        let outer = (
+            std::mem::replace(&mut lower.below, below.python.clone()),
+            std::mem::replace(&mut lower.in_image, true),
+        );
+        let layers = entries.and_then(|entries| layers(target, lower, entries));
+        (lower.below, lower.in_image) = outer;
+        let layers = layers.unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            Vec::new()
+        });
+        let Some(table) = table else {
+            return Err(collect.0);
+        };
+        let (defaults, _) = lower.defaults(target).unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            Default::default()
         });
         if is_bare && below.image.is_none() && !below.failed {
             let message = format!("`{}` has no layers", target.id.name);
@@ -278,7 +288,7 @@ impl Rule for Image {
             let stack_inputs = top.into_iter().chain(layer.trees.iter().copied()).collect();
             let (rule, name, origin) = (layer.rule, &layer.label, &layer.origin);
             let action = StackAction {
-                pick: None,
+                pick: layer.pick.clone(),
                 has_below: top.is_some(),
             };
             let stack = lower.add_as(rule, name.clone(), action, stack_inputs, origin.clone());
@@ -296,13 +306,19 @@ impl Rule for Image {
             has_base: below.image.is_some(),
         };
         let image = lower.add(target, action, inputs, at.origin());
-        Ok(Lowered::Image(ImageNodes { image, top }))
+        Ok(Lowered::Image(ImageNodes {
+            image,
+            top,
+            python: below.python,
+        }))
     }
 }
 
 /// A layer of an image.
 struct LayerNodes {
     trees: Vec<NodeId>,
+    /// Which of the trees that one node makes.
+    pick: Option<Vec<usize>>,
     rule: &'static str,
     /// The name in its own manifest, for the history.
     name: String,
@@ -373,11 +389,28 @@ fn layers(
         match lowered {
             Some(Lowered::Layer(trees)) => layers.push(LayerNodes {
                 trees,
+                pick: None,
                 rule,
                 name,
                 label,
                 origin: at.place(span),
             }),
+            Some(Lowered::Layers(all)) => {
+                let several = all.len() > 1;
+                for (number, LayerTrees { node, pick }) in (1..).zip(all) {
+                    layers.push(LayerNodes {
+                        trees: vec![node],
+                        pick: Some(pick),
+                        rule,
+                        name: name.clone(),
+                        label: match several {
+                            true => format!("{label}/{number}"),
+                            false => label.clone(),
+                        },
+                        origin: at.place(span.clone()),
+                    });
+                }
+            }
             // Its own problems are noted.
             None => {}
             Some(_) => problems.push(
@@ -402,7 +435,6 @@ fn layers(
 }
 
 /// What an image builds on.
-#[derive(Default)]
 struct Below {
     /// The base or image, whose config and layers come first.
     image: Option<NodeId>,
@@ -412,6 +444,20 @@ struct Below {
     name: Option<String>,
     /// Whether there is a base that could not be lowered.
     failed: bool,
+    /// What it says about Python.
+    python: BelowPython,
+}
+
+impl Default for Below {
+    fn default() -> Self {
+        Self {
+            image: None,
+            top: None,
+            name: None,
+            failed: false,
+            python: BelowPython::Unknown,
+        }
+    }
 }
 
 fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Below, Problems> {
@@ -432,6 +478,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
             top: Some(node),
             name: None,
             failed: false,
+            python: lower.pythons(&id),
         }),
         Some(Lowered::Image(nodes)) => {
             let name = lower
@@ -444,6 +491,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
                 top: nodes.top,
                 name,
                 failed: false,
+                python: nodes.python,
             })
         }
         Some(_) => {

@@ -1,0 +1,346 @@
+//! Installs wheels into trees, and makes the trees of one target go together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::graph::{
+    Action, ActionError, Context, KeyWriter, Lane, Origin, Product, TreeProduct, WantedWheel,
+};
+use crate::layer::{Tick, Tree};
+use crate::lock::WheelPin;
+use crate::oci::{Digest, Hasher};
+use crate::python::WheelName;
+use crate::python::wheel::{self, Expected, Part, Scheme, Venv, WheelError};
+use crate::store::{Blob, Health, Store};
+
+/// Lays a wheel out. Its bytes are fetched where the tree was never made here.
+pub(super) struct Install {
+    pub(super) file: String,
+    pub(super) pin: WheelPin,
+    pub(super) scheme: Scheme,
+    /// Folders that may hold the wheel.
+    pub(super) find_links: Arc<Vec<PathBuf>>,
+    /// The workspace's root.
+    pub(super) root: Arc<Path>,
+    pub(super) origin: Origin,
+}
+
+impl Action for Install {
+    fn name(&self) -> &'static str {
+        "wheel"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::Net
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        let Scheme {
+            prefix,
+            site,
+            platsite,
+            interpreter,
+            python,
+            owner,
+        } = &self.scheme;
+        key.field("wheel", &self.file);
+        key.field("digest", &self.pin.sha256.to_string());
+        key.field("url", self.pin.url.as_deref().unwrap_or("-"));
+        key.field("prefix", prefix.as_str());
+        key.field("site", site.as_str());
+        key.field("platsite", platsite.as_ref().map_or("-", |it| it.as_str()));
+        key.field("interpreter", interpreter);
+        key.field("python", &format!("{}.{}", python.0, python.1));
+        key.field("owner", &format!("{}:{}", owner.uid, owner.gid));
+    }
+
+    fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        let mut key = crate::graph::HashKey::default();
+        crate::graph::KeyWriter::field(&mut key, "install", env!("CARGO_PKG_VERSION"));
+        self.parameters(&mut key);
+        let key = key.finish().0;
+        let known = context.store.memo(&key)?;
+        let known: Option<Digest> = known.and_then(|it| serde_json::from_value(it).ok());
+        let fetched = fetch(&self.file, &self.pin, &self.find_links, &self.root, context);
+        let blob = match (fetched, known) {
+            (Ok(blob), _) => Some(blob),
+            // Nobody may need it: whoever does finds it missing.
+            (Err(_), Some(_)) => None,
+            (Err(error), None) => return Err(error.at(&self.origin)),
+        };
+        let expected = self.expected()?;
+        let (scheme, origin) = (self.scheme.clone(), self.origin.clone());
+        let path = context.store.blob_path(&self.pin.sha256);
+        let make = move |tick: Tick<'_>| -> Result<Tree, ActionError> {
+            let tree = wheel::install(&path, &expected, &scheme, tick);
+            tree.map_err(|error| explain(&error).at(&origin))
+        };
+        let digest = match (known, blob) {
+            (Some(digest), _) => digest,
+            (None, _) => {
+                let tree = make(context.tick)?;
+                let digest = tree.digest();
+                context.store.put_memo(&key, serde_json::json!(digest))?;
+                digest
+            }
+        };
+        let make = move || make(&|_| true);
+        Ok(Product::Tree(TreeProduct::lazy(digest, Vec::new(), make)))
+    }
+}
+
+impl Install {
+    fn expected(&self) -> Result<Expected, ActionError> {
+        let name = WheelName::parse(&self.file)
+            .map_err(|error| ActionError::of("imgdecl::pip::wheel", &error).at(&self.origin))?;
+        Ok(Expected {
+            name: name.name,
+            version: name.version,
+            file: self.file.clone(),
+            digest: self.pin.sha256,
+            size: self.pin.size,
+            url: self.pin.url.clone().filter(|url| url.contains("://")),
+        })
+    }
+}
+
+/// Says what is wrong with a wheel.
+fn explain(error: &WheelError) -> ActionError {
+    if error.code() == "imgdecl::stopped" {
+        return ActionError::stopped();
+    }
+    ActionError::of(error.code(), error).help(error.help())
+}
+
+/// Returns a wheel that is in the store, fetched if need be: from a folder of the workspace, or from an index.
+pub(super) fn fetch(
+    file: &str,
+    pin: &WheelPin,
+    find_links: &[PathBuf],
+    root: &Path,
+    context: &Context<'_>,
+) -> Result<Blob, ActionError> {
+    let store = context.store;
+    if let Some(size) = pin.size {
+        let digest = pin.sha256;
+        let blob = Blob { digest, size };
+        if store.check(&blob) == Health::Whole {
+            return Ok(blob);
+        }
+    }
+    let named = pin.url.iter().filter(|url| !url.contains("://"));
+    let named = named.map(|path| root.join(path));
+    let listed = find_links.iter().map(|folder| folder.join(file));
+    for path in named.chain(listed) {
+        if let Some(blob) = take(&path, pin, store, context)? {
+            return Ok(blob);
+        }
+    }
+    let project = WheelName::parse(file)
+        .map_err(|error| ActionError::of("imgdecl::pip::wheel", &error))?
+        .name;
+    let wanted = WantedWheel {
+        project: project.as_ref(),
+        file,
+        sha256: pin.sha256,
+        size: pin.size,
+        hint: pin.url.as_deref().filter(|url| url.contains("://")),
+    };
+    context.ports.packages.wheel(&wanted, store)
+}
+
+/// Takes a wheel of the workspace into the store, if it is there and the right one.
+fn take(
+    path: &Path,
+    pin: &WheelPin,
+    store: &Store,
+    context: &Context<'_>,
+) -> Result<Option<Blob>, ActionError> {
+    let is_file = std::fs::metadata(path).is_ok_and(|it| it.is_file());
+    if !is_file {
+        return Ok(None);
+    }
+    let unreadable = |error: std::io::Error| {
+        let message = format!("cannot read {}", path.display());
+        ActionError::new("imgdecl::pip::find_links", message).because(&error)
+    };
+    let mut source = std::fs::File::open(path).map_err(unreadable)?;
+    let mut writer = store.writer()?;
+    let mut buffer = vec![0; 1 << 20];
+    let (mut hasher, mut size) = (Hasher::default(), 0);
+    loop {
+        let count = std::io::Read::read(&mut source, &mut buffer).map_err(unreadable)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        size += count as u64;
+        std::io::Write::write_all(&mut writer, &buffer[..count])
+            .map_err(|error| store.unwritable(error))?;
+        if !(context.tick)(count as u64) {
+            return Err(ActionError::stopped());
+        }
+    }
+    let found = hasher.finish();
+    if found != pin.sha256 {
+        return Ok(None);
+    }
+    let expected = Blob {
+        digest: found,
+        size,
+    };
+    Ok(Some(writer.complete_verified_as(&expected, "the wheel")?))
+}
+
+/// Makes a virtual environment, without packages.
+pub(super) struct Environment(pub(super) Venv);
+
+impl Action for Environment {
+    fn name(&self) -> &'static str {
+        "venv"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        let Venv {
+            prefix,
+            base,
+            python,
+            owner,
+        } = &self.0;
+        key.field("prefix", prefix.as_str());
+        key.field("base", base);
+        key.field("python", &format!("{python:?}"));
+        key.field("owner", &format!("{}:{}", owner.uid, owner.gid));
+    }
+
+    fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        let tree = self.0.tree();
+        let tree = tree.map_err(|error| {
+            ActionError::of("imgdecl::wheel::scheme", &error).help(error.help())
+        })?;
+        Ok(Product::Tree(TreeProduct::new(tree)))
+    }
+}
+
+/// Makes the trees of a target go together: what two wheels bring alike is there once.
+pub(super) struct Join {
+    /// Whether the last one wins where they differ.
+    pub(super) last: bool,
+}
+
+impl Action for Join {
+    fn name(&self) -> &'static str {
+        "join"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("on conflict", if self.last { "last" } else { "error" });
+    }
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let trees = inputs.iter().filter_map(|product| match product {
+            Product::Tree(tree) => Some(tree.clone()),
+            _ => None,
+        });
+        let trees: Vec<TreeProduct> = trees.collect();
+        let mut text = format!("join 1 {} {}", env!("CARGO_PKG_VERSION"), self.last);
+        trees
+            .iter()
+            .for_each(|tree| text.push_str(&format!(" {}", tree.digest)));
+        let key = Digest::of(text.as_bytes());
+        let known = context.store.memo(&key)?;
+        let known: Option<Vec<Digest>> = known.and_then(|it| serde_json::from_value(it).ok());
+        let digests = match known.filter(|digests| digests.len() == trees.len()) {
+            Some(digests) => digests,
+            None => {
+                let joined = join(&trees, self.last)?;
+                let digests: Vec<Digest> = joined.iter().map(Tree::digest).collect();
+                context.store.put_memo(&key, serde_json::json!(digests))?;
+                digests
+            }
+        };
+        let (all, last) = (Arc::new(trees), self.last);
+        let product = |(index, digest): (usize, Digest)| {
+            if all[index].digest == digest {
+                return all[index].clone();
+            }
+            let all = all.clone();
+            TreeProduct::lazy(digest, Vec::new(), move || {
+                let mut joined = join(&all, last)?;
+                Ok(joined.swap_remove(index))
+            })
+        };
+        let joined = digests.into_iter().enumerate().map(product).collect();
+        Ok(Product::Trees(Arc::new(joined)))
+    }
+}
+
+fn join(trees: &[TreeProduct], last: bool) -> Result<Vec<Tree>, ActionError> {
+    let parts: Result<Vec<Part>, ActionError> = trees
+        .iter()
+        .map(|tree| {
+            let tree = Tree::clone(&*tree.tree.get()?);
+            Ok(Part {
+                wheel: dist_info(&tree),
+                tree,
+            })
+        })
+        .collect();
+    let joined = wheel::join(parts?, last).map_err(|conflicts| {
+        let Some(first) = conflicts.first() else {
+            return ActionError::new("imgdecl::pip::conflict", "two packages do not go together");
+        };
+        let mut error = ActionError::of("imgdecl::pip::conflict", first).help(first.help());
+        error.causes = conflicts
+            .iter()
+            .skip(1)
+            .take(4)
+            .map(ToString::to_string)
+            .collect();
+        error
+    })?;
+    Ok(joined.into_iter().map(|part| part.tree).collect())
+}
+
+/// Names the package of a tree, by its dist-info folder.
+fn dist_info(tree: &Tree) -> String {
+    let names = tree.entries().keys().filter_map(|path| {
+        let folder = path
+            .as_str()
+            .split('/')
+            .find(|it| it.ends_with(".dist-info"))?;
+        folder.strip_suffix(".dist-info").map(str::to_owned)
+    });
+    let mut names = names;
+    names.next().unwrap_or_else(|| "the environment".to_owned())
+}
+
+/// Packages that the lock lacks: a plan can show them, and nothing can run them.
+pub(super) struct Unpinned;
+
+impl Action for Unpinned {
+    fn name(&self) -> &'static str {
+        "wheels"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("not in image.lock", "");
+    }
+
+    fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        let message = "these packages are not in image.lock";
+        Err(ActionError::new("imgdecl::lock::missing", message).help("run `imgdecl lock`"))
+    }
+}

@@ -1,0 +1,232 @@
+//! What there is, for the resolver: wheels of the workspace's folders first, then those of the indexes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use pep508_rs::PackageName;
+
+use crate::graph::{ActionError, PackageError, PackageFile, Packages};
+use crate::oci::{Digest, Hasher};
+use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
+use crate::python::{Metadata, WheelName, specifiers, wheel};
+
+/// The name of the index that folders of the workspace are.
+const LOCAL: &str = "find_links";
+
+/// The folders of a target, and the indexes.
+pub(super) struct Sources<'a> {
+    packages: &'a dyn Packages,
+    local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>>,
+    /// Files that were uploaded later are left out.
+    exclude_newer: Option<String>,
+}
+
+impl<'a> Sources<'a> {
+    /// Lists the folders.
+    pub(super) fn new(
+        packages: &'a dyn Packages,
+        find_links: &[PathBuf],
+        exclude_newer: Option<&str>,
+    ) -> Result<Self, ActionError> {
+        let mut local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>> = BTreeMap::new();
+        for folder in find_links {
+            let unreadable = |error: std::io::Error| {
+                let message = format!("cannot read {}", folder.display());
+                ActionError::new("imgdecl::pip::find_links", message)
+                    .because(&error)
+                    .help("`find_links` names folders with wheels")
+            };
+            for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+                let path = entry.map_err(unreadable)?.path();
+                let name = path.file_name().and_then(|it| it.to_str());
+                let Some(name) = name.and_then(|it| WheelName::parse(it).ok()) else {
+                    continue;
+                };
+                let (sha256, size) = hash(&path).map_err(unreadable)?;
+                let candidate = Candidate {
+                    name: name.name.clone(),
+                    version: name.version.clone(),
+                    file: name.file.clone(),
+                    sha256: Some(sha256),
+                    size: Some(size),
+                    requires_python: None,
+                    yanked: None,
+                    url: path.display().to_string(),
+                    index: LOCAL.to_owned(),
+                    wheel: Some(name),
+                };
+                let known = local.entry(candidate.name.clone()).or_default();
+                known.push((candidate, path));
+            }
+        }
+        for files in local.values_mut() {
+            files.sort_by(|one, other| one.0.file.cmp(&other.0.file));
+        }
+        Ok(Self {
+            packages,
+            local,
+            exclude_newer: exclude_newer.map(str::to_owned),
+        })
+    }
+
+    /// Returns all files of a package: wheels of the folders, or what the indexes list.
+    pub(super) fn files(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError> {
+        if let Some(local) = self.local.get(name) {
+            return Ok(local
+                .iter()
+                .map(|(candidate, _)| candidate.clone())
+                .collect());
+        }
+        let files = self.packages.files(name.as_ref()).map_err(index_error)?;
+        Ok(candidates(name, &files, self.exclude_newer.as_deref()))
+    }
+}
+
+fn hash(path: &std::path::Path) -> std::io::Result<(Digest, u64)> {
+    let mut file = std::fs::File::open(path)?;
+    let (mut hasher, mut size) = (Hasher::default(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match std::io::Read::read(&mut file, &mut buffer)? {
+            0 => return Ok((hasher.finish(), size)),
+            count => {
+                hasher.update(&buffer[..count]);
+                size += count as u64;
+            }
+        }
+    }
+}
+
+fn index_error(error: PackageError) -> IndexError {
+    match error {
+        PackageError::NotFound => IndexError::NotFound,
+        PackageError::Malformed(text) => IndexError::Malformed(text),
+        PackageError::Failed(error) => {
+            let mut text = error.message.clone();
+            for cause in &error.causes {
+                text.push_str(&format!(": {cause}"));
+            }
+            if let Some(help) = &error.help {
+                text.push_str(&format!(" ({help})"));
+            }
+            IndexError::Failed(text)
+        }
+    }
+}
+
+/// Turns what an index lists into candidates. What is neither a wheel nor sources is of no interest.
+fn candidates(
+    name: &PackageName,
+    files: &[PackageFile],
+    exclude_newer: Option<&str>,
+) -> Vec<Candidate> {
+    let limit = exclude_newer.and_then(|it| humantime::parse_rfc3339_weak(it).ok());
+    let is_old = |file: &&PackageFile| match (limit, &file.uploaded) {
+        (None, _) => true,
+        // As other tools do: what does not say when it was uploaded is left out.
+        (Some(_), None) => false,
+        (Some(limit), Some(time)) => {
+            humantime::parse_rfc3339_weak(time).is_ok_and(|time| time <= limit)
+        }
+    };
+    let candidate = |file: &PackageFile| {
+        let wheel = WheelName::parse(&file.file).ok();
+        let version = match &wheel {
+            Some(wheel) if wheel.name == *name => wheel.version.clone(),
+            Some(_) => return None,
+            None => source_version(name, &file.file)?,
+        };
+        Some(Candidate {
+            name: name.clone(),
+            version,
+            wheel,
+            file: file.file.clone(),
+            sha256: file.sha256,
+            size: file.size,
+            requires_python: file.requires_python.as_deref().and_then(specifiers),
+            yanked: file.yanked.clone(),
+            url: file.url.clone(),
+            index: file.index.clone(),
+        })
+    };
+    files.iter().filter(is_old).filter_map(candidate).collect()
+}
+
+/// Returns the version of a source archive, `NAME-VERSION.tar.gz`.
+fn source_version(name: &PackageName, file: &str) -> Option<pep440_rs::Version> {
+    let ends = [".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz"];
+    let stem = ends.iter().find_map(|end| file.strip_suffix(end))?;
+    stem.match_indices('-').rev().find_map(|(at, _)| {
+        let found = PackageName::from_str(&stem[..at]).ok()?;
+        (found == *name)
+            .then(|| stem[at + 1..].parse().ok())
+            .flatten()
+    })
+}
+
+/// The other way round, for what the port is asked again.
+fn file_of(candidate: &Candidate) -> PackageFile {
+    PackageFile {
+        file: candidate.file.clone(),
+        sha256: candidate.sha256,
+        size: candidate.size,
+        url: candidate.url.clone(),
+        index: candidate.index.clone(),
+        ..PackageFile::default()
+    }
+}
+
+impl Index for Sources<'_> {
+    fn versions(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError> {
+        self.files(name)
+    }
+
+    fn metadata(&self, candidate: &Candidate) -> Result<Metadata, IndexError> {
+        let malformed = |error: &dyn std::fmt::Display| {
+            IndexError::Malformed(format!("{}: {error}", candidate.file))
+        };
+        let local = self.local.get(&candidate.name);
+        let local = local.and_then(|all| all.iter().find(|(it, _)| it.file == candidate.file));
+        let text: Arc<String> = match (local, candidate.sha256) {
+            (Some((_, path)), Some(sha256)) => {
+                let text = wheel::metadata(path, &candidate.file, sha256);
+                Arc::new(text.map_err(|error| malformed(&error.problem))?)
+            }
+            _ => {
+                let text = self.packages.metadata(&file_of(candidate));
+                text.map_err(index_error)?
+            }
+        };
+        Metadata::parse(&text).map_err(|error| malformed(&error))
+    }
+
+    fn prefetch(&self, wanted: Wanted) {
+        match wanted {
+            Wanted::Package(name, pick) => {
+                if self.local.contains_key(&name) {
+                    return;
+                }
+                self.packages.prefetch_project(
+                    name.clone().as_ref(),
+                    picker(name, pick, self.exclude_newer.clone()),
+                );
+            }
+            Wanted::Metadata(candidates) => {
+                let remote = candidates.iter().filter(|it| it.index != LOCAL);
+                self.packages
+                    .prefetch_metadata(remote.map(file_of).collect());
+            }
+        }
+    }
+}
+
+fn picker(name: PackageName, pick: Pick, exclude_newer: Option<String>) -> crate::graph::Pick {
+    Box::new(move |files| {
+        let candidates = candidates(&name, files, exclude_newer.as_deref());
+        let picked = pick.from(&candidates);
+        let file = picked.and_then(|it| files.iter().find(|file| file.file == it.file).cloned());
+        file.into_iter().collect()
+    })
+}

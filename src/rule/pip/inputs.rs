@@ -1,0 +1,304 @@
+//! What a pip target asks for, read from files of the workspace.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use pep508_rs::ExtraName;
+use toml::Spanned;
+
+use super::PipTable;
+use crate::oci::{Digest, Hasher};
+use crate::python::{
+    Asked, Files, InputError, LockSet, Place, Requested, Source, Target as PythonTarget, UvWanted,
+    hashed, pylock, pyproject, read, uv_lock,
+};
+use crate::rule::host::HostPath;
+use crate::rule::{Lower, value::Collect};
+use crate::source::read_document;
+use crate::spec::{Problem, Problems, Target};
+
+/// What is asked for.
+pub(super) struct Inputs {
+    /// The requirements.
+    pub(super) requested: Requested,
+    /// A lock of another tool, which is taken as it is.
+    pub(super) foreign: Option<Foreign>,
+    /// The folders with wheels, and what the manifest calls them.
+    pub(super) find_links: Vec<PathBuf>,
+    /// Leaves out files that were uploaded later.
+    pub(super) exclude_newer: Option<String>,
+    /// The digest of all this.
+    pub(super) digest: Digest,
+}
+
+/// A lock of another tool.
+pub(super) enum Foreign {
+    Pylock {
+        path: String,
+        text: String,
+        extras: Vec<String>,
+        groups: Option<Vec<String>>,
+    },
+    Uv {
+        path: String,
+        text: String,
+        extras: Vec<String>,
+        groups: Vec<String>,
+    },
+}
+
+impl Foreign {
+    /// Returns what it holds for a target of Python.
+    pub(super) fn read(&self, target: &PythonTarget) -> Result<LockSet, InputError> {
+        match self {
+            Self::Pylock {
+                path,
+                text,
+                extras,
+                groups,
+            } => pylock(path, text, extras, groups.as_deref(), target),
+            Self::Uv {
+                path,
+                text,
+                extras,
+                groups,
+            } => {
+                let names = |list: &[String]| -> Vec<ExtraName> {
+                    list.iter()
+                        .filter_map(|it| ExtraName::from_str(it).ok())
+                        .collect()
+                };
+                let (extras, groups) = (names(extras), names(groups));
+                let wanted = UvWanted {
+                    member: None,
+                    extras: &extras,
+                    groups: &groups,
+                };
+                uv_lock(path, text, &wanted, target)
+            }
+        }
+    }
+}
+
+/// Texts of the workspace, by their path from its root.
+struct Texts<'a> {
+    root: &'a Path,
+    read: RefCell<BTreeMap<String, String>>,
+}
+
+impl Files for Texts<'_> {
+    fn read(&self, path: &str) -> Result<String, String> {
+        let real = self
+            .root
+            .join(path)
+            .canonicalize()
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+                _ => error.to_string(),
+            })?;
+        if !real.starts_with(self.root) {
+            return Err("it lies outside of the workspace".to_owned());
+        }
+        let bytes = read_document(&real).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
+        self.read.borrow_mut().insert(path.to_owned(), text.clone());
+        Ok(text)
+    }
+}
+
+impl Inputs {
+    pub(super) fn read(
+        table: &PipTable,
+        target: &Target,
+        lower: &Lower<'_>,
+    ) -> Result<Self, Problems> {
+        let at = &target.table;
+        let root = lower.root();
+        let real_root = root.canonicalize().unwrap_or(root.to_path_buf());
+        let texts = Texts {
+            root: &real_root,
+            read: RefCell::default(),
+        };
+        let manifest = Arc::new(Source {
+            name: at.source.name.clone(),
+            text: at.source.text.clone(),
+        });
+        let mut collect = Collect::default();
+        let here = |value: &Spanned<String>| Place::new(&manifest, value.span());
+        // Paths from the workspace's root, with `/`: what the readers speak in.
+        let mut path = |value: &Spanned<String>| -> Option<String> {
+            let found = HostPath::new(at, value, &target.folder, &root);
+            let found = found.map_err(|it| collect.0.push(it)).ok()?;
+            let below = found.path.strip_prefix(&*root).ok()?;
+            Some(below.to_string_lossy().into_owned())
+        };
+        let mut paths = |values: &[Spanned<String>]| -> Vec<(String, Place)> {
+            let all = values.iter();
+            all.filter_map(|value| Some((path(value)?, here(value))))
+                .collect()
+        };
+        let requirements = paths(&table.requirements);
+        let constraints = paths(&table.constraints);
+        let find_links = paths(&table.find_links);
+        let [project, pylock, uv_lock] = [&table.pyproject, &table.pylock, &table.uv_lock]
+            .map(|value| value.as_ref().and_then(&mut path));
+        let mut errors: Vec<InputError> = Vec::new();
+        let mut requested = match read(&requirements, &constraints, &texts, &|_| None) {
+            Ok(requested) => requested,
+            Err(more) => {
+                errors.extend(more);
+                Requested::default()
+            }
+        };
+        for package in &table.packages {
+            match Asked::parse(package.get_ref(), &here(package), &at.source.name) {
+                Ok(asked) => requested.asked.push(asked),
+                Err(error) => errors.push(error),
+            }
+        }
+        let mut text = |path: &str, value: &Option<Spanned<String>>| {
+            let text = texts.read(path);
+            text.map_err(|why| {
+                let span = value.as_ref().map_or(at.span.clone(), Spanned::span);
+                let message = format!("{path} cannot be read: {why}");
+                collect
+                    .0
+                    .push(at.problem("imgdecl::python::file", span, message, "this file"));
+            })
+            .ok()
+        };
+        if let Some(path) = project
+            && let Some(text) = text(&path, &table.pyproject)
+        {
+            match pyproject(&path, &text, &table.extras, &table.groups) {
+                Ok(project) => requested.extend(project.requested),
+                Err(error) => errors.push(error),
+            }
+        }
+        let mut foreign = None;
+        if let Some(path) = pylock
+            && let Some(text) = text(&path, &table.pylock)
+        {
+            foreign = Some(Foreign::Pylock {
+                path,
+                text,
+                extras: table.extras.clone(),
+                groups: Some(table.groups.clone()).filter(|groups| !groups.is_empty()),
+            });
+        }
+        if let Some(path) = uv_lock
+            && let Some(text) = text(&path, &table.uv_lock)
+        {
+            foreign = Some(Foreign::Uv {
+                path,
+                text,
+                extras: table.extras.clone(),
+                groups: table.groups.clone(),
+            });
+        }
+        let asks = [
+            !table.requirements.is_empty() || !table.packages.is_empty(),
+            table.pyproject.is_some(),
+            table.pylock.is_some(),
+            table.uv_lock.is_some(),
+        ];
+        if asks.iter().all(|it| !it) {
+            let message = "nothing is asked for";
+            collect.0.push(
+                at.problem(
+                    "imgdecl::pip::inputs",
+                    at.span.clone(),
+                    message,
+                    "no packages",
+                )
+                .help("write `requirements`, `packages`, `pyproject`, `pylock` or `uv_lock`"),
+            );
+        }
+        if foreign.is_some() && (asks[0] || asks[1] || (asks[2] && asks[3])) {
+            let message = "a lock of another tool is taken as it is";
+            collect.0.push(
+                at.problem(
+                    "imgdecl::pip::inputs",
+                    at.span.clone(),
+                    message,
+                    "and more is asked for",
+                )
+                .help("ask for the rest in a target of its own"),
+            );
+        }
+        if let Some(time) = &table.exclude_newer
+            && humantime::parse_rfc3339_weak(time.get_ref()).is_err()
+        {
+            let message = format!("`{}` is no time", time.get_ref());
+            let label = "expected as \"2026-11-01T00:00:00Z\"";
+            let problem = at.problem("imgdecl::pip::exclude_newer", time.span(), message, label);
+            collect.0.push(problem);
+        }
+        for error in errors {
+            collect.0.push(problem(&error));
+        }
+        let digest = digest(table, &requested, &texts.read.borrow());
+        let links = find_links.into_iter().map(|(path, _)| root.join(path));
+        collect.finish(Self {
+            requested,
+            foreign,
+            find_links: links.collect(),
+            exclude_newer: table.exclude_newer.clone().map(Spanned::into_inner),
+            digest,
+        })
+    }
+
+    /// Returns the lock that the requirements are by themselves, if they have hashes, or that another tool made.
+    pub(super) fn locked(&self, target: &PythonTarget) -> Result<Option<LockSet>, InputError> {
+        match &self.foreign {
+            Some(foreign) => foreign.read(target).map(Some),
+            None => Ok(hashed(&self.requested, target)),
+        }
+    }
+}
+
+/// Turns an error of an input into a problem that underlines its place, in whatever file that is.
+fn problem(error: &InputError) -> Problem {
+    let source = Arc::new(crate::graph::SourceText {
+        name: error.place.source.name.clone(),
+        text: error.place.source.text.clone(),
+    });
+    let span = error.place.span.clone();
+    let help = error.help.clone();
+    let problem = Problem::new(error.code, &source, span, error.message.clone(), "");
+    match help.is_empty() {
+        true => problem,
+        false => problem.help(help),
+    }
+}
+
+/// Hashes all that decides what is resolved.
+fn digest(table: &PipTable, requested: &Requested, texts: &BTreeMap<String, String>) -> Digest {
+    let mut hasher = Hasher::default();
+    let mut field = |name: &str, value: &str| {
+        hasher.update(format!("{name} {}\n", value.len()).as_bytes());
+        hasher.update(value.as_bytes());
+    };
+    field("inputs", "1");
+    for package in &table.packages {
+        field("package", package.get_ref());
+    }
+    for (path, text) in texts {
+        field("path", path);
+        field("text", text);
+    }
+    for (name, list) in [("extra", &table.extras), ("group", &table.groups)] {
+        list.iter().for_each(|value| field(name, value));
+    }
+    for link in &table.find_links {
+        field("find_links", link.get_ref());
+    }
+    if let Some(time) = &table.exclude_newer {
+        field("exclude_newer", time.get_ref());
+    }
+    field("asked", &requested.asked.len().to_string());
+    hasher.finish()
+}

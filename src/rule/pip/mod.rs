@@ -1,0 +1,376 @@
+//! Python packages: wheels for the target platform become layers. No Python is needed on the host.
+//!
+//! ```toml
+//! [pip.deps]
+//! requirements = ["requirements.txt"]
+//!
+//! [pip.tools]
+//! packages = ["uvicorn[standard]>=0.30", "boto3"]
+//! python   = "3.11"
+//! split    = "none"
+//! ```
+//!
+//! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras` and
+//! `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds them
+//! by file name and digest: a build takes these and nothing else. Locks of other tools are taken as they are: `pylock`
+//! (PEP 751) and `uv_lock`, and requirements with `--hash`.
+//!
+//! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
+//! That works for bases with `image`; for others, and from scratch, `python` must be said, and `libc` and `prefix` may be.
+//! A wheel for another platform or another Python cannot be chosen.
+//!
+//! Scripts such as `uvicorn` land in `PREFIX/bin`, name the image's interpreter, and run as plain commands. Nothing of the
+//! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
+//!
+//! `find_links` are folders with wheels of one's own; they come before the indexes. `layout = "venv"` makes a virtual
+//! environment at `prefix`; put its `bin` into the image's `PATH`. With `split = "package"`, large packages are layers of
+//! their own; with `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
+
+mod action;
+mod index;
+mod inputs;
+mod pin;
+mod scheme;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::value::{Collect, fields, owner};
+use super::{LayerTrees, Lower, Lowered, Need, RULES, Rule};
+use crate::graph::{ActionError, Context};
+use crate::lock::{Lock, Wheels};
+use crate::oci::Platform;
+use crate::python::WheelName;
+use crate::python::wheel::{self, Split, Wheel};
+use crate::spec::{Key, Problems, Target, Type};
+use action::{Install, Join};
+use inputs::Inputs;
+use scheme::Place;
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "requirements",
+        Type::Strings,
+        "[]",
+        "Requirements files, relative to the manifest.",
+    ),
+    Key::new(
+        "packages",
+        Type::Strings,
+        "[]",
+        "Requirements, as \"uvicorn[standard]>=0.30\".",
+    ),
+    Key::new(
+        "pyproject",
+        Type::String,
+        "",
+        "A pyproject.toml: its dependencies.",
+    ),
+    Key::new(
+        "pylock",
+        Type::String,
+        "",
+        "A pylock.toml, which is taken as it is.",
+    ),
+    Key::new(
+        "uv_lock",
+        Type::String,
+        "",
+        "A uv.lock, which is taken as it is.",
+    ),
+    Key::new(
+        "constraints",
+        Type::Strings,
+        "[]",
+        "Constraints files: they narrow what is installed anyway.",
+    ),
+    Key::new(
+        "extras",
+        Type::Strings,
+        "[]",
+        "Extras of the project, with `pyproject`, `pylock` and `uv_lock`.",
+    ),
+    Key::new(
+        "groups",
+        Type::Strings,
+        "[]",
+        "Dependency groups of the project, likewise.",
+    ),
+    Key::new(
+        "python",
+        Type::String,
+        "",
+        "The version of Python, as \"3.11\". What the base has, if nothing is said.",
+    ),
+    Key::new(
+        "libc",
+        Type::String,
+        "",
+        "The C library, as \"glibc 2.36\" or \"musl 1.2\". What the base has, or glibc 2.28.",
+    ),
+    Key::new(
+        "prefix",
+        Type::String,
+        "",
+        "Where packages go: \"/usr/local\", or the environment's folder. What the base's Python has, if nothing is said.",
+    ),
+    Key::new(
+        "find_links",
+        Type::Strings,
+        "[]",
+        "Folders with wheels, relative to the manifest. They come before the indexes.",
+    ),
+    Key::new(
+        "layout",
+        Type::OneOf(&["prefix", "venv"]),
+        "\"prefix\"",
+        "Installs for the interpreter itself, or makes a virtual environment.",
+    ),
+    Key::new(
+        "split",
+        Type::OneOf(&["none", "package", "auto"]),
+        "\"auto\"",
+        "How packages are split into layers.",
+    ),
+    Key::new(
+        "exclude_newer",
+        Type::String,
+        "",
+        "Leaves out files that were uploaded later (RFC 3339).",
+    ),
+    Key::new(
+        "on_conflict",
+        Type::OneOf(&["error", "last"]),
+        "\"error\"",
+        "What to do where two wheels bring different files of one path.",
+    ),
+    Key::new(
+        "owner",
+        Type::String,
+        "\"0:0\"",
+        "The numeric owner, as UID:GID.",
+    ),
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipTable {
+    #[serde(default)]
+    requirements: Vec<Spanned<String>>,
+    #[serde(default)]
+    packages: Vec<Spanned<String>>,
+    pyproject: Option<Spanned<String>>,
+    pylock: Option<Spanned<String>>,
+    uv_lock: Option<Spanned<String>>,
+    #[serde(default)]
+    constraints: Vec<Spanned<String>>,
+    #[serde(default)]
+    extras: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    python: Option<Spanned<String>>,
+    libc: Option<Spanned<String>>,
+    prefix: Option<Spanned<String>>,
+    #[serde(default)]
+    find_links: Vec<Spanned<String>>,
+    layout: Option<String>,
+    split: Option<String>,
+    exclude_newer: Option<Spanned<String>>,
+    on_conflict: Option<String>,
+    owner: Option<Spanned<String>>,
+}
+
+/// The key that decides how the wheels of a target are split.
+#[derive(Deserialize)]
+struct SplitKey {
+    split: Option<String>,
+}
+
+pub(super) struct Pip;
+
+impl Rule for Pip {
+    fn name(&self) -> &'static str {
+        "pip"
+    }
+
+    fn summary(&self) -> &'static str {
+        "layers of Python packages"
+    }
+
+    fn source(&self) -> &'static str {
+        include_str!("mod.rs")
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        KEYS
+    }
+
+    fn fields(&self) -> Vec<&'static str> {
+        fields::<PipTable>().to_vec()
+    }
+
+    fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
+        let table: PipTable = lower.read(target, KEYS)?;
+        let mut collect = Collect::default();
+        let owner = table.owner.as_ref();
+        let owner = owner.map(|it| collect.take(owner_of(target, it)));
+        let inputs = Inputs::read(&table, target, lower).map_err(|problems| {
+            collect.0.extend(problems);
+        });
+        let place = Place::find(&table, target, lower, owner.unwrap_or_default());
+        let place = place.unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            None
+        });
+        let is_venv = table.layout.as_deref() == Some("venv");
+        if is_venv && table.prefix.is_none() {
+            let span = target.table.span.clone();
+            let message = "a virtual environment needs a folder";
+            let problem = target
+                .table
+                .problem("imgdecl::pip::venv", span, message, "no `prefix`");
+            collect
+                .0
+                .push(problem.help("write it as prefix = \"/app/.venv\""));
+        }
+        let (Ok(inputs), true) = (inputs, collect.0.is_empty()) else {
+            return Err(collect.0);
+        };
+        let origin = target.table.origin();
+        let platform = lower.platform.clone();
+        let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
+        // The base is not locked yet: what fits it is not known.
+        let Some(place) = place else {
+            lower.need(Need {
+                target: target.id.clone(),
+                platform,
+                wanted: inputs.digest.to_string(),
+                origin: origin.clone(),
+                was: None,
+                is_pinned: false,
+                payload: None,
+            });
+            let node = lower.add(target, action::Unpinned, vec![], origin);
+            return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
+        };
+        let name = place.target.name();
+        let pinned = lower.lock.pips.get(&target.id.to_string());
+        let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
+        let wheels = pinned
+            .filter(|_| !is_stale)
+            .and_then(|pin| pin.targets.get(&name))
+            .cloned();
+        let inputs = Arc::new(inputs);
+        lower.need(Need {
+            target: target.id.clone(),
+            platform,
+            wanted: inputs.digest.to_string(),
+            origin: origin.clone(),
+            was: is_stale.then(|| "other requirements".to_owned()),
+            is_pinned: wheels.is_some(),
+            payload: Some(Arc::new(pin::Payload {
+                inputs: inputs.clone(),
+                target: place.target.clone(),
+            })),
+        });
+        let Some(wheels) = wheels else {
+            let node = lower.add(target, action::Unpinned, vec![], origin);
+            return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
+        };
+        let groups = groups(target, lower, &name, &wheels);
+        let links = Arc::new(inputs.find_links.clone());
+        let mut nodes = Vec::new();
+        if is_venv && let Some(venv) = place.venv() {
+            nodes.push(lower.add(target, action::Environment(venv), vec![], origin.clone()));
+        }
+        let before = nodes.len();
+        for (file, pin) in wheels {
+            let install = Install {
+                file,
+                pin,
+                scheme: place.scheme(is_venv),
+                find_links: links.clone(),
+                root: lower.root(),
+                origin: origin.clone(),
+            };
+            nodes.push(lower.add(target, install, vec![], origin.clone()));
+        }
+        let join = Join {
+            last: table.on_conflict.as_deref() == Some("last"),
+        };
+        let join = lower.add(target, join, nodes, origin);
+        let shifted = groups.into_iter().enumerate().map(|(number, group)| {
+            let own = group.into_iter().map(|index| index + before);
+            // The environment itself comes with the first layer.
+            let first = if number == 0 { before } else { 0 };
+            (0..first).chain(own).collect()
+        });
+        Ok(Lowered::Layers(
+            shifted
+                .map(|pick| LayerTrees { node: join, pick })
+                .collect(),
+        ))
+    }
+
+    fn pin(
+        &self,
+        needs: &[&Need],
+        update: bool,
+        context: &Context<'_>,
+        lock: &mut Lock,
+    ) -> Result<(), ActionError> {
+        pin::pin(needs, update, context, lock)
+    }
+}
+
+fn owner_of(
+    target: &Target,
+    value: &Spanned<String>,
+) -> Result<crate::layer::Owner, crate::spec::Problem> {
+    owner(&target.table, value)
+}
+
+/// Returns which wheels make a layer together, bottom first: their numbers in the order of their file names.
+fn groups(target: &Target, lower: &Lower<'_>, name: &str, wheels: &Wheels) -> Vec<Vec<usize>> {
+    let own = target.id.to_string();
+    let mut services = BTreeMap::new();
+    for (service, pin) in &lower.lock.pips {
+        let found = lower
+            .spec
+            .targets()
+            .find(|it| it.id.to_string() == *service);
+        let Some((other, wheels)) = found.zip(pin.targets.get(name)) else {
+            continue;
+        };
+        if RULES[other.rule].name() != "pip" {
+            continue;
+        }
+        let key: Result<SplitKey, Problems> =
+            other
+                .table
+                .read_part(KEYS, |key| key == "split", &lower.vars(other));
+        let split = match key.ok().and_then(|key| key.split).as_deref() {
+            Some("none") => Split::None,
+            Some("package") => Split::Package,
+            _ => Split::Auto,
+        };
+        services.insert(service.clone(), (split, listed(wheels)));
+    }
+    let all = vec![(0..wheels.len()).collect()];
+    wheel::split(&services).remove(&own).unwrap_or(all)
+}
+
+fn listed(wheels: &Wheels) -> Vec<Wheel> {
+    wheels
+        .iter()
+        .filter_map(|(file, pin)| {
+            let name = WheelName::parse(file).ok()?.name;
+            let size = pin.size.unwrap_or_default();
+            let file = file.clone();
+            Some(Wheel { name, file, size })
+        })
+        .collect()
+}

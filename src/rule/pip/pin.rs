@@ -1,0 +1,253 @@
+//! Pins Python packages: what is asked for becomes wheels, by file name and digest, for each target of Python.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pep440_rs::Version;
+use pep508_rs::PackageName;
+
+use super::action::fetch;
+use super::index::Sources;
+use super::inputs::Inputs;
+use crate::graph::{ActionError, Context, Failure, Origin, SourceText};
+use crate::lock::{Lock, PipPin, WheelPin, Wheels};
+use crate::python::resolve::{Candidate, Question, ResolveError, resolve};
+use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
+use crate::rule::Need;
+
+/// What a need of the lock carries.
+pub(super) struct Payload {
+    pub(super) inputs: Arc<Inputs>,
+    pub(super) target: Target,
+}
+
+/// Brings the pins of a target up to date.
+pub(super) fn pin(
+    needs: &[&Need],
+    update: bool,
+    context: &Context<'_>,
+    lock: &mut Lock,
+) -> Result<(), ActionError> {
+    let Some(first) = needs.first() else {
+        return Ok(());
+    };
+    let name = first.target.to_string();
+    let payloads = needs
+        .iter()
+        .filter_map(|need| need.payload.as_ref()?.downcast_ref::<Payload>());
+    let payloads: Vec<&Payload> = payloads.collect();
+    // The base is locked first; then this comes again.
+    let Some(inputs) = payloads.first().map(|it| it.inputs.clone()) else {
+        return Ok(());
+    };
+    let old = lock.pips.get(&name).cloned();
+    let fresh = old
+        .as_ref()
+        .filter(|old| old.inputs == inputs.digest && !update);
+    let mut targets: BTreeMap<String, Wheels> = BTreeMap::new();
+    // Versions that are pinned stay where they fit, unless they are to move.
+    let mut preferences: BTreeMap<PackageName, Version> = BTreeMap::new();
+    if let Some(old) = old.as_ref().filter(|_| !update) {
+        for file in old.targets.values().flat_map(BTreeMap::keys) {
+            if let Ok(wheel) = WheelName::parse(file) {
+                preferences.entry(wheel.name).or_insert(wheel.version);
+            }
+        }
+    }
+    for payload in payloads {
+        let key = payload.target.name();
+        if targets.contains_key(&key) {
+            continue;
+        }
+        if let Some(wheels) = fresh.and_then(|old| old.targets.get(&key)) {
+            targets.insert(key, wheels.clone());
+            continue;
+        }
+        let wheels = wheels(&inputs, &payload.target, &preferences, context);
+        let wheels = wheels.map_err(|error| match error.origin {
+            Some(_) => error,
+            None => error.at(&first.origin),
+        })?;
+        for file in wheels.keys() {
+            if let Ok(wheel) = WheelName::parse(file) {
+                preferences.entry(wheel.name).or_insert(wheel.version);
+            }
+        }
+        targets.insert(key, wheels);
+    }
+    let pin = PipPin {
+        inputs: inputs.digest,
+        targets,
+    };
+    lock.pips.insert(name, pin);
+    Ok(())
+}
+
+/// Finds the wheels for one target of Python.
+fn wheels(
+    inputs: &Inputs,
+    target: &Target,
+    preferences: &BTreeMap<PackageName, Version>,
+    context: &Context<'_>,
+) -> Result<Wheels, ActionError> {
+    let sources = Sources::new(
+        context.ports.packages,
+        &inputs.find_links,
+        inputs.exclude_newer.as_deref(),
+    )?;
+    let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
+    match inputs.locked(target).map_err(|error| of_input(&error))? {
+        Some(set) => {
+            let tags = target.tags();
+            for locked in &set.packages {
+                pins.push(of_lock(locked, target, &tags, &sources)?);
+            }
+        }
+        None => {
+            let question = Question {
+                asked: &inputs.requested.asked,
+                constraints: &inputs.requested.constraints,
+                target,
+                is_pre: inputs.requested.options.is_pre,
+                preferences,
+            };
+            let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
+            for resolved in found.packages.values() {
+                pins.push(of_candidate(&resolved.candidate)?);
+            }
+        }
+    }
+    let mut wheels = Wheels::new();
+    for (file, sha256, mut pin) in pins {
+        if sha256.is_none() {
+            let message = format!("the index gives no digest of {file}");
+            return Err(ActionError::new("imgdecl::pip::digest", message)
+                .help("download the wheel into a folder, and name that in `find_links`"));
+        }
+        if pin.size.is_none() {
+            // The size is known once it is here.
+            let root = std::path::Path::new("/");
+            pin.size = Some(fetch(&file, &pin, &inputs.find_links, root, context)?.size);
+        }
+        wheels.insert(file, pin);
+    }
+    Ok(wheels)
+}
+
+type Pinned = (String, Option<crate::oci::Digest>, WheelPin);
+
+fn of_candidate(candidate: &Candidate) -> Result<Pinned, ActionError> {
+    let sha256 = candidate.sha256;
+    Ok((
+        candidate.file.clone(),
+        sha256,
+        WheelPin {
+            sha256: sha256.unwrap_or_else(|| crate::oci::Digest::of(b"")),
+            size: candidate.size,
+            // A URL that a requirement names belongs to what is asked for; that of an index does not.
+            url: candidate.index.is_empty().then(|| candidate.url.clone()),
+        },
+    ))
+}
+
+/// Pins what another lock says.
+fn of_lock(
+    locked: &Locked,
+    target: &Target,
+    tags: &Tags,
+    sources: &Sources<'_>,
+) -> Result<Pinned, ActionError> {
+    if !locked.wheels.is_empty() {
+        let wheel = locked
+            .wheel(target, tags)
+            .map_err(|error| of_input(&error))?;
+        return Ok((
+            wheel.wheel.file.clone(),
+            Some(wheel.sha256),
+            WheelPin {
+                sha256: wheel.sha256,
+                size: wheel.size,
+                url: None,
+            },
+        ));
+    }
+    // Only digests are known: the index names the files that have them.
+    let files = sources.files(&locked.name).map_err(|error| {
+        let message = format!("{} {} cannot be had: {error}", locked.name, locked.version);
+        remote(ActionError::new("imgdecl::pip::index", message)).at(&origin(&locked.place))
+    })?;
+    let fits = files.iter().filter(|it| it.version == locked.version);
+    let fits = fits.filter(|it| {
+        it.sha256
+            .is_some_and(|found| locked.hashes.contains(&found))
+    });
+    let ranked = fits.filter_map(|it| Some((tags.rank(it.wheel.as_ref()?)?, it)));
+    match ranked.min_by_key(|(rank, _)| *rank) {
+        Some((_, candidate)) => of_candidate(candidate),
+        None => {
+            let message = format!(
+                "no wheel of {} {} for {} has one of the digests that are asked for",
+                locked.name,
+                locked.version,
+                target.name()
+            );
+            Err(ActionError::new("imgdecl::pip::hash", message)
+                .at(&origin(&locked.place))
+                .help(
+                    "add the digest of a wheel that fits, as `pip-compile --generate-hashes` does",
+                ))
+        }
+    }
+}
+
+fn origin(place: &Place) -> Origin {
+    Origin {
+        source: Arc::new(SourceText {
+            name: place.source.name.clone(),
+            text: place.source.text.clone(),
+        }),
+        span: place.span.clone(),
+    }
+}
+
+fn remote(error: ActionError) -> ActionError {
+    ActionError {
+        failure: Failure::Remote,
+        ..error
+    }
+}
+
+fn of_input(error: &InputError) -> ActionError {
+    ActionError::new(error.code, error.message.clone())
+        .help(error.help.clone())
+        .at(&origin(&error.place))
+}
+
+fn of_resolve(error: &ResolveError) -> ActionError {
+    match error {
+        ResolveError::Conflict(conflict) => {
+            let mut lines = conflict.explanation.lines();
+            let first = lines
+                .next()
+                .unwrap_or("the requirements exclude each other");
+            let mut found = ActionError::new("imgdecl::pip::conflict", first);
+            found.causes = lines.map(str::to_owned).collect();
+            if !conflict.hints.is_empty() {
+                found.help = Some(conflict.hints.join("\n"));
+            }
+            match conflict.places.first() {
+                Some((place, _)) => found.at(&origin(place)),
+                None => found,
+            }
+        }
+        ResolveError::Index { place, .. } => {
+            let found = remote(ActionError::of("imgdecl::pip::index", error));
+            match place {
+                Some(place) => found.at(&origin(place)),
+                None => found,
+            }
+        }
+        ResolveError::Hard { .. } => ActionError::of("imgdecl::pip::hard", error)
+            .help("resolve them with another tool, and name its lock: `uv_lock` or `pylock`"),
+    }
+}

@@ -1,0 +1,173 @@
+//! Where packages go in an image, and which wheels fit there: what the base says, and what the manifest says instead.
+
+use toml::Spanned;
+
+use super::PipTable;
+use crate::layer::{LayerPath, Owner};
+use crate::python::wheel::{Scheme, Venv};
+use crate::python::{Interpreter, Libc, Python, Target as PythonTarget};
+use crate::rule::value::{Collect, image_path};
+use crate::rule::{BelowPython, Lower};
+use crate::spec::{Problems, Target};
+
+/// The C library that wheels are chosen for where nothing says it.
+const LIBC: Libc = Libc::Glibc { minor: 28 };
+
+/// Where packages go, and what fits there.
+pub(super) struct Place {
+    pub(super) target: PythonTarget,
+    interpreter: String,
+    prefix: LayerPath,
+    site: LayerPath,
+    platsite: Option<LayerPath>,
+    owner: Owner,
+}
+
+impl Place {
+    /// Finds the place; `None` where the base is not locked yet.
+    pub(super) fn find(
+        table: &PipTable,
+        target: &Target,
+        lower: &Lower<'_>,
+        owner: Owner,
+    ) -> Result<Option<Self>, Problems> {
+        let at = &target.table;
+        let mut collect = Collect::default();
+        let python: Option<Python> = table.python.as_ref().and_then(|value| {
+            let parsed = value.get_ref().parse::<Python>();
+            let parsed = parsed.map_err(|error| {
+                let (message, label) = (error.to_string(), "not a version of Python");
+                at.problem("imgdecl::pip::python", value.span(), message, label)
+            });
+            parsed.map_err(|it| collect.0.push(it)).ok()
+        });
+        let libc: Option<Libc> = table.libc.as_ref().and_then(|value| {
+            let parsed = value.get_ref().parse::<Libc>();
+            let parsed = parsed.map_err(|error| {
+                let (message, label) = (error.to_string(), "not a C library");
+                at.problem("imgdecl::pip::libc", value.span(), message, label)
+            });
+            parsed.map_err(|it| collect.0.push(it)).ok()
+        });
+        let prefix = table.prefix.as_ref();
+        let prefix = prefix.map(|it| collect.take(image_path(at, it.get_ref(), it.span())));
+        let known = match &lower.below {
+            BelowPython::Unlocked => {
+                collect.finish(())?;
+                return Ok(None);
+            }
+            BelowPython::Known(pythons) => Some(pythons),
+            BelowPython::Unknown => None,
+        };
+        let fits = |it: &&Interpreter| python.is_none_or(|wanted| same_minor(wanted, it.version));
+        let interpreter = known
+            .and_then(|it| it.interpreters.iter().find(fits))
+            .cloned();
+        let Some(version) = interpreter.as_ref().map(|it| it.version).or(python) else {
+            let has_base = known.is_some();
+            let (message, help) = match has_base {
+                true => (
+                    "the base has no Python that could be found",
+                    "say which one it is with `python`, and where packages go with `prefix`",
+                ),
+                false => (
+                    "nothing says which Python the packages are for",
+                    "write `python = \"3.11\"`, or build on a base with `image`, whose Python is found",
+                ),
+            };
+            // A target that no image uses is only looked at.
+            if lower.in_image {
+                let span = table.python.as_ref().map_or(at.span.clone(), Spanned::span);
+                let problem =
+                    at.problem("imgdecl::pip::python", span, message, "for which Python?");
+                collect.0.push(problem.help(help));
+            }
+            collect.finish(())?;
+            return Ok(None);
+        };
+        let version = Python {
+            patch: python.and_then(|it| it.patch).or(version.patch),
+            ..version
+        };
+        let path = |text: &str| LayerPath::parse(text).unwrap_or_default();
+        let own_prefix =
+            prefix.filter(|_| table.layout.as_deref() != Some("venv") || table.prefix.is_some());
+        let lib = format!(
+            "lib/python{}.{}/site-packages",
+            version.major, version.minor
+        );
+        let (prefix, site, platsite) = match (&own_prefix, &interpreter) {
+            (None, Some(it)) => (
+                path(&it.prefix),
+                path(&it.site),
+                it.platsite.as_deref().map(path),
+            ),
+            (Some(own), Some(it)) if *own == path(&it.prefix) => (
+                own.clone(),
+                path(&it.site),
+                it.platsite.as_deref().map(path),
+            ),
+            (own, _) => {
+                let own = own.clone().unwrap_or_else(|| path("/usr/local"));
+                let site = own.join(&lib).unwrap_or_default();
+                (own, site, None)
+            }
+        };
+        let interpreter = interpreter.map_or_else(
+            || format!("/usr/local/bin/python{}.{}", version.major, version.minor),
+            |it| it.path,
+        );
+        let platform = lower.platform.clone();
+        let arch = platform.map_or("amd64".to_owned(), |it| match it.variant {
+            Some(variant) if it.architecture == "arm" => format!("arm/{variant}"),
+            _ => it.architecture,
+        });
+        let libc = libc.or(known.and_then(|it| it.libc)).unwrap_or(LIBC);
+        collect.finish(Some(Self {
+            target: PythonTarget {
+                arch,
+                libc,
+                python: version,
+            },
+            interpreter,
+            prefix,
+            site,
+            platsite,
+            owner,
+        }))
+    }
+
+    /// Returns where wheels go.
+    pub(super) fn scheme(&self, is_venv: bool) -> Scheme {
+        if is_venv && let Some(venv) = self.venv() {
+            return venv.scheme();
+        }
+        Scheme {
+            prefix: self.prefix.clone(),
+            site: self.site.clone(),
+            platsite: self.platsite.clone(),
+            interpreter: self.interpreter.clone(),
+            python: (self.target.python.major, self.target.python.minor),
+            owner: self.owner,
+        }
+    }
+
+    /// Returns the virtual environment at the prefix.
+    pub(super) fn venv(&self) -> Option<Venv> {
+        let Python {
+            major,
+            minor,
+            patch,
+        } = self.target.python;
+        Some(Venv {
+            prefix: self.prefix.clone(),
+            base: self.interpreter.clone(),
+            python: (major, minor, patch),
+            owner: self.owner,
+        })
+    }
+}
+
+fn same_minor(one: Python, other: Python) -> bool {
+    (one.major, one.minor) == (other.major, other.minor)
+}
