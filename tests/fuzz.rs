@@ -5,11 +5,16 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use imgdecl::layer::{Facts, FactsBuilder, LayerPath, decoder, detect};
 use imgdecl::lock::Lock;
 use imgdecl::oci::{Config, Index, Manifest, Platform, Reference};
 use imgdecl::plan::{self, Request};
+use imgdecl::python::{
+    Asked, Files, Metadata, Place, Source, Target, UvWanted, WheelName, hashed, pylock, pyproject,
+    read, uv_lock,
+};
 use imgdecl::spec::{Host, Spec};
 
 use crate::support::Random;
@@ -200,4 +205,90 @@ fn documents_and_names() {
             }
         },
     );
+}
+
+/// Gives every file the same text.
+struct Same(String);
+
+impl Files for Same {
+    fn read(&self, _: &str) -> Result<String, String> {
+        Ok(self.0.clone())
+    }
+}
+
+#[test]
+fn python_inputs() {
+    let hash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let target = Target {
+        arch: "amd64".to_owned(),
+        libc: "glibc 2.36".parse().unwrap(),
+        python: "3.11.9".parse().unwrap(),
+    };
+    let place = |text: &str| {
+        let source = Arc::new(Source {
+            name: "é.txt".to_owned(),
+            text: text.to_owned(),
+        });
+        Place::new(&source, 0..text.len())
+    };
+    let requirements = format!(
+        "# é\nflask[async] >=2,<3 ; python_version < '3.12' and os_name == \"posix\"\na==1 \\\n  --hash=sha256:{hash}\n\
+         -i https://${{TOKEN}}@h/s --pre\nb @ https://h/b-1%2Bx-py3-none-any.whl#sha256={hash}\n./w/c-1-py3-none-any.whl[x]\n"
+    );
+    fuzz("requirements", requirements.as_bytes(), 4000, |bytes| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let file = [("r.txt".to_owned(), place("requirements"))];
+        let lookup = |_: &str| Some("é".to_owned());
+        match read(&file, &[], &Same(text.clone()), &lookup) {
+            Ok(requested) => {
+                let _ = hashed(&requested, &target);
+                requested
+                    .asked
+                    .iter()
+                    .for_each(|it| assert!(it.place.span.end <= text.len()));
+            }
+            Err(errors) => errors.iter().for_each(|it| {
+                let _ = it.to_string();
+                let span = &it.place.span;
+                assert!(it.place.source.text.get(span.clone()).is_some(), "{span:?}");
+            }),
+        }
+        let line = text.lines().nth(1).unwrap_or_default();
+        let _ = Asked::parse(line, &place(line), "r.txt");
+    });
+    let package = format!(
+        "name = \"a\"\nversion = \"1\"\nmarker = \"'x' in extras or os_name == 'posix'\"\nsource = {{ registry = \"https://h\" }}\n\
+         dependencies = [{{ name = \"a\", extra = [\"x\"], marker = \"sys_platform == 'linux'\" }}]\n\
+         wheels = [{{ url = \"https://h/a-1-py3-none-any.whl\", hash = \"sha256:{hash}\", hashes = {{ sha256 = \"{hash}\" }} }}]\n"
+    );
+    let lock = format!(
+        "version = 1\nlock-version = \"1.0\"\nrequires-python = \">=3.8\"\n[[package]]\nname = \"p\"\nversion = \"1\"\n\
+         source = {{ virtual = \".\" }}\ndependencies = [{{ name = \"a\" }}]\n[[package]]\n{package}[[packages]]\n{package}"
+    );
+    fuzz("locks", lock.as_bytes(), 3000, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let _ = uv_lock("uv.lock", &text, &UvWanted::default(), &target);
+        if let Ok(set) = pylock("pylock.toml", &text, &[], None, &target) {
+            let tags = target.tags();
+            for package in set.packages {
+                let _ = package.wheel(&target, &tags);
+            }
+        }
+    });
+    let project = "[project]\nname = 'p'\ndependencies = ['a>=1', 'é']\n[project.optional-dependencies]\nx = ['p[x]', 'b']\n\
+                   [dependency-groups]\ng = ['c', {include-group = 'g'}]\n";
+    fuzz("pyproject", project.as_bytes(), 2000, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let _ = pyproject("p", &text, &["x".to_owned()], &["g".to_owned()]);
+    });
+    let metadata = "Name: a\nVersion: 1.0\nRequires-Dist: b (>=1.9.*,!=2*) ; python_version < '3'\nRequires-Python: >=3\n c\n";
+    fuzz("METADATA", metadata.as_bytes(), 3000, |bytes| {
+        let _ = Metadata::parse(&String::from_utf8_lossy(bytes));
+    });
+    let name = "Foo_bar-1.0%2Bx-1a-cp311.py3-abi3.none-manylinux_2_17_x86_64.macosx_11_0_arm64.whl";
+    fuzz("wheel names", name.as_bytes(), 3000, |bytes| {
+        if let Ok(wheel) = WheelName::parse(&String::from_utf8_lossy(bytes)) {
+            let _ = wheel.misfit(&target);
+        }
+    });
 }

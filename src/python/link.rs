@@ -1,9 +1,10 @@
 //! The URL of a wheel, as a requirement names it. Nothing is fetched, and nothing is expanded.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
-use pep508_rs::Pep508Url;
+use pep508_rs::{MarkerTree, Pep508Error, Pep508ErrorSource, Pep508Url};
 
 use super::filename::percent_decode;
 
@@ -11,6 +12,65 @@ use super::filename::percent_decode;
 ///
 /// Not with the URLs of `pep508_rs`, which put the host's environment into them.
 pub type Requirement = pep508_rs::Requirement<Link>;
+
+/// Why a text is no requirement or marker, and which bytes of it say so.
+#[derive(Debug)]
+pub(super) struct Unparsed {
+    pub(super) message: String,
+    pub(super) span: Range<usize>,
+}
+
+/// Parses a requirement.
+pub(super) fn requirement(text: &str) -> Result<Requirement, Unparsed> {
+    ascii(text)?;
+    names(text)?;
+    text.parse().map_err(|error| unparsed(text, error))
+}
+
+/// Parses a marker.
+pub(super) fn marker(text: &str) -> Result<MarkerTree, Unparsed> {
+    ascii(text)?;
+    MarkerTree::parse_str::<Link>(text).map_err(|error| unparsed(text, error))
+}
+
+/// Refuses what `pep508_rs` takes for one byte a character, and then panics over. Names, versions and the values of
+/// markers are ASCII anyway.
+fn ascii(text: &str) -> Result<(), Unparsed> {
+    match text.char_indices().find(|(_, it)| !it.is_ascii()) {
+        None => Ok(()),
+        Some((at, char)) => Err(Unparsed {
+            message: format!("`{char}` is no ASCII character: in URLs, write it percent-encoded"),
+            span: at..at + char.len_utf8(),
+        }),
+    }
+}
+
+/// Refuses names of packages and extras that end with punctuation: `pep508_rs` panics over them.
+fn names(text: &str) -> Result<(), Unparsed> {
+    let head = text.find(['@', ';', '<', '>', '=', '!', '~', '(']);
+    let head = &text[..head.unwrap_or(text.len())];
+    let is_between = |it: char| !it.is_ascii_alphanumeric() && !matches!(it, '-' | '_' | '.');
+    let bad = |it: &&str| it.ends_with(['-', '_', '.']);
+    match head.split(is_between).find(bad) {
+        None => Ok(()),
+        Some(name) => Err(Unparsed {
+            message: format!("`{name}` is no name: it ends with punctuation"),
+            span: 0..head.len(),
+        }),
+    }
+}
+
+fn unparsed(text: &str, error: Pep508Error<Link>) -> Unparsed {
+    let message = match error.message {
+        Pep508ErrorSource::UrlError(error) => error.to_string(),
+        other => other.to_string(),
+    };
+    let end = (error.start + error.len.max(1)).min(text.len());
+    Unparsed {
+        message: message.lines().next().unwrap_or_default().to_owned(),
+        span: error.start.min(end)..end,
+    }
+}
 
 /// A URL, or a path, after the `@` of a requirement: as it was written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

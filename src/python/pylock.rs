@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pep508_rs::{ExtraName, MarkerTree, PackageName};
+use pep508_rs::{ExtraName, PackageName};
 
 use super::lock::{LockSet, Locked, LockedWheel};
 use super::place::{InputError, Source, beside};
 use super::table::{Node, Root};
-use super::{Link, Target, WheelName, specifiers};
+use super::{Link, Target, WheelName, link, specifiers};
 use crate::oci::Digest;
 
 const CODE: &str = "imgdecl::python::lock";
@@ -86,8 +86,7 @@ pub fn pylock(
     }
     let holds = |node: &Node<'_>| -> Result<bool, InputError> {
         let marker = with_sets(node.text()?, &extras, &groups);
-        let marker = MarkerTree::parse_str::<Link>(&marker)
-            .map_err(|error| node.error(error.message.to_string(), AGAIN))?;
+        let marker = link::marker(&marker).map_err(|error| node.error(error.message, AGAIN))?;
         Ok(marker.evaluate(&target.markers(), &[]))
     };
     if let Some(environments) = root.get("environments") {

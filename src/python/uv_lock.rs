@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pep508_rs::{ExtraName, MarkerEnvironment, MarkerTree, PackageName};
+use pep508_rs::{ExtraName, MarkerEnvironment, PackageName};
 
 use super::lock::{LockSet, Locked};
 use super::place::{InputError, Source, beside};
 use super::pylock::{name, wheel};
 use super::table::{Node, Root};
-use super::{Link, Target, specifiers};
+use super::{Link, Target, link, specifiers};
 
 const CODE: &str = "imgdecl::python::lock";
 const AGAIN: &str = "run `uv lock` again";
@@ -212,8 +212,8 @@ impl<'a> Walk<'a> {
     }
 
     fn evaluate(&self, marker: &Node<'_>) -> Result<bool, InputError> {
-        let tree = MarkerTree::parse_str::<Link>(marker.text()?)
-            .map_err(|error| marker.error(error.message.to_string(), AGAIN))?;
+        let tree =
+            link::marker(marker.text()?).map_err(|error| marker.error(error.message, AGAIN))?;
         Ok(tree.evaluate(&self.markers, &self.own))
     }
 

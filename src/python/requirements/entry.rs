@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use pep508_rs::{ExtraName, MarkerTree, Pep508Error, VersionOrUrl};
+use pep508_rs::{ExtraName, MarkerTree, VersionOrUrl};
 
 use super::{Asked, Direct};
 use crate::oci::Digest;
 use crate::python::place::{InputError, Piece, beside};
-use crate::python::{Link, Requirement, WheelName};
+use crate::python::{Link, Requirement, WheelName, link};
 
 const CODE: &str = "imgdecl::python::requirement";
 const SOURCE: &str = "imgdecl::python::source";
@@ -85,17 +85,10 @@ fn is_archive(name: &str) -> bool {
 
 /// Parses `NAME @ URL` or `NAME SPECIFIERS`.
 fn named(piece: &Piece) -> Result<(Requirement, Option<Link>), InputError> {
-    let parsed: Result<Requirement, Pep508Error<Link>> = piece.text.parse();
-    let requirement = parsed.map_err(|error| {
-        let end = (error.start + error.len.max(1)).min(piece.text.len());
-        let span = error.start.min(end)..end;
-        let message = match error.message {
-            pep508_rs::Pep508ErrorSource::UrlError(error) => error.to_string(),
-            other => other.to_string(),
-        };
-        piece.place_of(span).error(
+    let requirement = link::requirement(&piece.text).map_err(|error| {
+        piece.place_of(error.span).error(
             CODE,
-            message.lines().next().unwrap_or_default().to_owned(),
+            error.message,
             "write it as `name`, `name>=1.2,<2`, `name[extra]==1.2` or `name @ URL`, perhaps with `; MARKER`",
         )
     })?;
@@ -180,8 +173,9 @@ fn unnamed_requirement(piece: &Piece, end: usize, link: &Link) -> Result<Require
             let message = format!("`{rest}` cannot follow a URL or path");
             return Err(fail(end..piece.text.len(), message));
         }
-        Some(marker) => MarkerTree::parse_str::<Link>(marker)
-            .map_err(|error| fail(end..piece.text.len(), error.message.to_string()))?,
+        Some(marker) => {
+            link::marker(marker).map_err(|error| fail(end..piece.text.len(), error.message))?
+        }
     };
     Ok(Requirement {
         name: wheel.name,
@@ -351,8 +345,11 @@ mod tests {
             ("requests >= 2 <3", CODE, "", ""),
             ("requests=>2", CODE, "", ""),
             ("foo bar", CODE, "found `b`", "b"),
+            ("foo[a-]", CODE, "`a-` is no name", "foo[a-]"),
+            ("foo_", CODE, "`foo_` is no name", "foo_"),
             ("foo[", CODE, "Missing closing bracket", "["),
-            ("é", CODE, "", "é"),
+            ("é", CODE, "no ASCII character", "é"),
+            ("a ; os_name == 'é'", CODE, "no ASCII character", "é"),
             ("a ; python_version <", CODE, "", ""),
         ] {
             let error = ask(text).unwrap_err();

@@ -29,7 +29,7 @@ pub(super) enum Name {
 }
 
 /// Each spelling: the name, and whether a value follows.
-const OPTIONS: [(&str, Name, bool); 32] = [
+const OPTIONS: [(&str, Name, bool); 31] = [
     ("-r", Name::Requirements, true),
     ("--requirement", Name::Requirements, true),
     ("--requirements", Name::Requirements, true),
@@ -40,7 +40,6 @@ const OPTIONS: [(&str, Name, bool); 32] = [
     ("--editable", Name::Editable, true),
     ("-i", Name::IndexUrl, true),
     ("--index-url", Name::IndexUrl, true),
-    ("--pypi-url", Name::IndexUrl, true),
     ("--extra-index-url", Name::ExtraIndexUrl, true),
     ("--no-index", Name::NoIndex, false),
     ("-f", Name::FindLinks, true),

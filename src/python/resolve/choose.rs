@@ -20,8 +20,6 @@ pub(super) struct Rules {
     python: Version,
     /// Whether all packages may be pre-releases.
     pub(super) is_pre: bool,
-    /// The packages that may be pre-releases, since a requirement names one.
-    pub(super) pre: BTreeSet<PackageName>,
     /// The versions that the user asks for exactly: these may be yanked.
     pub(super) pins: BTreeSet<(PackageName, Version)>,
     pub(super) preferences: BTreeMap<PackageName, Version>,
@@ -93,7 +91,6 @@ impl Rules {
             tags: target.tags(),
             python: target.markers().python_full_version().version.clone(),
             is_pre: false,
-            pre: BTreeSet::new(),
             pins: BTreeSet::new(),
             preferences: BTreeMap::new(),
         }
@@ -198,7 +195,6 @@ impl Rules {
         {
             return Choice::Take(candidate);
         }
-        let is_pre = self.is_pre || self.pre.contains(name);
         let mut fallback = None;
         let mut faulty = Vec::new();
         for release in listing.releases.iter().rev() {
@@ -207,7 +203,7 @@ impl Rules {
             }
             match &release.choice {
                 Err(_) => faulty.push(release),
-                Ok(candidate) if is_pre || !candidate.version.any_prerelease() => {
+                Ok(candidate) if self.is_pre || !candidate.version.any_prerelease() => {
                     return Choice::Take(candidate);
                 }
                 Ok(candidate) => {

@@ -141,9 +141,6 @@ impl<'a> Solver<'a> {
                 &asked.requirement.version_or_url
             {
                 let name = asked.name();
-                if specifiers.iter().any(|it| it.any_prerelease()) {
-                    rules.pre.insert(name.clone());
-                }
                 let pins = specifiers.iter().filter(|it| {
                     let operator = it.operator();
                     matches!(
