@@ -49,6 +49,7 @@ pub fn pin(
     let mut new = lock.clone();
     let wanted: BTreeSet<String> = targets.keys().map(|id| id.to_string()).collect();
     new.bases.retain(|name, _| wanted.contains(name));
+    new.pips.retain(|name, _| wanted.contains(name));
     let mut errors = Vec::new();
     for (id, needs) in targets {
         let is_update = match update {

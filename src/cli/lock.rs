@@ -15,7 +15,7 @@ use super::report;
 use super::setup::{Choice, Setup, store, usage};
 use crate::graph::{Context, Failure, Ports};
 use crate::lock::{self, Lock, LockError};
-use crate::pin::{Update, pin};
+use crate::pin::{PinError, Update, pin};
 use crate::plan::Plan;
 use crate::rule::Need;
 use crate::source::read_document;
@@ -53,7 +53,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     let store = store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let net = Net::new(&args.net, &progress)?;
-    let new = resolve(&setup, &plan, &old, &update, &store, net.ports(), &progress)?;
+    let new = resolve(&setup, plan, &old, update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
     let moved = lock::changes(&old, &new);
     let text: String = match (moved.is_empty(), new.is_empty()) {
@@ -156,7 +156,7 @@ pub(super) fn complete(
         return Err(report::problems(problems(&plan.needs, lacking)));
     }
     let (update, ports) = (Update::Lacking, net.ports());
-    let new = resolve(setup, &plan, &old, &update, store, ports, progress)?;
+    let new = resolve(setup, plan, &old, update, store, ports, progress)?;
     save(&setup.spec.root, &new)?;
     progress.note(&format!("{} was brought up to date:", lock::FILE));
     lock::changes(&old, &new)
@@ -183,7 +183,10 @@ fn problems(needs: &[Need], lacking: Lacking) -> Problems {
         let (code, message, label) = match &need.was {
             Some(was) => (
                 "imgdecl::lock::stale",
-                format!("{} is stale: it has `{target}` as {was}", lock::FILE),
+                format!(
+                    "{} is stale: `{target}` was resolved from {was}",
+                    lock::FILE
+                ),
                 "this is not what was locked".to_owned(),
             ),
             None => (
@@ -212,11 +215,14 @@ pub(super) fn note_lacking(needs: &[Need]) {
     }
 }
 
+/// How often resolving may show that more is to be resolved: packages wait for their base.
+const ROUNDS: usize = 4;
+
 fn resolve(
     setup: &Setup,
-    plan: &Plan,
+    mut plan: Plan,
     old: &Lock,
-    update: &Update,
+    mut update: Update,
     store: &Arc<Store>,
     ports: Ports<'_>,
     progress: &Progress,
@@ -227,20 +233,35 @@ fn resolve(
         ports,
         tick: &tick,
     };
-    let start = |need: &Need| progress.note(&format!("resolving {}", need.wanted));
-    let pinned = pin(&setup.spec, old, &plan.needs, update, &context, &start);
-    pinned.map_err(|errors| {
-        if CANCEL.load(Ordering::Relaxed) {
-            return stopped();
+    let start = |need: &Need| match need.payload {
+        Some(_) => progress.note(&format!("resolving {}", need.target)),
+        None => progress.note(&format!("resolving {}", need.wanted)),
+    };
+    let mut lock = old.clone();
+    for _ in 0..ROUNDS {
+        let pinned = pin(&setup.spec, &lock, &plan.needs, &update, &context, &start);
+        lock = pinned.map_err(|errors| failed(&errors))?;
+        plan = setup.plan(&lock, false)?;
+        if plan.needs.iter().all(|need| need.is_pinned) {
+            break;
         }
-        let mut worst = Exit::Failed;
-        for failed in &errors {
-            let exit = match failed.error.failure {
-                Failure::Stopped => stopped(),
-                _ => report::failure(&failed.label, &failed.origin, &failed.error),
-            };
-            worst = worst.max(exit);
-        }
-        worst
-    })
+        update = Update::Lacking;
+    }
+    Ok(lock)
+}
+
+/// Reports what could not be pinned.
+fn failed(errors: &[PinError]) -> Exit {
+    if CANCEL.load(Ordering::Relaxed) {
+        return stopped();
+    }
+    let mut worst = Exit::Failed;
+    for failed in errors {
+        let exit = match failed.error.failure {
+            Failure::Stopped => stopped(),
+            _ => report::failure(&failed.label, &failed.origin, &failed.error),
+        };
+        worst = worst.max(exit);
+    }
+    worst
 }

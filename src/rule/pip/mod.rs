@@ -177,6 +177,10 @@ struct PipTable {
     #[serde(default)]
     find_links: Vec<Spanned<String>>,
     layout: Option<String>,
+    #[expect(
+        dead_code,
+        reason = "read for all targets of the workspace at once, by SplitKey"
+    )]
     split: Option<String>,
     exclude_newer: Option<Spanned<String>>,
     on_conflict: Option<String>,
