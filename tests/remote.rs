@@ -379,3 +379,30 @@ fn inspect_fetches_no_layer() {
         );
     }
 }
+
+#[test]
+fn a_push_says_what_it_did() {
+    let server = registry();
+    let space = Space::new();
+    write_services(&space, server.host());
+    space.ok(&["build"]);
+    let first = space.ok(&["push"]).stderr;
+    assert!(first.contains(" pushed, "), "{first}");
+    let again = space.ok(&["push"]).stderr;
+    let lines: Vec<&str> = again.lines().collect();
+    assert!(
+        matches!(lines[..], [one] if one.contains(" there already, in ")),
+        "{again}"
+    );
+    let tagged = space.ok(&["push", "qa-api", "--tag", "v2"]).stderr;
+    let index = tagged
+        .lines()
+        .find(|line| line.starts_with("pushed  index "));
+    assert!(
+        index.is_some_and(|line| line.contains(" as v2 of ")),
+        "{tagged}"
+    );
+    // A push takes an image as it was built, with all its platforms.
+    let output = space.run(&["push", "--platform", "linux/amd64"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+}

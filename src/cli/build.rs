@@ -96,7 +96,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     }
     if let (true, Some(client)) = (args.push, net.client()) {
         let blobs = push::Built::new(&store, &results);
-        push::push(client, &mut outputs, &blobs).inspect_err(|_| progress.finish())?;
+        push::push(client, &mut outputs, &blobs, &progress).inspect_err(|_| progress.finish())?;
     }
     progress.finish();
     finish(&outputs, metadata_file.as_deref(), args.common.format)
