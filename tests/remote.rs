@@ -406,3 +406,35 @@ fn a_push_says_what_it_did() {
     let output = space.run(&["push", "--platform", "linux/amd64"]);
     assert_eq!(output.status, 2, "{}", output.stderr);
 }
+
+#[test]
+fn a_lock_is_told_what_to_lock_in_its_own_words() {
+    let server = registry();
+    let space = Space::new();
+    write_services(&space, server.host());
+    let output = space.run(&["lock", "base"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    let help = "`imgdecl lock --update NAME`";
+    assert!(output.stderr.contains(help), "{}", output.stderr);
+    assert!(server.log().is_empty(), "{}", server.story());
+
+    let text = fs::read_to_string(space.path().join("image.toml")).expect("image.toml");
+    let text = text.replace("team/base:1", "team/base:${v}");
+    space.write("image.toml", format!("[vars]\nv = \"1\"\n\n{text}"));
+    space.ok(&["lock"]);
+    let output = space.run(&["build", "--locked", "--set", "v=2"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    let help = "run `imgdecl lock` with the same `--set`";
+    assert!(output.stderr.contains(help), "{}", output.stderr);
+}
+
+#[test]
+fn a_file_about_registries_that_the_user_names_must_be_there() {
+    let space = Space::new();
+    space.write("image.toml", "[image.a]\nbase = \"scratch\"\n");
+    let path = space.path().join("nowhere.toml");
+    let mut command = space.command(&["inspect", "localhost:1/a"]);
+    let output = Output::of(command.env("IMGDECL_CONFIG", &path));
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    assert!(output.stderr.contains("nowhere.toml"), "{}", output.stderr);
+}
