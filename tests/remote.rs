@@ -438,3 +438,27 @@ fn a_file_about_registries_that_the_user_names_must_be_there() {
     assert_eq!(output.status, 2, "{}", output.stderr);
     assert!(output.stderr.contains("nowhere.toml"), "{}", output.stderr);
 }
+
+#[test]
+fn platforms_that_fail_alike_are_told_of_once_and_share_layers() {
+    let server = registry();
+    let space = Space::new();
+    write_services(&space, server.host());
+    space.ok(&["lock"]);
+    fs::remove_dir_all(space.cache()).expect("a cache");
+    space.ok(&["build", "--output", "none"]);
+    let output = space.run(&["build", "--offline"]);
+    assert_eq!(output.status, 3, "{}", output.stderr);
+    let message = "2 of the layers of";
+    assert_eq!(
+        output.stderr.matches(message).count(),
+        1,
+        "{}",
+        output.stderr
+    );
+    server.rewind();
+    space.ok(&["build"]);
+    let layers = base_layers();
+    let pulled = layers.iter().map(|it| server.count(&format!("GET *{it}*")));
+    assert_eq!(pulled.collect::<Vec<_>>(), [1, 1, 1], "{}", server.story());
+}

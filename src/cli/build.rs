@@ -1,5 +1,6 @@
 //! `build` and `plan`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -207,8 +208,20 @@ fn options(common: &Common, workspace: &Path, dry: bool) -> Options {
 /// Prints all failures; the worst decides the exit code.
 fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Result<(), Exit> {
     let mut worst = None;
+    let mut told = BTreeSet::new();
     for ((_, node), result) in plan.graph.nodes().zip(results) {
         let Some(error) = &result.error else { continue };
+        // Platforms that fail alike are one piece of news.
+        if let Some(place) = &error.origin
+            && !told.insert((
+                &error.message,
+                &error.causes,
+                &place.source.name,
+                place.span.start,
+            ))
+        {
+            continue;
+        }
         let exit = match error.failure {
             Failure::Stopped => Exit::Stopped,
             _ => report::failure(&node.label, &node.origin, error),
