@@ -286,7 +286,9 @@ fn a_locked_build_needs_no_network_and_no_base_layer() {
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert_eq!(output.stdout, expected.stdout);
     let again = without_network(&space, &unshare, &["plan"]);
-    assert_eq!(again.stdout, planned.stdout);
+    let to_fetch = "; 604.2 kB to fetch for outputs with its bytes";
+    assert!(again.stdout.contains(to_fetch), "{}", again.stdout);
+    assert_eq!(again.stdout.replace(to_fetch, ""), planned.stdout);
 
     let output = without_network(&space, &unshare, &["build", "--locked", "--offline"]);
     assert_eq!(output.status, 3, "{}", output.stderr);
@@ -378,4 +380,106 @@ fn inspect_fetches_no_layer() {
             server.story()
         );
     }
+}
+
+#[test]
+fn a_push_says_what_it_did() {
+    let server = registry();
+    let space = Space::new();
+    write_services(&space, server.host());
+    space.ok(&["build"]);
+    let first = space.ok(&["push"]).stderr;
+    assert!(first.contains(" pushed, "), "{first}");
+    let again = space.ok(&["push"]).stderr;
+    let lines: Vec<&str> = again.lines().collect();
+    assert!(
+        matches!(lines[..], [one] if one.contains(" there already, in ")),
+        "{again}"
+    );
+    let tagged = space.ok(&["push", "qa-api", "--tag", "v2"]).stderr;
+    let index = tagged
+        .lines()
+        .find(|line| line.starts_with("pushed  index "));
+    assert!(
+        index.is_some_and(|line| line.contains(" as v2 of ")),
+        "{tagged}"
+    );
+    // A push takes an image as it was built, with all its platforms.
+    let output = space.run(&["push", "--platform", "linux/amd64"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+}
+
+#[test]
+fn a_plan_says_what_a_base_lacks() {
+    let server = registry();
+    let space = Space::new();
+    write_services(&space, server.host());
+    let plan = space.ok(&["plan", "qa-api"]).stdout;
+    let lacking = "resolve base  build: image.lock lacks it";
+    assert!(plan.contains(lacking), "{plan}");
+    space.ok(&["lock"]);
+    fs::remove_dir_all(space.cache()).expect("a cache");
+    space.ok(&["build", "--output", "none"]);
+    let plan = space.ok(&["plan", "qa-api"]).stdout;
+    let to_fetch = "base base  hit; 604.2 kB to fetch for outputs with its bytes\n";
+    assert!(plan.contains(to_fetch), "{plan}");
+    space.ok(&["build"]);
+    let plan = space.ok(&["plan", "qa-api"]).stdout;
+    assert!(plan.contains("base base  hit\n"), "{plan}");
+}
+
+#[test]
+fn platforms_that_fail_alike_are_told_of_once_and_share_layers() {
+    let server = registry();
+    let space = Space::new();
+    write_services(&space, server.host());
+    space.ok(&["lock"]);
+    fs::remove_dir_all(space.cache()).expect("a cache");
+    space.ok(&["build", "--output", "none"]);
+    let output = space.run(&["build", "--offline"]);
+    assert_eq!(output.status, 3, "{}", output.stderr);
+    let message = "2 of the layers of";
+    assert_eq!(
+        output.stderr.matches(message).count(),
+        1,
+        "{}",
+        output.stderr
+    );
+    server.rewind();
+    space.ok(&["build"]);
+    let layers = base_layers();
+    let pulled = layers.iter().map(|it| server.count(&format!("GET *{it}*")));
+    assert_eq!(pulled.collect::<Vec<_>>(), [1, 1, 1], "{}", server.story());
+}
+
+#[test]
+fn a_lock_is_told_what_to_lock_in_its_own_words() {
+    let server = registry();
+    let space = Space::new();
+    write_services(&space, server.host());
+    let output = space.run(&["lock", "base"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    let help = "`imgdecl lock --update NAME`";
+    assert!(output.stderr.contains(help), "{}", output.stderr);
+    assert!(server.log().is_empty(), "{}", server.story());
+
+    let text = fs::read_to_string(space.path().join("image.toml")).expect("image.toml");
+    let text = text.replace("team/base:1", "team/base:${v}");
+    space.write("image.toml", format!("[vars]\nv = \"1\"\n\n{text}"));
+    space.ok(&["lock"]);
+    let output = space.run(&["build", "--locked", "--set", "v=2"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    let help = "run `imgdecl lock` with the same `--set`";
+    assert!(output.stderr.contains(help), "{}", output.stderr);
+}
+
+#[test]
+fn a_file_about_registries_that_the_user_names_must_be_there() {
+    let space = Space::new();
+    space.write("image.toml", "[image.a]\nbase = \"scratch\"\n");
+    let path = space.path().join("nowhere.toml");
+    let mut command = space.command(&["inspect", "localhost:1/a"]);
+    let output = Output::of(command.env("IMGDECL_CONFIG", &path));
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    assert!(output.stderr.contains("nowhere.toml"), "{}", output.stderr);
 }

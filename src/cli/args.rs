@@ -17,7 +17,8 @@ use crate::ui::Mode;
     after_help = "Exit codes: 0 done, 1 a build failed, 2 the command line or a manifest is wrong, \
                   3 a registry failed, 4 the cache is damaged, 130 stopped, 101 a bug.\n\n\
                   Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
-                  IMGDECL_CONFIG names the file about registries, REGISTRY_AUTH_FILE one with credentials; CI makes \
+                  IMGDECL_CONFIG names the file about registries, in place of ~/.config/imgdecl/config.toml, \
+                  REGISTRY_AUTH_FILE one with credentials; CI makes \
                   `--locked` the default; NO_COLOR turns colours off."
 )]
 pub(super) struct Args {
@@ -136,7 +137,7 @@ pub(super) struct Lock {
     #[command(flatten)]
     pub(super) net: Net,
 
-    /// Resolves these targets again, or all: pins move forward
+    /// Resolves these bases again, or all: pins move forward
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub(super) update: Option<Vec<String>>,
 
@@ -151,11 +152,21 @@ pub(super) struct Lock {
 
 #[derive(clap::Args)]
 pub(super) struct Push {
-    #[command(flatten)]
-    pub(super) common: Common,
+    /// The manifest or its folder, then targets: images or groups. The manifest is `image.toml` here or in the nearest
+    /// parent folder if none is named; without targets, all images are pushed, for all platforms that they were built for
+    #[arg(value_name = "MANIFEST] [TARGET")]
+    pub(super) words: Vec<String>,
 
     #[command(flatten)]
     pub(super) net: Net,
+
+    /// Overrides a variable of `[vars]`; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(super) set: Vec<(String, String)>,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
 
     /// The layout that holds the images [default: `imgdecl-out/` beside the manifest]
     #[arg(long, value_name = "DIR")]

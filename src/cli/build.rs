@@ -1,5 +1,6 @@
 //! `build` and `plan`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,10 +14,13 @@ use super::net::Net;
 use super::setup::{self, Setup, here};
 use super::{CANCEL, lock, push, report};
 use crate::exec::{self, NodeResult, Options, Outcome, Why};
-use crate::graph::{Failure, NodeId, Ports};
+use crate::graph::{Failure, NodeId, Ports, Product};
+use crate::lock::FILE;
 use crate::output::{Output, OutputError, Sink, metadata};
 use crate::plan::render;
+use crate::rule::RESOLVE;
 use crate::source::read_document;
+use crate::store::{Blob, Health, Store};
 use crate::ui::{self, Mode, Progress};
 
 /// How many changed lines of a key a plan shows.
@@ -96,7 +100,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     }
     if let (true, Some(client)) = (args.push, net.client()) {
         let blobs = push::Built::new(&store, &results);
-        push::push(client, &mut outputs, &blobs).inspect_err(|_| progress.finish())?;
+        push::push(client, &mut outputs, &blobs, &progress).inspect_err(|_| progress.finish())?;
     }
     progress.finish();
     finish(&outputs, metadata_file.as_deref(), args.common.format)
@@ -147,7 +151,7 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
             .graph
             .nodes()
             .map(|(id, node)| {
-                serde_json::json!({
+                let mut value = serde_json::json!({
                     "action": node.action.name(),
                     "rule": node.label.rule,
                     "target": node.label.target,
@@ -156,12 +160,16 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
                     "outcome": result(id).outcome.word(),
                     "key": result(id).key.map(|key| key.to_string()),
                     "changed": match &result(id).why { Some(Why::Changed(lines)) => lines.clone(), _ => Vec::new() },
-                })
+                });
+                if let Some(bytes) = to_fetch(&store, result(id)) {
+                    value["to_fetch"] = bytes.into();
+                }
+                value
             })
             .collect();
         return print(&format!("{:#}\n", serde_json::Value::Array(nodes)));
     }
-    let text = render(&plan, &|id, _| match result(id) {
+    let text = render(&plan, &|id, node| match result(id) {
         NodeResult {
             outcome: Outcome::Seen,
             ..
@@ -171,6 +179,7 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
             why,
             ..
         } => match why {
+            _ if node.action.name() == RESOLVE => format!("  build: {} lacks it", FILE),
             Some(Why::Changed(lines)) => {
                 let more = lines.len().saturating_sub(FEW);
                 let shown: String = lines
@@ -189,9 +198,26 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
             Some(Why::Same) => "  build: built before, but no longer in the cache".into(),
             Some(Why::Unknown) | None => "  build: an input is built".into(),
         },
-        NodeResult { outcome, .. } => format!("  {}", outcome.word()),
+        NodeResult { outcome, .. } => {
+            let fetch = match to_fetch(&store, result(id)) {
+                None | Some(0) => String::new(),
+                Some(bytes) => format!("; {} to fetch for outputs with its bytes", ui::size(bytes)),
+            };
+            format!("  {}{fetch}", outcome.word())
+        }
     });
     print(&text)
+}
+
+/// Returns how many bytes of the layers of a base are in its registry alone.
+fn to_fetch(store: &Store, result: &NodeResult) -> Option<u64> {
+    let Some(Product::Base(base)) = &result.product else {
+        return None;
+    };
+    base.remote.as_ref()?;
+    let layers = base.layers.iter().map(|layer| &layer.descriptor);
+    let missing = layers.filter(|layer| store.check(&Blob::from(*layer)) == Health::Missing);
+    Some(missing.map(|layer| layer.size).sum())
 }
 
 fn options(common: &Common, workspace: &Path, dry: bool) -> Options {
@@ -207,8 +233,20 @@ fn options(common: &Common, workspace: &Path, dry: bool) -> Options {
 /// Prints all failures; the worst decides the exit code.
 fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Result<(), Exit> {
     let mut worst = None;
+    let mut told = BTreeSet::new();
     for ((_, node), result) in plan.graph.nodes().zip(results) {
         let Some(error) = &result.error else { continue };
+        // Platforms that fail alike are one piece of news.
+        if let Some(place) = &error.origin
+            && !told.insert((
+                &error.message,
+                &error.causes,
+                &place.source.name,
+                place.span.start,
+            ))
+        {
+            continue;
+        }
         let exit = match error.failure {
             Failure::Stopped => Exit::Stopped,
             _ => report::failure(&node.label, &node.origin, error),

@@ -49,11 +49,12 @@ fn path(name: &str) -> Option<PathBuf> {
 }
 
 /// Returns the file in which the user says how registries are reached: IMGDECL_CONFIG, or `imgdecl/config.toml` in the
-/// XDG config folder.
-pub(super) fn config_file() -> Option<PathBuf> {
+/// XDG config folder. Tells, too, whether the user named it.
+pub(super) fn config_file() -> Option<(PathBuf, bool)> {
     let folder = path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
     let folder = folder.or_else(|| Some(path("HOME")?.join(".config")));
-    path("IMGDECL_CONFIG").or_else(|| Some(folder?.join("imgdecl/config.toml")))
+    let named = path("IMGDECL_CONFIG").map(|path| (path, true));
+    named.or_else(|| Some((folder?.join("imgdecl/config.toml"), false)))
 }
 
 /// Returns where credentials for registries are looked for.

@@ -43,6 +43,12 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
         platforms: &[],
     };
     let setup = Setup::new(&choice, Vec::new())?;
+    if let (Some(word), false) = (&args.manifest, setup.targets.is_empty()) {
+        let message = format!("`{word}` is no manifest");
+        let help =
+            "`imgdecl lock` locks all bases, and `imgdecl lock --update NAME` resolves one again";
+        return Err(usage("imgdecl::cli::manifest", &message, Some(help.into())));
+    }
     let old = match &args.update {
         None => load(&setup.spec.root)?,
         // What is resolved again need not be right now.
@@ -153,7 +159,8 @@ pub(super) fn complete(
         return Ok(plan);
     }
     if lacking != Lacking::Resolve {
-        return Err(report::problems(problems(&plan.needs, lacking)));
+        let problems = problems(&plan.needs, lacking, setup.has_set);
+        return Err(report::problems(problems));
     }
     let (update, ports) = (Update::Lacking, net.ports());
     let new = resolve(setup, plan, &old, update, store, ports, progress)?;
@@ -166,16 +173,20 @@ pub(super) fn complete(
 }
 
 /// Says what the lock lacks.
-fn problems(needs: &[Need], lacking: Lacking) -> Problems {
+fn problems(needs: &[Need], lacking: Lacking, has_set: bool) -> Problems {
     let mut platforms: BTreeMap<_, (&Need, BTreeSet<String>)> = BTreeMap::new();
     for need in needs.iter().filter(|need| !need.is_pinned) {
         let known = platforms.entry(&need.target);
         let (_, names) = known.or_insert((need, BTreeSet::new()));
         names.insert(need.platform.to_string());
     }
+    let same = match has_set {
+        true => " with the same `--set`",
+        false => "",
+    };
     let help = match lacking {
-        Lacking::Offline => "run `imgdecl lock` where there is a network",
-        _ => "run `imgdecl lock`, and commit image.lock",
+        Lacking::Offline => format!("run `imgdecl lock`{same} where there is a network"),
+        _ => format!("run `imgdecl lock`{same}, and commit image.lock"),
     };
     let mut problems = Problems::default();
     for (target, (need, names)) in platforms {
@@ -195,7 +206,7 @@ fn problems(needs: &[Need], lacking: Lacking) -> Problems {
                 format!("not locked for {}", names.join(", ")),
             ),
         };
-        problems.push(Problem::at(code, &need.origin, message, label).help(help));
+        problems.push(Problem::at(code, &need.origin, message, label).help(help.as_str()));
     }
     problems
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::environment::{config_file, places, proxies};
 use super::exit::Exit;
+use super::setup::usage;
 use super::{CANCEL, args, report};
 use crate::graph::Ports;
 use crate::registry::{Client, Config, Credentials, Limits, Setup};
@@ -16,7 +17,14 @@ pub(super) struct Net(Option<Client>);
 impl Net {
     /// The network as the user set it up. Nothing is opened yet.
     pub(super) fn new(args: &args::Net, progress: &Arc<Progress>) -> Result<Self, Exit> {
-        let config = config_file().map(|path| Config::load(&path)).transpose();
+        let file = config_file();
+        if let Some((path, true)) = &file
+            && !path.exists()
+        {
+            let message = format!("there is no {}, which IMGDECL_CONFIG names", path.display());
+            return Err(usage("imgdecl::config::unreadable", &message, None));
+        }
+        let config = file.map(|(path, _)| Config::load(&path)).transpose();
         let config = config.map_err(|error| {
             report::error(error.code(), &error, error.help());
             Exit::Usage

@@ -10,7 +10,7 @@ use super::args;
 use super::build::{check_metadata, finish, output_error, stopped};
 use super::exit::Exit;
 use super::net::Net;
-use super::setup::{Setup, here, usage};
+use super::setup::{Choice, Setup, here, usage};
 use super::{CANCEL, lock, report};
 use crate::exec::NodeResult;
 use crate::graph::{Image, Index, Layer, Product};
@@ -51,12 +51,14 @@ pub(super) fn push(
     client: &Client,
     outputs: &mut [Output<'_>],
     blobs: &dyn Blobs,
+    progress: &Progress,
 ) -> Result<(), Exit> {
     let images: Result<Vec<PushImage>, Exit> = outputs.iter().map(to_push).collect();
     let mut worst = None;
     for (output, pushed) in outputs.iter_mut().zip(client.push(&images?, blobs)) {
         match pushed {
             Ok(pushed) => {
+                progress.unsent(pushed.mounted, pushed.skipped);
                 output.push = Some(PushCounts {
                     sent: pushed.sent,
                     mounted: pushed.mounted,
@@ -137,7 +139,12 @@ pub(super) fn run(args: &args::Push) -> Result<Exit, Exit> {
     if let Some(path) = &metadata_file {
         check_metadata(path, &[]).map_err(|error| output_error(&error))?;
     }
-    let setup = Setup::new(&args.common.choice(), Vec::new())?;
+    let choice = Choice {
+        words: &args.words,
+        set: &args.set,
+        platforms: &[],
+    };
+    let setup = Setup::new(&choice, Vec::new())?;
     let plan = setup.plan(&lock::load(&setup.spec.root)?, false)?;
     check(&setup, &plan)?;
     let root = match &args.from {
@@ -170,9 +177,10 @@ pub(super) fn run(args: &args::Push) -> Result<Exit, Exit> {
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let net = Net::new(&args.net, &progress)?;
     if let Some(client) = net.client() {
-        push(client, &mut outputs, &blobs)?;
+        push(client, &mut outputs, &blobs, &progress).inspect_err(|_| progress.finish())?;
     }
-    finish(&outputs, metadata_file.as_deref(), args.common.format)
+    progress.finish();
+    finish(&outputs, metadata_file.as_deref(), args.format)
 }
 
 fn unbuilt(error: &SourceError) -> Exit {

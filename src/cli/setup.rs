@@ -42,8 +42,11 @@ impl Common {
 pub(super) struct Setup {
     pub(super) spec: Spec,
     manifest: PathBuf,
-    targets: Vec<TargetId>,
+    /// The targets that the user named.
+    pub(super) targets: Vec<TargetId>,
     platforms: Vec<Platform>,
+    /// The user set variables on the command line.
+    pub(super) has_set: bool,
     /// Files that are written: never inputs.
     written: Vec<PathBuf>,
     host: RealHost,
@@ -68,6 +71,7 @@ impl Setup {
             manifest,
             targets,
             platforms: choice.platforms.to_vec(),
+            has_set: !choice.set.is_empty(),
             written,
             host,
         })

@@ -15,7 +15,7 @@ pub enum Outcome {
     Would,
     /// It failed.
     Failed,
-    /// It did not run, because something that it needs failed.
+    /// It did not run to its end: something that it needs failed, or the user stopped it.
     Skipped,
 }
 

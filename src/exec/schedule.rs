@@ -17,7 +17,7 @@ use rayon::Scope as Pool;
 
 use super::event::{Event, Outcome, Watch, Why};
 use super::job::{self, Report, Shared};
-use crate::graph::{ActionError, ActionKey, Graph, Lane, NodeId, Ports, Product};
+use crate::graph::{ActionError, ActionKey, Failure, Graph, Lane, NodeId, Ports, Product};
 use crate::store::Store;
 
 /// How a graph is run.
@@ -143,11 +143,15 @@ impl NodeResult {
         }
     }
 
-    /// Makes the result of a node that failed.
+    /// Makes the result of a node that failed, or was stopped.
     pub(super) fn failed(error: ActionError) -> Self {
+        let outcome = match error.failure {
+            Failure::Stopped => Outcome::Skipped,
+            _ => Outcome::Failed,
+        };
         Self {
             error: Some(error),
-            ..Self::ended(Outcome::Failed)
+            ..Self::ended(outcome)
         }
     }
 }
@@ -596,5 +600,13 @@ mod tests {
         );
         assert_eq!(std::fs::read(&path).unwrap(), b"a");
         assert_eq!(runs.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn what_the_user_stopped_has_not_failed() {
+        let stopped = NodeResult::failed(ActionError::stopped());
+        assert_eq!(stopped.outcome, Outcome::Skipped);
+        let failed = NodeResult::failed(ActionError::new("imgdecl::test", "no"));
+        assert_eq!(failed.outcome, Outcome::Failed);
     }
 }

@@ -79,7 +79,14 @@ impl Client {
     ) -> Result<bool, RegistryError> {
         check_document(descriptor, bytes)?;
         let what = format!("the manifest {name}");
-        let line = format!("manifest {}", short(&descriptor.digest));
+        let is_tag = name.parse::<Digest>().is_err();
+        let mut line = match descriptor.media_type.is_index() {
+            true => format!("index {}", short(&descriptor.digest)),
+            false => format!("manifest {}", short(&descriptor.digest)),
+        };
+        if is_tag {
+            line.push_str(&format!(" as {name}"));
+        }
         let full = format!("{}/{}", target.host.name, target.repository);
         let going = Going::start(
             &*self.monitor,
@@ -109,7 +116,6 @@ impl Client {
             going.end(Ended::Done);
             return Ok(knows_subject);
         }
-        let is_tag = name.parse::<Digest>().is_err();
         if !is_tag || !matches!(status, 400 | 403 | 405 | 409 | 412 | 422 | 423) {
             return Err(reply.refused());
         }

@@ -203,7 +203,7 @@ impl RegistryError {
             ),
             Self::Setup { .. } => "mend config.toml or the file that it names".to_owned(),
             Self::Credentials { registry, .. } => format!(
-                "mend the credential helper, or log in to {registry} without it"
+                "mend that helper or file, or log in to {registry} without it: `--authfile` names a file"
             ),
             Self::Immutable { .. } => {
                 "give the image another image tag, or allow the registry to move this one".to_owned()
@@ -316,6 +316,7 @@ fn refusal(refusal: &Refusal, word: &str) -> String {
 fn tried(asked: &Asked) -> String {
     match (asked.tries, asked.waited) {
         (0 | 1, _) => String::new(),
+        (tries, 0) => format!(" (tried {tries} times)"),
         (tries, waited) => format!(" (tried {tries} times, waiting {waited} s in all)"),
     }
 }
@@ -448,6 +449,10 @@ mod tests {
             RegistryError::Unavailable(Box::new(refusal.clone())).to_string(),
             "ghcr.io/team/app: PUT of the manifest v1: the registry cannot answer now (503): BUSY: later (tried 5 times, waiting 12 s in all)"
         );
+        let mut at_once = refusal.clone();
+        (at_once.asked.tries, at_once.asked.waited) = (2, 0);
+        let text = RegistryError::Unavailable(Box::new(at_once)).to_string();
+        assert!(text.ends_with("(tried 2 times)"), "{text}");
         let help = RegistryError::Unauthorised(Box::new(refusal))
             .help()
             .unwrap();

@@ -110,6 +110,8 @@ pub struct Client {
     /// Held while a list of referrers is written.
     lists: Mutex<()>,
     hosts: Mutex<BTreeMap<(String, &'static str), Arc<Host>>>,
+    /// The blobs that are being pulled.
+    claims: crew::Claims,
 }
 
 impl Client {
@@ -128,6 +130,7 @@ impl Client {
             told: http::Told::default(),
             lists: Mutex::default(),
             hosts: Mutex::default(),
+            claims: crew::Claims::default(),
         }
     }
 

@@ -89,7 +89,8 @@ impl Client {
         })
     }
 
-    /// Fetches the blobs that the store lacks, several at a time, each resumed after a cut and verified.
+    /// Fetches the blobs that the store lacks, several at a time, each resumed after a cut and verified. What another
+    /// thread pulls already is waited for.
     ///
     /// # Errors
     /// All that went wrong. What came whole is in the store.
@@ -107,6 +108,13 @@ impl Client {
             .collect();
         let host = self.host(&repository.registry);
         let results = crew::each(host.config.concurrency, &missing, |blob| {
+            let _claim = self
+                .claims
+                .take(blob.digest, &*self.monitor)
+                .map_err(|_| RegistryError::Stopped)?;
+            if store.check(&as_blob(blob)) == Health::Whole {
+                return Ok(());
+            }
             let _lane = host
                 .lanes
                 .take(&*self.monitor)
@@ -125,7 +133,7 @@ impl Client {
         store: &Store,
     ) -> Result<(), RegistryError> {
         let mut sources = self.sources(repository)?;
-        let what = format!("blob {}", short(&blob.digest));
+        let what = format!("layer {}", short(&blob.digest));
         let going = Going::start(
             &*self.monitor,
             &Transfer {
@@ -431,6 +439,28 @@ mod tests {
             [format!("HEAD /v2/a/manifests/v1?ns={gone}")]
         );
         assert_eq!(ear.notes.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_blob_that_two_pull_at_once_is_fetched_once() {
+        let server = Server::start(|_, _| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            Told::new(200).body("layer")
+        });
+        let layer = Descriptor::of(MediaType::OciLayer, b"layer");
+        let reference: Reference = format!("{}/a", server.name).parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (client, _) = client("", None);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let layers = std::slice::from_ref(&layer);
+                    client.pull(&reference, layers, &store).unwrap();
+                });
+            }
+        });
+        assert_eq!(server.asked().len(), 1);
     }
 
     #[test]

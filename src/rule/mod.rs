@@ -17,6 +17,7 @@ mod tar;
 mod value;
 mod walk;
 
+pub use base::RESOLVE;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};

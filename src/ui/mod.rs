@@ -63,6 +63,10 @@ pub struct Counts {
     pub pulled: u64,
     /// Bytes that went to registries.
     pub pushed: u64,
+    /// Bytes that registries took from other repositories of theirs.
+    pub mounted: u64,
+    /// Bytes that were to be pushed, and were there already.
+    pub there: u64,
 }
 
 impl Progress {
@@ -97,6 +101,14 @@ impl Progress {
         }
     }
 
+    /// Counts bytes that a push did not send: those that were mounted, and those that were there already.
+    pub fn unsent(&self, mounted: u64, there: u64) {
+        let counts = self.counts.lock();
+        let mut counts = counts.unwrap_or_else(|poison| poison.into_inner());
+        counts.mounted += mounted;
+        counts.there += there;
+    }
+
     /// Says something between the lines.
     pub fn note(&self, text: &str) {
         match &self.show {
@@ -117,6 +129,8 @@ impl Progress {
             bytes,
             pulled,
             pushed,
+            mounted,
+            there,
         } = self.counts();
         let elapsed = self.start.elapsed();
         match &self.show {
@@ -124,24 +138,38 @@ impl Progress {
             Show::Json => line(
                 &json!({
                     "event": "summary", "built": built, "hit": hit, "failed": failed, "skipped": skipped,
-                    "bytes": bytes, "pulled": pulled, "pushed": pushed, "millis": elapsed.as_millis() as u64,
+                    "bytes": bytes, "pulled": pulled, "pushed": pushed, "mounted": mounted, "there": there,
+                    "millis": elapsed.as_millis() as u64,
                 })
                 .to_string(),
             ),
             Show::Fancy(_) | Show::Plain => {
-                let mut text = format!("{built} built, {hit} hit");
+                let mut parts = Vec::new();
+                let did_build = built + hit + failed + skipped > 0;
+                if did_build {
+                    parts.push(format!("{built} built, {hit} hit"));
+                }
                 for (count, word) in [(failed, "failed"), (skipped, "skipped")] {
                     if count > 0 {
-                        text.push_str(&format!(", {count} {word}"));
+                        parts.push(format!("{count} {word}"));
                     }
                 }
-                text.push_str(&format!(", {}", size(bytes)));
-                for (count, word) in [(pulled, "pulled"), (pushed, "pushed")] {
+                if did_build {
+                    parts.push(format!("{} read or written", size(bytes)));
+                }
+                for (count, word) in [
+                    (pulled, "pulled"),
+                    (pushed, "pushed"),
+                    (mounted, "mounted"),
+                    (there, "there already"),
+                ] {
                     if count > 0 {
-                        text.push_str(&format!(", {} {word}", size(count)));
+                        parts.push(format!("{} {word}", size(count)));
                     }
                 }
-                line(&format!("{text}, in {}", seconds(elapsed)));
+                if !parts.is_empty() {
+                    line(&format!("{}, in {}", parts.join(", "), seconds(elapsed)));
+                }
             }
         }
     }

@@ -24,12 +24,17 @@ struct Running {
     what: String,
     size: u64,
     bytes: u64,
+    /// How many of the bytes no event told of yet.
+    untold: u64,
     start: Instant,
     told: Instant,
 }
 
 /// How often a transfer that goes on for long is told of where there is no terminal.
 const TELL: Duration = Duration::from_secs(10);
+
+/// How often scripts are told of one.
+const TELL_SCRIPTS: Duration = Duration::from_millis(100);
 
 impl Transfers {
     fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Running>> {
@@ -44,6 +49,15 @@ impl Transfers {
 }
 
 impl Running {
+    /// Returns how many bytes there are to tell of, if that is long enough ago; they count as told then.
+    fn news(&mut self, every: Duration) -> Option<u64> {
+        if self.untold == 0 || self.told.elapsed() < every {
+            return None;
+        }
+        self.told = Instant::now();
+        Some(std::mem::take(&mut self.untold))
+    }
+
     fn word(&self) -> &'static str {
         match self.direction {
             Direction::Pull => "pull",
@@ -66,6 +80,7 @@ impl Monitor for Progress {
             what: format!("{} of {}", transfer.what, transfer.repository),
             size: transfer.size,
             bytes: 0,
+            untold: 0,
             start: now,
             told: now,
         };
@@ -93,6 +108,7 @@ impl Monitor for Progress {
             return;
         };
         running.bytes += bytes;
+        running.untold += bytes;
         let count = match running.direction {
             Direction::Pull => &self.transfers.pulled,
             Direction::Push => &self.transfers.pushed,
@@ -100,21 +116,22 @@ impl Monitor for Progress {
         count.fetch_add(bytes, Ordering::Relaxed);
         match &self.show {
             Show::Fancy(fancy) => fancy.transfer(number, bytes),
-            Show::Plain if running.told.elapsed() >= TELL => {
-                running.told = Instant::now();
+            Show::Plain if running.news(TELL).is_some() => {
                 let (done, all) = (size(running.bytes), size(running.size));
                 let (word, what, rate) = (running.word(), &running.what, running.rate());
                 line(&format!("{word:<7} {what}  {done} of {all}  {rate}"));
             }
             Show::Json => {
-                line(&json!({"event": "transferred", "number": number, "bytes": bytes}).to_string())
+                if let Some(bytes) = running.news(TELL_SCRIPTS) {
+                    line(&transferred(number, bytes));
+                }
             }
             Show::Plain | Show::None => {}
         }
     }
 
     fn end(&self, number: u64, outcome: Ended) {
-        let Some(running) = self.transfers.running().remove(&number) else {
+        let Some(mut running) = self.transfers.running().remove(&number) else {
             return;
         };
         let word = match (outcome, running.direction) {
@@ -124,7 +141,7 @@ impl Monitor for Progress {
             (Ended::Skipped, _) => "there",
             (Ended::Failed, _) => "failed",
         };
-        // What was there already is counted in the end, and no news by itself.
+        // What was there already is counted in the end, and no news by itself; that the user stopped it is none, either.
         let mut text = format!("{word:<7} {}", running.what);
         text.push_str(&match outcome {
             Ended::Done => {
@@ -133,17 +150,21 @@ impl Monitor for Progress {
             }
             _ => format!("  {}", size(running.size)),
         });
-        let is_news = !matches!(outcome, Ended::Skipped);
+        let is_stopped = matches!(outcome, Ended::Failed) && self.is_stopped();
+        let is_news = !matches!(outcome, Ended::Skipped) && !is_stopped;
         match &self.show {
             Show::Fancy(fancy) => fancy.end_transfer(number, is_news.then_some(text.as_str())),
             Show::Plain if is_news => line(&text),
-            Show::Json => line(
-                &json!({
+            Show::Json => {
+                if let Some(bytes) = running.news(Duration::ZERO) {
+                    line(&transferred(number, bytes));
+                }
+                let event = json!({
                     "event": "transfer_end", "number": number, "outcome": word, "bytes": running.bytes,
                     "millis": running.start.elapsed().as_millis() as u64,
-                })
-                .to_string(),
-            ),
+                });
+                line(&event.to_string());
+            }
             Show::Plain | Show::None => {}
         }
     }
@@ -154,5 +175,32 @@ impl Monitor for Progress {
 
     fn is_stopped(&self) -> bool {
         self.cancel.load(Ordering::Relaxed)
+    }
+}
+
+fn transferred(number: u64, bytes: u64) -> String {
+    json!({"event": "transferred", "number": number, "bytes": bytes}).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_small_steps_are_one_piece_of_news() {
+        let now = Instant::now();
+        let mut running = Running {
+            direction: Direction::Pull,
+            what: String::new(),
+            size: 100,
+            bytes: 0,
+            untold: 30,
+            start: now,
+            told: now,
+        };
+        assert_eq!(running.news(Duration::from_secs(3600)), None);
+        running.untold += 12;
+        assert_eq!(running.news(Duration::ZERO), Some(42));
+        assert_eq!(running.news(Duration::ZERO), None);
     }
 }

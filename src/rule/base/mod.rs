@@ -44,6 +44,7 @@ use crate::oci::{Platform, Reference};
 use crate::source::SourceError;
 use crate::spec::{Key, Problem, Problems, Target, Type};
 use disk::{FindLayout, Import};
+pub use remote::RESOLVE;
 use remote::{Fetch, Known, Unpinned};
 
 const KEYS: &[Key] = &[

@@ -336,9 +336,12 @@ pub(super) struct Unpinned {
     pub(super) platform: Platform,
 }
 
+/// The name of what a base that the lock lacks waits for.
+pub const RESOLVE: &str = "resolve";
+
 impl Action for Unpinned {
     fn name(&self) -> &'static str {
-        "base"
+        RESOLVE
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
