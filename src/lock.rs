@@ -70,16 +70,42 @@ pub type Wheels = BTreeMap<String, WheelPin>;
 
 /// What a wheel is pinned to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(into = "String", try_from = "String")]
 pub struct WheelPin {
     /// The digest of its bytes.
     pub sha256: Digest,
     /// Its size in bytes, where it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// Where it is, where the user said so: a URL, or a path in the workspace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+/// `DIGEST SIZE URL`, with `-` for a size that is not known, and no URL where there is none.
+impl From<WheelPin> for String {
+    fn from(pin: WheelPin) -> Self {
+        let size = pin.size.map_or("-".to_owned(), |size| size.to_string());
+        let url = pin.url.map_or(String::new(), |url| format!(" {url}"));
+        format!("{} {size}{url}", pin.sha256)
+    }
+}
+
+impl TryFrom<String> for WheelPin {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mut parts = text.splitn(3, ' ');
+        let digest = parts.next().and_then(|it| it.parse().ok());
+        let size = match parts.next() {
+            Some("-") => Some(None),
+            Some(size) => size.parse().ok().map(Some),
+            None => None,
+        };
+        let url = parts.next().map(str::to_owned);
+        match (digest, size) {
+            (Some(sha256), Some(size)) => Ok(Self { sha256, size, url }),
+            _ => Err("a wheel is pinned as `DIGEST SIZE`"),
+        }
+    }
 }
 
 /// A lock that cannot be used.

@@ -113,7 +113,11 @@ fn explain(error: &WheelError) -> ActionError {
     if error.code() == "imgdecl::stopped" {
         return ActionError::stopped();
     }
-    ActionError::of(error.code(), error).help(error.help())
+    ActionError {
+        causes: ActionError::of("", &error.problem).causes,
+        ..ActionError::new(error.code(), error.to_string())
+    }
+    .help(error.help())
 }
 
 /// Returns a wheel that is in the store, fetched if need be: from a folder of the workspace, or from an index.
