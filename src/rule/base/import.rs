@@ -196,7 +196,9 @@ fn examine(
         hasher: Hasher::default(),
         tick: context.tick,
     };
-    facts.apply(&mut reader).map_err(|error| damaged(&error))?;
+    facts
+        .apply(&mut reader, context.tick)
+        .map_err(|error| damaged(&error))?;
     io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(&error))?;
     let found = DiffId(reader.hasher.finish());
     match found == diff_id {
