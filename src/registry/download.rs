@@ -71,6 +71,11 @@ impl<'c> Download<'c> {
         }
     }
 
+    /// Tells whether the bytes come from a mirror.
+    pub(super) fn is_mirror(&self) -> bool {
+        self.sources[self.at].is_mirror()
+    }
+
     /// Returns the next bytes; `None` when as many came as the blob has.
     ///
     /// # Errors
@@ -397,6 +402,23 @@ mod tests {
         let digest = crate::oci::Digest::of(BYTES);
         let line = format!("GET /v2/hub/a/blobs/{digest}?ns={}", registry.name);
         assert_eq!(mirror.lines(), [line.clone(), line]);
+    }
+
+    #[test]
+    fn a_mirror_that_gives_too_much_is_passed_over() {
+        // Without a length: only the bytes tell.
+        let mirror = Server::start(|_, _| {
+            Told::new(200)
+                .with("transfer-encoding", "chunked")
+                .body("b\r\n0123456789a\r\n0\r\n\r\n")
+        });
+        let registry = Server::start(|_, _| Told::new(200).body(BYTES));
+        let config = format!(
+            "[registry.\"{}\"]\nmirrors = [\"{}\"]\n",
+            registry.name, mirror.name
+        );
+        pull(&registry, &config, BYTES).unwrap();
+        assert_eq!((mirror.asked().len(), registry.asked().len()), (1, 1));
     }
 
     #[test]

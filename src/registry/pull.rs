@@ -137,10 +137,21 @@ impl Client {
         );
         let name = format!("the blob {} of {}", blob.digest, repository.name());
         let mut is_second = false;
-        loop {
+        'again: loop {
             let mut download = Download::new(self, sources.clone(), blob.clone());
             let mut writer = store.writer()?;
-            while let Some(bytes) = download.chunk()? {
+            loop {
+                let bytes = match download.chunk() {
+                    Ok(Some(bytes)) => bytes,
+                    Ok(None) => break,
+                    Err(error @ RegistryError::Content { .. }) if download.is_mirror() => {
+                        self.tell(&format!("{error}; it is fetched again"));
+                        sources.retain(|source| !source.is_mirror());
+                        is_second = true;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error),
+                };
                 self.monitor.more(going.number(), bytes.len() as u64);
                 writer
                     .write_all(&bytes)
