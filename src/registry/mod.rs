@@ -22,6 +22,7 @@ mod http;
 mod image;
 mod kind;
 mod monitor;
+mod pace;
 mod place;
 mod port;
 mod proxy;
