@@ -422,6 +422,28 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_comes_once_however_many_want_it() {
+        let server = Server::start(|_, _| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            Told::new(200).body(BYTES)
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let blob = Descriptor::of(MediaType::OciLayer, BYTES);
+        let reference: Reference = format!("{}/a", server.name).parse().unwrap();
+        // As in several processes: each has a client and a store of its own.
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let store = Store::open(folder.path()).unwrap();
+                    let blobs = std::slice::from_ref(&blob);
+                    client("", None).0.pull(&reference, blobs, &store).unwrap();
+                });
+            }
+        });
+        assert_eq!(server.asked().len(), 1);
+    }
+
+    #[test]
     fn the_end_of_a_wrong_blob_is_held_back() {
         let read = |bytes: &[u8], blob: &[u8]| {
             let blob = Descriptor::of(MediaType::OciLayer, blob);
