@@ -223,6 +223,96 @@ fn a_tag_that_moved_changes_nothing_until_the_lock_is_updated() {
 }
 
 #[test]
+fn updates_at_once_lose_nothing() {
+    let server = registry();
+    server.load("team/other", "1", &base());
+    let space = Space::new();
+    write_services(&space, server.host());
+    let mut text = fs::read_to_string(space.path().join("image.toml")).expect("image.toml");
+    text.push_str(&format!(
+        "\n[base.other]\nimage = \"{}/team/other:1\"\n\n[image.more]\nbase = \"other\"\nlayers = [\"shared\"]\n",
+        server.host()
+    ));
+    space.write("image.toml", text);
+    space.ok(&["lock"]);
+    for (name, seed) in [("team/base", 31), ("team/other", 41)] {
+        let single = |platform, seed| {
+            let layers = layer("new", 1000, seed);
+            Image::single(platform, &[&layers], serde_json::json!({}), Flavour::Oci)
+        };
+        let moved = [
+            ("linux/amd64", single("linux/amd64", seed)),
+            ("linux/arm64", single("linux/arm64", seed + 1)),
+        ];
+        server.load(name, "1", &Image::index(&moved, false, Flavour::Oci));
+    }
+    server.rule(Rule {
+        delay_ms: 300,
+        ..Rule::on("* /v2/*/manifests/1")
+    });
+    std::thread::scope(|scope| {
+        let update = |name: &'static str| {
+            let space = &space;
+            scope.spawn(move || space.ok(&["lock", "--update", name]))
+        };
+        for run in [update("base"), update("other")] {
+            run.join().expect("an update");
+        }
+    });
+    // Both are as they would be if nothing had been locked before.
+    let both = fs::read_to_string(space.path().join("image.lock")).expect("image.lock");
+    fs::remove_file(space.path().join("image.lock")).expect("image.lock");
+    space.ok(&["lock"]);
+    let fresh = fs::read_to_string(space.path().join("image.lock")).expect("image.lock");
+    assert_eq!(both, fresh);
+}
+
+#[test]
+fn inspect_shows_nothing_that_a_terminal_obeys() {
+    let server = Server::start(Setup::default());
+    let space = Space::new();
+    let single = |platform: &str| {
+        let sizes = [layer("x", 10, 1)];
+        let layers: Vec<&[u8]> = sizes.iter().map(Vec::as_slice).collect();
+        Image::single(platform, &layers, serde_json::json!({}), Flavour::Oci)
+    };
+    let odd = "linux/amd64/\u{1b}]0;title\u{7}";
+    let image = Image::index(&[(odd, single("linux/amd64"))], false, Flavour::Oci);
+    server.load("team/odd", "1", &image);
+    let name = format!("{}/team/odd:1", server.host());
+    let text = space.ok(&["inspect", &name]).stdout;
+    assert!(text.contains("linux/amd64/ ]0;title"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn inspect_ends_at_documents_that_would_fill_the_memory() {
+    let server = Server::start(Setup::default());
+    let space = Space::new();
+    let long = "x".repeat(15_000_000);
+    let single = |platform: &str| {
+        let config = serde_json::json!({"config": {"Labels": {"x": long}}});
+        Image::single(platform, &[&layer("x", 10, 1)], config, Flavour::Oci)
+    };
+    let platforms = ["linux/amd64", "linux/arm64", "linux/s390x"];
+    let images = platforms.map(|platform| (platform, single(platform)));
+    server.load(
+        "team/long",
+        "1",
+        &Image::index(&images, false, Flavour::Oci),
+    );
+    let name = format!("{}/team/long:1", server.host());
+    let output = space.run(&["inspect", &name]);
+    assert_eq!(output.status, 3, "{}", output.stderr);
+    assert!(
+        output.stderr.contains("documents of more than"),
+        "{}",
+        output.stderr
+    );
+    space.ok(&["inspect", &name, "--platform", "linux/arm64"]);
+}
+
+#[test]
 fn a_platform_that_is_added_comes_from_the_pinned_index() {
     let server = registry();
     let space = Space::new();
@@ -305,6 +395,27 @@ fn a_locked_build_needs_no_network_and_no_base_layer() {
         "{}",
         output.stderr
     );
+}
+
+#[test]
+fn a_damaged_base_layer_is_streamed_from_its_registry() {
+    let server = registry();
+    let target = Server::start(Setup::default());
+    let space = Space::new();
+    write_services(&space, server.host());
+    let text = fs::read_to_string(space.path().join("image.toml")).expect("image.toml");
+    let repository = |server: &Server| format!("repository = \"{}/", server.host());
+    let text = text.replace(&repository(&server), &repository(&target));
+    space.write("image.toml", text);
+    space.ok(&["lock"]);
+    for digest in base_layers() {
+        let hex = &digest["sha256:".len()..];
+        let folder = space.cache().join("blobs-v1/sha256").join(&hex[..2]);
+        fs::remove_file(folder.join(hex)).expect("a base layer in the cache");
+        fs::write(folder.join(hex), "damaged").expect("another one");
+    }
+    space.ok(&["build", "--locked", "--push"]);
+    target.check_tags();
 }
 
 #[test]

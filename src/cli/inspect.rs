@@ -10,7 +10,7 @@ use super::build::print;
 use super::exit::Exit;
 use super::net::Net;
 use super::{CANCEL, report};
-use crate::oci::{Config, Descriptor, Digest, Index, Manifest, Platform, Reference};
+use crate::oci::{Config, Descriptor, Digest, Index, MAX_DOCUMENT, Manifest, Platform, Reference};
 use crate::registry::{Client, RegistryError};
 use crate::ui::{Mode, Progress, size};
 
@@ -19,6 +19,9 @@ use super::args::Format;
 /// How many image tags the text shows.
 const TAGS: usize = 20;
 
+/// How large all documents of an image may be in sum, in bytes: they are held in memory.
+const DOCUMENTS: u64 = 2 * MAX_DOCUMENT;
+
 /// An image of one platform.
 struct Found {
     descriptor: Descriptor,
@@ -26,6 +29,8 @@ struct Found {
     /// The config, of an image that can be run.
     config: Option<Value>,
     layers: Vec<Descriptor>,
+    /// The size of its documents, in bytes.
+    size: u64,
 }
 
 pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
@@ -42,6 +47,7 @@ pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
     let (root, bytes) = client.manifest(&reference).map_err(failed)?;
     let mut images = Vec::new();
     let mut known = Vec::new();
+    let mut size = bytes.len() as u64;
     if root.media_type.is_index() {
         let index: Index = parse(&reference, &bytes)?;
         for descriptor in &index.manifests {
@@ -52,7 +58,15 @@ pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
             }
             let at = at(&reference, descriptor.digest);
             let (_, bytes) = client.manifest(&at).map_err(failed)?;
-            images.push(image(client, &reference, descriptor.clone(), &bytes)?);
+            let image = image(client, &reference, descriptor.clone(), &bytes)?;
+            size = size.saturating_add(image.size);
+            if size > DOCUMENTS {
+                let message = format!("{reference} has documents of more than {DOCUMENTS} bytes");
+                let help = Some("name platforms with `--platform`".to_owned());
+                report::plain("imgdecl::inspect::size", &message, help);
+                return Err(Exit::Remote);
+            }
+            images.push(image);
         }
     } else {
         images.push(image(client, &reference, root.clone(), &bytes)?);
@@ -120,9 +134,11 @@ fn image(
     // What is no image, such as an attestation, has a config of another kind.
     let is_attestation = descriptor.platform.as_ref();
     let is_attestation = is_attestation.is_some_and(Platform::is_unknown);
+    let mut size = bytes.len() as u64;
     let config = match is_attestation {
         true => None,
         false => {
+            size = size.saturating_add(manifest.config.size);
             let bytes = client.document(reference, &manifest.config);
             let bytes = bytes.map_err(report::registry)?;
             Some(parse(reference, &bytes)?)
@@ -133,6 +149,7 @@ fn image(
         manifest: parse(reference, bytes)?,
         config,
         layers: manifest.layers,
+        size,
     })
 }
 
@@ -203,7 +220,8 @@ fn as_text(reference: &Reference, root: &Descriptor, images: &[Found], tags: &[S
         root.media_type.as_str()
     );
     for found in images {
-        let bytes: u64 = found.layers.iter().map(|layer| layer.size).sum();
+        let sizes = found.layers.iter().map(|layer| layer.size);
+        let bytes = sizes.fold(0, u64::saturating_add);
         let _ = writeln!(
             text,
             "\n{}\n  manifest    {}\n  layers      {}, {}",

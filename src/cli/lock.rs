@@ -1,9 +1,11 @@
 //! `lock`, and what `build` does about `image.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::CANCEL;
 use super::args;
@@ -15,12 +17,13 @@ use super::report;
 use super::setup::{Choice, Setup, store, usage};
 use crate::graph::{Context, Failure, Ports};
 use crate::lock::{self, Lock, LockError};
+use crate::oci::Digest;
 use crate::pin::{PinError, Update, pin};
 use crate::plan::Plan;
 use crate::rule::Need;
 use crate::source::read_document;
 use crate::spec::{Problem, Problems, TargetId};
-use crate::store::Store;
+use crate::store::{KeyLock, Store};
 use crate::ui::Progress;
 
 /// What to do where the lock lacks something.
@@ -33,6 +36,9 @@ pub(super) enum Lacking {
     /// Fail: there is no network.
     Offline,
 }
+
+/// How often it is tried to get the turn at the lock.
+const WAIT: Duration = Duration::from_millis(50);
 
 /// Runs `imgdecl lock`.
 pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
@@ -49,6 +55,9 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
             "`imgdecl lock` locks all bases, and `imgdecl lock --update NAME` resolves one again";
         return Err(usage("imgdecl::cli::manifest", &message, Some(help.into())));
     }
+    let store = store()?;
+    let progress = Arc::new(Progress::new(args.progress, &CANCEL));
+    let _turn = turn(&setup.spec.root, &store, &progress)?;
     let old = match &args.update {
         None => load(&setup.spec.root)?,
         // What is resolved again need not be right now.
@@ -56,8 +65,6 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     };
     let plan = setup.plan(&old, false)?;
     let update = update(args, &setup, &plan.needs)?;
-    let store = store()?;
-    let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let net = Net::new(&args.net, &progress)?;
     let new = resolve(&setup, plan, &old, update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
@@ -92,6 +99,30 @@ fn update(args: &args::Lock, setup: &Setup, needs: &[Need]) -> Result<Update, Ex
         ids.insert(id);
     }
     Ok(Update::Targets(ids))
+}
+
+/// Waits until no other process is about to write the lock of a workspace: each would drop what the other one resolved.
+fn turn(root: &Path, store: &Store, progress: &Progress) -> Result<KeyLock, Exit> {
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let name = [b"turn at image.lock ", real.as_os_str().as_bytes()].concat();
+    let mut is_told = false;
+    loop {
+        let turn = store.try_lock(&Digest::of(&name)).map_err(|error| {
+            let help = "free space, or name another folder with IMGDECL_CACHE_DIR";
+            report::error("imgdecl::cache", &error, Some(help.to_owned()));
+            Exit::Cache
+        })?;
+        if let Some(turn) = turn {
+            return Ok(turn);
+        }
+        if CANCEL.load(Ordering::Relaxed) {
+            return Err(stopped());
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            progress.note(&format!("another imgdecl is at {}; waiting", lock::FILE));
+        }
+        std::thread::sleep(WAIT);
+    }
 }
 
 /// Reads the lock of a workspace; there may be none.
@@ -161,6 +192,13 @@ pub(super) fn complete(
     if lacking != Lacking::Resolve {
         let problems = problems(&plan.needs, lacking, setup.has_set);
         return Err(report::problems(problems));
+    }
+    let _turn = turn(&setup.spec.root, store, progress)?;
+    // Another process may have resolved it meanwhile.
+    let old = load(&setup.spec.root)?;
+    let plan = setup.plan(&old, with_bytes)?;
+    if plan.needs.iter().all(|need| need.is_pinned) {
+        return Ok(plan);
     }
     let (update, ports) = (Update::Lacking, net.ports());
     let new = resolve(setup, plan, &old, update, store, ports, progress)?;

@@ -120,7 +120,8 @@ impl<'a> Built<'a> {
 impl Blobs for Built<'_> {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>> {
         let blob = Blob::from(descriptor);
-        if self.store.check(&blob) == Health::Missing {
+        // A damaged one is as good as none: it is where it came from, or made again.
+        if self.store.check(&blob) != Health::Whole {
             return Ok(None);
         }
         let file = self.store.open_blob(&blob).map_err(io::Error::other)?;

@@ -1,11 +1,14 @@
 //! What lies below a layer, as far as it decides the layer's bytes: folders, and symlinks to folders.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::{Attrs, LayerPath};
 
 /// How many symlinks one path may go through, in all (Linux: 40).
 const MAX_LINKS: usize = 40;
+/// How long the text of a symlink may be, in bytes (Linux: 4,095). A longer one leads nowhere.
+const MAX_TARGET: usize = 4095;
 
 /// One fact about a path of the image below.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,13 +49,13 @@ impl Facts {
     /// Forgets `path` and all below it.
     pub fn remove(&mut self, path: &LayerPath) {
         self.0.remove(path);
+        // Not from the path itself: siblings such as `a-b` sort between `a` and `a/b`, and there may be many.
+        let prefix = path.prefix();
         let below: Vec<LayerPath> = self
             .0
-            .range(path.clone()..)
+            .range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded))
             .map(|(below, _)| below)
-            // Siblings such as `a-b` sort between `a` and `a/b`; what shares no prefix ends the run.
-            .take_while(|below| below.as_str().starts_with(path.as_str()))
-            .filter(|below| below.is_within(path))
+            .take_while(|below| below.as_str().starts_with(&prefix))
             .cloned()
             .collect();
         for path in below {
@@ -111,6 +114,9 @@ impl Facts {
                     let next = at.join(name).ok()?;
                     match self.get(&next) {
                         Some(Fact::Link { target, .. }) => {
+                            if target.len() > MAX_TARGET {
+                                return None;
+                            }
                             *budget = budget.checked_sub(1)?;
                             self.walk(at, target, budget)?
                         }
@@ -240,6 +246,19 @@ mod tests {
         facts.insert(path("l30"), Fact::Folder(Attrs::FOLDER));
         assert_eq!(facts.real(&path("l0")), None);
         assert_eq!(facts.real(&path("l29/x")), Some(path("l30/x")));
+    }
+
+    #[test]
+    fn links_that_no_system_can_hold_lead_nowhere() {
+        let mut facts = Facts::default();
+        let path = |text: &str| LayerPath::parse(text).unwrap();
+        for (name, length) in [("long", 4095), ("longer", 4096)] {
+            let target = format!("{}a", "/".repeat(length - 1));
+            let folder = true;
+            facts.insert(path(name), Fact::Link { target, folder });
+        }
+        assert_eq!(facts.real(&path("long/x")), Some(path("a/x")));
+        assert_eq!(facts.real(&path("longer/x")), None);
     }
 
     #[test]

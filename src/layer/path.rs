@@ -157,6 +157,16 @@ impl fmt::Debug for LayerPath {
     }
 }
 
+impl LayerPath {
+    /// Returns what the texts of all paths below this one start with, and no others.
+    pub(super) fn prefix(&self) -> String {
+        match self.is_root() {
+            true => String::new(),
+            false => format!("{}/", self.0),
+        }
+    }
+}
+
 impl Borrow<str> for LayerPath {
     fn borrow(&self) -> &str {
         &self.0

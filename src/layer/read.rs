@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
+use std::ops::Bound;
 
-use super::{Attrs, Fact, Facts, HeaderGuard, LayerPath, OPAQUE, Owner, WHITEOUT};
+use super::{Attrs, Fact, Facts, HeaderGuard, LayerPath, OPAQUE, Owner, Tick, WHITEOUT};
 use crate::oci::Compression;
 
 /// How many entries a layer may have: enough for every real one, and an end to made-up ones.
 const MAX_ENTRIES: usize = 8_000_000;
+/// How many bytes the paths and symlinks of an image may have in all, with the folders above them: they are held in memory.
+const MAX_NAMES: usize = 512 << 20;
 
 /// A layer or archive that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,12 @@ pub enum ReadError {
     /// It has more entries than any real layer.
     #[error("it has more than {MAX_ENTRIES} entries")]
     TooMany,
+    /// Its names would fill the memory.
+    #[error("it has paths and symlinks of more than {MAX_NAMES} bytes, with the layers below it")]
+    TooLong,
+    /// The user stopped it.
+    #[error("stopped")]
+    Stopped,
     /// An entry has a path that no image can hold.
     #[error("it has an entry with a bad path")]
     Path(#[from] super::PathError),
@@ -69,15 +78,17 @@ pub struct FactsBuilder {
     facts: Facts,
     /// What is neither folder nor symlink: a symlink to it is no fact that a layer above could depend on.
     files: BTreeSet<LayerPath>,
+    /// How many bytes the names have that were taken in.
+    names: usize,
 }
 
 impl FactsBuilder {
     /// Applies the next layer, whose uncompressed tar `reader` gives.
     ///
     /// # Errors
-    /// When it is no tar, or holds what no image can hold.
-    pub fn apply(&mut self, reader: &mut dyn Read) -> Result<(), ReadError> {
-        self.apply_and_show(reader, &mut |_, _| Ok(()))
+    /// When it is no tar, or holds what no image can hold, or the user stopped.
+    pub fn apply(&mut self, reader: &mut dyn Read, tick: Tick<'_>) -> Result<(), ReadError> {
+        self.apply_and_show(reader, tick, &mut |_, _| Ok(()))
     }
 
     /// Does the same, and shows each regular file on the way: its path as it is written, and its content.
@@ -87,6 +98,7 @@ impl FactsBuilder {
     pub fn apply_and_show(
         &mut self,
         reader: &mut dyn Read,
+        tick: Tick<'_>,
         show: &mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>,
     ) -> Result<(), ReadError> {
         let mut changes: Vec<(LayerPath, Option<Fact>)> = Vec::new();
@@ -129,9 +141,17 @@ impl FactsBuilder {
                 }
                 _ => None,
             };
+            let target = match &fact {
+                Some(Fact::Link { target, .. }) => target.len(),
+                _ => 0,
+            };
+            self.count(path.as_str().len() + target)?;
             changes.push((path, fact));
         }
         for (path, fact) in changes {
+            if !tick(0) {
+                return Err(ReadError::Stopped);
+            }
             let place = self.place(&path);
             if place.is_root() {
                 continue;
@@ -150,6 +170,7 @@ impl FactsBuilder {
                     break;
                 }
                 above = folder.parent();
+                self.count(folder.as_str().len())?;
                 self.facts.insert(folder, Fact::Folder(Attrs::FOLDER));
             }
             match fact {
@@ -162,12 +183,24 @@ impl FactsBuilder {
         Ok(())
     }
 
+    /// Counts the bytes of a name.
+    fn count(&mut self, bytes: usize) -> Result<(), ReadError> {
+        self.names += bytes;
+        match self.names > MAX_NAMES {
+            true => Err(ReadError::TooLong),
+            false => Ok(()),
+        }
+    }
+
     /// Forgets a path and all below it.
     fn remove(&mut self, path: &LayerPath) {
         self.facts.remove(path);
-        let below = self.files.range(path.clone()..);
-        let below = below.take_while(|it| it.as_str().starts_with(path.as_str()));
-        let gone: Vec<LayerPath> = below.filter(|it| it.is_within(path)).cloned().collect();
+        self.files.remove(path);
+        let prefix = path.prefix();
+        let below = (Bound::Included(&*prefix), Bound::Unbounded);
+        let below = self.files.range::<str, _>(below);
+        let below = below.take_while(|it| it.as_str().starts_with(&prefix));
+        let gone: Vec<LayerPath> = below.cloned().collect();
         gone.iter().for_each(|path| {
             self.files.remove(path);
         });
@@ -296,14 +329,65 @@ mod tests {
             ],
             &[],
         );
-        builder.apply(&mut &base[..]).unwrap();
+        builder.apply(&mut &base[..], &|_| true).unwrap();
         let next = tar(&[("tmp/x", file.clone()), ("b", file)], &["old"]);
-        builder.apply(&mut &next[..]).unwrap();
+        builder.apply(&mut &next[..], &|_| true).unwrap();
         let facts = builder.finish();
         let text = facts.to_text();
         // The second tar was made without knowledge of the base, so its /tmp is 0755.
         let expected = "etc\tfolder\t755\t0\t0\netc/mtab\tmaybe\t/proc/mounts\nlib\tlink\tusr/lib\nlib64\tlink\t/lib\ntmp\tfolder\t755\t0\t0\nusr\tfolder\t755\t0\t0\nusr/lib\tfolder\t755\t0\t0\n";
         assert_eq!(text, expected);
+    }
+
+    /// Makes a tar of symlinks: their names and targets.
+    fn links(all: impl Iterator<Item = (String, String)>) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, target) in all {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, name, target).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn names_that_would_fill_the_memory_are_refused() {
+        let nearly_full = || FactsBuilder {
+            names: MAX_NAMES - 1_000_000,
+            ..FactsBuilder::default()
+        };
+        // 500 folders above it, of 500 bytes on average.
+        let deep = vec!["a"; 500].join("/");
+        let target = "x".repeat(250_000);
+        let fold = |n: usize| links((0..n).map(|n| (format!("{n}/{deep}"), "x".to_owned())));
+        let long = |n: usize| links((0..n).map(|n| (n.to_string(), target.clone())));
+        for bytes in [fold(3), long(3)] {
+            nearly_full().apply(&mut &bytes[..], &|_| true).unwrap();
+        }
+        for bytes in [fold(4), long(4)] {
+            let error = nearly_full().apply(&mut &bytes[..], &|_| true);
+            assert!(matches!(error, Err(ReadError::TooLong)));
+        }
+    }
+
+    #[test]
+    fn the_user_can_stop_it() {
+        let bytes = links([("a".to_owned(), "b".to_owned())].into_iter());
+        let stopped = FactsBuilder::default().apply(&mut &bytes[..], &|_| false);
+        assert!(matches!(stopped, Err(ReadError::Stopped)));
+    }
+
+    #[test]
+    fn siblings_do_not_slow_down_a_path_that_comes_again() {
+        let siblings = (0..40_000).map(|n| (format!("a-{n}"), "x".to_owned()));
+        let again = (0..8_000).map(|_| ("a".to_owned(), "x".to_owned()));
+        let bytes = links(siblings.chain(again));
+        let start = std::time::Instant::now();
+        let mut builder = FactsBuilder::default();
+        builder.apply(&mut &bytes[..], &|_| true).unwrap();
+        assert!(start.elapsed() < std::time::Duration::from_secs(10));
+        assert_eq!(builder.finish().iter().count(), 40_001);
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! Work for several threads that wait for the network: results by index, and no more at a time than a host bears.
 //! Knows nothing of the work.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::fault::Fault;
 use super::monitor::Monitor;
-use crate::oci::Digest;
 
 /// Does the work for each of `items`, on at most `count` threads at a time. The results have the order of the items.
 pub(super) fn each<T: Sync, R: Send>(
@@ -80,42 +78,6 @@ impl Drop for Lane<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();
-    }
-}
-
-/// The blobs that are being fetched: who wants one of them, too, waits for it.
-#[derive(Default)]
-pub(super) struct Claims {
-    all: Mutex<BTreeSet<Digest>>,
-    freed: Condvar,
-}
-
-/// The right to fetch a blob, until it is dropped.
-pub(super) struct Claim<'a>(&'a Claims, Digest);
-
-impl Claims {
-    /// Waits until nobody else fetches a blob.
-    pub(super) fn take(&self, blob: Digest, monitor: &dyn Monitor) -> Result<Claim<'_>, Fault> {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        while !all.insert(blob) {
-            if monitor.is_stopped() {
-                return Err(Fault::Stopped);
-            }
-            all = self
-                .freed
-                .wait_timeout(all, Duration::from_millis(100))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        Ok(Claim(self, blob))
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let mut all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&self.1);
-        self.0.freed.notify_all();
     }
 }
 

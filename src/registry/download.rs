@@ -71,6 +71,11 @@ impl<'c> Download<'c> {
         }
     }
 
+    /// Tells whether the bytes come from a mirror.
+    pub(super) fn is_mirror(&self) -> bool {
+        self.sources[self.at].is_mirror()
+    }
+
     /// Returns the next bytes; `None` when as many came as the blob has.
     ///
     /// # Errors
@@ -397,6 +402,45 @@ mod tests {
         let digest = crate::oci::Digest::of(BYTES);
         let line = format!("GET /v2/hub/a/blobs/{digest}?ns={}", registry.name);
         assert_eq!(mirror.lines(), [line.clone(), line]);
+    }
+
+    #[test]
+    fn a_mirror_that_gives_too_much_is_passed_over() {
+        // Without a length: only the bytes tell.
+        let mirror = Server::start(|_, _| {
+            Told::new(200)
+                .with("transfer-encoding", "chunked")
+                .body("b\r\n0123456789a\r\n0\r\n\r\n")
+        });
+        let registry = Server::start(|_, _| Told::new(200).body(BYTES));
+        let config = format!(
+            "[registry.\"{}\"]\nmirrors = [\"{}\"]\n",
+            registry.name, mirror.name
+        );
+        pull(&registry, &config, BYTES).unwrap();
+        assert_eq!((mirror.asked().len(), registry.asked().len()), (1, 1));
+    }
+
+    #[test]
+    fn a_blob_comes_once_however_many_want_it() {
+        let server = Server::start(|_, _| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            Told::new(200).body(BYTES)
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let blob = Descriptor::of(MediaType::OciLayer, BYTES);
+        let reference: Reference = format!("{}/a", server.name).parse().unwrap();
+        // As in several processes: each has a client and a store of its own.
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let store = Store::open(folder.path()).unwrap();
+                    let blobs = std::slice::from_ref(&blob);
+                    client("", None).0.pull(&reference, blobs, &store).unwrap();
+                });
+            }
+        });
+        assert_eq!(server.asked().len(), 1);
     }
 
     #[test]

@@ -338,7 +338,7 @@ fn connection(asked: &Asked, fault: &Fault) -> String {
         Fault::Refused | Fault::Unreachable | Fault::Connect(_) => {
             format!("check that {host} is the right host and port, and that a registry runs there")
         }
-        Fault::Idle(_) | Fault::Cut | Fault::Other(_) => {
+        Fault::Idle(_) | Fault::Slow | Fault::Cut | Fault::Other(_) => {
             "check the network and try again".to_owned()
         }
         Fault::Tls(Tls::Authority) => format!(

@@ -23,6 +23,9 @@ pub enum Fault {
     /// Not one byte moved for too long.
     #[error("no byte moved for {}", humantime::format_duration(*.0))]
     Idle(Duration),
+    /// Bytes trickle.
+    #[error("less than 1 KiB came in a second, for long")]
+    Slow,
     /// The connection ended in the middle.
     #[error("the connection was cut")]
     Cut,
@@ -80,6 +83,7 @@ impl Fault {
             | Self::Unreachable
             | Self::Connect(_)
             | Self::Idle(_)
+            | Self::Slow
             | Self::Cut
             | Self::Name
             | Self::Other(_) => true,
@@ -100,6 +104,7 @@ impl Fault {
                 | Self::Unreachable
                 | Self::Connect(_)
                 | Self::Idle(_)
+                | Self::Slow
                 | Self::Cut
                 | Self::Name
         )

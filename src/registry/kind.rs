@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::error::RegistryError;
+use super::error::{RegistryError, clean};
 use super::reply::Reply;
 use crate::oci::MediaType;
 
@@ -70,6 +70,7 @@ fn check_type(content_type: Option<&str>, bytes: &[u8]) -> Result<MediaType, Wro
     let is_kind = |it: &MediaType| it.is_manifest() || it.is_index();
     let found = match (shape.media_type, is_kind(&header)) {
         (Some(body), true) if body != header => {
+            let (body, header) = (clean(body.as_str()), clean(header.as_str()));
             return why(format!("it says {body}, and the registry says {header}"));
         }
         (Some(body), _) if is_kind(&body) => body,
@@ -78,6 +79,7 @@ fn check_type(content_type: Option<&str>, bytes: &[u8]) -> Result<MediaType, Wro
         (None, false) if is_manifest => MediaType::OciManifest,
         (other, _) => {
             let other = other.unwrap_or(header);
+            let other = clean(other.as_str());
             return why(format!("{other} is no manifest or index"));
         }
     };
@@ -126,6 +128,13 @@ mod tests {
         ] {
             assert!(matches!(check(header, body), Err(Wrong::Why(_))), "{body}");
         }
+        let long = format!(
+            r#"{{"schemaVersion":2,"mediaType":"\u001b{}"}}"#,
+            "x".repeat(10_000)
+        );
+        assert!(
+            matches!(check(None, &long), Err(Wrong::Why(why)) if why.len() < 500 && !why.contains('\u{1b}'))
+        );
         assert_eq!(check(None, r#"{"schemaVersion":1}"#), Err(Wrong::Schema1));
         assert_eq!(check(Some(SCHEMA_1[1]), plain), Err(Wrong::Schema1));
     }

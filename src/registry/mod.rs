@@ -22,6 +22,7 @@ mod http;
 mod image;
 mod kind;
 mod monitor;
+mod pace;
 mod place;
 mod port;
 mod proxy;
@@ -110,8 +111,6 @@ pub struct Client {
     /// Held while a list of referrers is written.
     lists: Mutex<()>,
     hosts: Mutex<BTreeMap<(String, &'static str), Arc<Host>>>,
-    /// The blobs that are being pulled.
-    claims: crew::Claims,
 }
 
 impl Client {
@@ -130,7 +129,6 @@ impl Client {
             told: http::Told::default(),
             lists: Mutex::default(),
             hosts: Mutex::default(),
-            claims: crew::Claims::default(),
         }
     }
 

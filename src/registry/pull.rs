@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::time::Duration;
 
 use reqwest::Method;
 
@@ -14,10 +15,13 @@ use super::kind::{SCHEMA_1, document_type, kind};
 use super::monitor::{Direction, Ended, Going, Transfer};
 use super::source::Source;
 use crate::oci::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, Reference};
-use crate::store::{Blob, Health, Store, StoreError};
+use crate::store::{Blob, Health, KeyLock, Store, StoreError};
 
 /// Every kind of manifest that we read. Registries that are not told convert, or refuse.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// How often it is tried to get the turn at a blob.
+const TURN: Duration = Duration::from_millis(20);
 
 impl Client {
     /// Finds the manifest or index that an image tag or digest names: its digest, size and media type. A HEAD, and a GET
@@ -108,10 +112,8 @@ impl Client {
             .collect();
         let host = self.host(&repository.registry);
         let results = crew::each(host.config.concurrency, &missing, |blob| {
-            let _claim = self
-                .claims
-                .take(blob.digest, &*self.monitor)
-                .map_err(|_| RegistryError::Stopped)?;
+            // Before the lane: nobody who waits for another keeps one.
+            let _turn = self.turn(blob, store)?;
             if store.check(&as_blob(blob)) == Health::Whole {
                 return Ok(());
             }
@@ -123,6 +125,17 @@ impl Client {
         });
         let errors = results.into_iter().filter_map(Result::err).collect();
         RegistryError::of_all(errors).map_or(Ok(()), Err)
+    }
+
+    /// Waits until nobody else fetches a blob into the store, here or in another process.
+    fn turn(&self, blob: &Descriptor, store: &Store) -> Result<KeyLock, RegistryError> {
+        let key = Digest::of(format!("turn at the blob {}", blob.digest).as_bytes());
+        loop {
+            match store.try_lock(&key)? {
+                Some(turn) => return Ok(turn),
+                None => self.pause(TURN)?,
+            }
+        }
     }
 
     /// Fetches a blob into the store. Other bytes than promised are fetched once more: not from a mirror again.
@@ -145,10 +158,21 @@ impl Client {
         );
         let name = format!("the blob {} of {}", blob.digest, repository.name());
         let mut is_second = false;
-        loop {
+        'again: loop {
             let mut download = Download::new(self, sources.clone(), blob.clone());
             let mut writer = store.writer()?;
-            while let Some(bytes) = download.chunk()? {
+            loop {
+                let bytes = match download.chunk() {
+                    Ok(Some(bytes)) => bytes,
+                    Ok(None) => break,
+                    Err(error @ RegistryError::Content { .. }) if download.is_mirror() => {
+                        self.tell(&format!("{error}; it is fetched again"));
+                        sources.retain(|source| !source.is_mirror());
+                        is_second = true;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error),
+                };
                 self.monitor.more(going.number(), bytes.len() as u64);
                 writer
                     .write_all(&bytes)

@@ -16,6 +16,7 @@ use super::image::Blobs;
 use super::place;
 use super::pull::ACCEPT;
 use super::session::Target;
+use super::tags::LIST;
 use crate::oci::{Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
 
 /// How many pages are read.
@@ -133,6 +134,7 @@ impl Client {
         let what = format!("the referrers of {subject}");
         let mut found = Vec::new();
         let mut pages = BTreeSet::new();
+        let mut size = 0;
         loop {
             let mut ask = Ask::new(&host, Method::GET, at, &repository.repository, &what);
             ask.header("accept", MediaType::OciIndex.as_str());
@@ -152,7 +154,8 @@ impl Client {
             let Some(next) = place::next_page(&reply.url, reply.headers()) else {
                 return Ok(Some(found));
             };
-            if !pages.insert(next.clone()) || pages.len() > PAGES {
+            size += bytes.len();
+            if size > LIST || pages.len() > PAGES || !pages.insert(next.clone()) {
                 return Err(reply.wrong("the list has no end"));
             }
             at = At::Url(next);
@@ -339,6 +342,22 @@ mod tests {
             lines[2],
             format!("GET /v2/a/referrers/{subject}?artifactType=x%2Fz")
         );
+    }
+
+    #[test]
+    fn a_list_without_end_is_an_error() {
+        let page = format!("{{{}}}", " ".repeat(LIST / 3));
+        let server = Server::start(move |before, _| {
+            Told::new(200)
+                .with("content-type", MediaType::OciIndex)
+                .with("link", format!("<?page={}>; rel=next", before.len()))
+                .body(page.as_str())
+        });
+        let (client, _) = client("", None);
+        let found = client.referrers(&reference(&server), &Digest::of(b"subject"), None);
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains("no end"), "{error}");
+        assert_eq!(server.asked().len(), 3);
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn serve(
         if !told
             .headers
             .iter()
-            .any(|(name, _)| name == "content-length")
+            .any(|(name, _)| matches!(name.as_str(), "content-length" | "transfer-encoding"))
         {
             head.push_str(&format!("content-length: {}\r\n", told.body.len()));
         }

@@ -14,6 +14,8 @@ use crate::oci::{MAX_DOCUMENT, Reference, check_tag};
 /// How many pages are read, and how many image tags.
 const PAGES: usize = 10_000;
 const TAGS: usize = 1_000_000;
+/// How large all pages of a list may be in sum, in bytes.
+pub(super) const LIST: usize = 32 << 20;
 
 impl Client {
     /// Lists the image tags of a repository, in the registry's order. A repository that is not there has none.
@@ -31,6 +33,7 @@ impl Client {
         let mut seen = BTreeSet::new();
         let mut tags = Vec::new();
         let mut pages = BTreeSet::new();
+        let mut size = 0;
         let what = "the list of image tags";
         loop {
             let mut ask = Ask::new(&host, Method::GET, at, &repository.repository, what);
@@ -51,7 +54,9 @@ impl Client {
             let Some(next) = place::next_page(&reply.url, reply.headers()) else {
                 return Ok(tags);
             };
-            if !pages.insert(next.clone()) || pages.len() > PAGES || tags.len() > TAGS {
+            size += bytes.len();
+            let is_long = pages.len() > PAGES || tags.len() > TAGS || size > LIST;
+            if is_long || !pages.insert(next.clone()) {
                 return Err(reply.wrong("the list has no end"));
             }
             at = At::Url(next);
@@ -94,6 +99,15 @@ mod tests {
         let error = tags(&server).unwrap_err().to_string();
         assert!(error.contains("no end"), "{error}");
         assert_eq!(server.asked().len(), 2);
+        // Pages that differ, and hold nothing.
+        let page = format!("{{{}}}", " ".repeat(LIST / 3));
+        let server = Server::start(move |before, _| {
+            let next = format!("<?page={}>; rel=next", before.len());
+            Told::new(200).with("link", next).body(page.as_str())
+        });
+        let error = tags(&server).unwrap_err().to_string();
+        assert!(error.contains("no end"), "{error}");
+        assert_eq!(server.asked().len(), 3);
         let server = Server::start(|_, _| Told::new(404));
         assert!(tags(&server).unwrap().is_empty());
     }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::engine::Engine;
 use super::fault::Fault;
 use super::monitor::Monitor;
+use super::pace::Pace;
 use super::tls::Trust;
 use super::{Limits, Proxies};
 
@@ -68,6 +69,7 @@ pub(super) struct Answer<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     response: Response,
+    pace: Pace,
 }
 
 impl Wire {
@@ -104,6 +106,7 @@ impl Wire {
             status: response.status(),
             headers: response.headers().clone(),
             response,
+            pace: Pace::default(),
         })
     }
 
@@ -241,10 +244,14 @@ impl Wire {
 impl Answer<'_> {
     /// Returns the next bytes of the body; `None` at its end.
     pub(super) fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fault> {
-        let wire = self.wire;
+        let (wire, start) = (self.wire, Instant::now());
         let chunk = wire
             .wait(wire.limits.idle, self.response.chunk())?
             .map_err(|error| Fault::of(&error, wire.limits.connect))?;
+        if let Some(bytes) = &chunk {
+            self.pace
+                .count(start.elapsed(), bytes.len(), wire.limits.idle)?;
+        }
         Ok(chunk.map(Into::into))
     }
 

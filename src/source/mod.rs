@@ -323,6 +323,17 @@ struct Seen {
     platforms: BTreeSet<String>,
 }
 
+/// How many platforms an error names.
+const MAX_PLATFORMS: usize = 50;
+
+impl Seen {
+    fn add(&mut self, platform: &Platform) {
+        if self.platforms.len() < MAX_PLATFORMS {
+            self.platforms.insert(platform.to_string());
+        }
+    }
+}
+
 /// How deep indexes may be nested.
 const MAX_DEPTH: usize = 4;
 
@@ -343,7 +354,7 @@ fn descend(
             match &next.platform {
                 Some(other) if other.is_unknown() => continue,
                 Some(other) if !other.matches(platform) => {
-                    seen.platforms.insert(other.to_string());
+                    seen.add(other);
                 }
                 _ => match descend(blobs, next, platform, seen, depth + 1)? {
                     Some(found) => return Ok(Some(found)),
@@ -373,7 +384,7 @@ fn descend(
     let config = blobs.piece(&manifest.config)?;
     let found = Config::parse(&config.read()?)?.platform()?;
     if !found.matches(platform) {
-        seen.platforms.insert(found.to_string());
+        seen.add(&found);
         return Ok(None);
     }
     Ok(Some((at.digest, manifest, config)))

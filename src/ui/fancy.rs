@@ -26,7 +26,7 @@ impl Fancy {
     }
 
     pub(super) fn line(&self, text: &str) {
-        let _ = self.all.println(text);
+        let _ = self.all.println(super::safe::safe(text));
     }
 
     fn transfers(&self) -> MutexGuard<'_, BTreeMap<u64, ProgressBar>> {

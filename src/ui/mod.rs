@@ -4,6 +4,7 @@
 
 mod fancy;
 mod plain;
+mod safe;
 mod transfer;
 
 use std::io::{self, IsTerminal, Write};
@@ -243,17 +244,17 @@ fn json_event(event: &Event<'_>) {
     line(&value.to_string());
 }
 
-/// Writes a line to stderr. A closed stderr is no reason to fail.
+/// Writes a line to stderr, without what a terminal would obey but colours. A closed stderr is no reason to fail.
 pub fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", safe::safe(text));
 }
 
-/// Writes data to stdout.
+/// Writes data to stdout, without what a terminal would obey but colours.
 ///
 /// # Errors
 /// When stdout cannot be written. A reader that went away is no error.
 pub fn data(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    match io::stdout().lock().write_all(safe::safe(text).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }

@@ -288,6 +288,29 @@ fn blobs_come_at_the_same_time() {
 }
 
 #[test]
+fn a_trickle_ends() {
+    let (server, _, layer) = loaded(69, 20_000);
+    server.rule(Rule {
+        drip: Some((1, 20)),
+        ..Rule::on(BLOBS)
+    });
+    let rig = Rig::new();
+    let begin = Instant::now();
+    // One byte each 20 ms: 400 s in all, and never 600 ms without a byte.
+    let reference = server.reference("a");
+    let error = rig.client.document(&reference, &layer);
+    assert_says(
+        &error.expect_err("a trickle"),
+        &[server.host(), "less than 1 KiB"],
+    );
+    assert!(
+        begin.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[test]
 fn slow_is_not_dead() {
     let (server, _, layer) = loaded(68, 20_000);
     server.rule(Rule {

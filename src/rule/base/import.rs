@@ -203,7 +203,7 @@ fn examine(
         tick: context.tick,
     };
     facts
-        .apply_and_show(&mut reader, show)
+        .apply_and_show(&mut reader, context.tick, show)
         .map_err(|error| damaged(&error))?;
     io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(&error))?;
     let found = DiffId(reader.hasher.finish());
