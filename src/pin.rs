@@ -63,6 +63,9 @@ pub fn pin(
         if !is_update && needs.iter().all(|need| need.is_pinned) {
             continue;
         }
+        if needs.iter().all(|need| need.waits) {
+            continue;
+        }
         start(first);
         let rule = RULES[target.rule];
         if let Err(error) = rule.pin(&needs, is_update, context, &mut new) {

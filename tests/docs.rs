@@ -55,6 +55,9 @@ fn check_manifest(block: &str, place: &str) {
         );
     }
     space.write("image.toml", &text);
+    for name in ["requirements.txt", "pyproject.toml", "uv.lock"] {
+        space.write(name, "");
+    }
     // Variables of git need a commit and a tag.
     if text.contains("git") {
         let Some(git) = peer("git") else { return };

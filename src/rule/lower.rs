@@ -73,6 +73,8 @@ pub struct Need {
     pub was: Option<String>,
     /// Whether the lock has it.
     pub is_pinned: bool,
+    /// Whether it can be resolved only when something else is pinned: packages wait for their base.
+    pub waits: bool,
     /// What the rule itself needs to resolve it.
     pub payload: Option<Arc<dyn Any + Send + Sync>>,
 }

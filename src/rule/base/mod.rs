@@ -276,6 +276,7 @@ fn in_registry(
         origin: origin.clone(),
         was: was.filter(|was| *was != image.to_string()),
         is_pinned: pin.is_some(),
+        waits: false,
         payload: None,
     });
     let Some((digest, pin)) = pin else {

@@ -255,6 +255,7 @@ impl Rule for Pip {
                 origin: origin.clone(),
                 was: None,
                 is_pinned: false,
+                waits: true,
                 payload: None,
             });
             let node = lower.add(target, action::Unpinned, vec![], origin);
@@ -275,6 +276,7 @@ impl Rule for Pip {
             origin: origin.clone(),
             was: is_stale.then(|| "other requirements".to_owned()),
             is_pinned: wheels.is_some(),
+            waits: false,
             payload: Some(Arc::new(pin::Payload {
                 inputs: inputs.clone(),
                 target: place.target.clone(),
