@@ -13,7 +13,7 @@ const FLOORS: &[(u32, &[&str])] = &[
     (3, &["spec", "lock"]),
     (4, &["rule"]),
     (5, &["pin", "plan"]),
-    (6, &["exec"]),
+    (6, &["exec", "net"]),
     (7, &["output", "registry"]),
     (8, &["cli", "ui"]),
 ];
@@ -24,6 +24,7 @@ const NEIGHBOURS: (&str, &str) = ("cli", "ui");
 /// What modules must not know although it lies lower.
 const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("exec", &["rule", "spec", "plan", "output"]),
+    ("net", &["rule", "spec", "plan", "exec", "registry"]),
     ("output", &["rule", "exec", "plan", "spec"]),
     ("registry", &["rule", "exec", "plan", "pin", "layer"]),
     ("pin", &["exec", "output"]),
