@@ -26,6 +26,7 @@
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
 //! | 6 | [`net`] | exchanges with hosts: connections, TLS, proxies, time limits, tries | what is asked: registries, rules |
+//! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
 //! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
@@ -61,6 +62,7 @@
 pub mod cli;
 pub mod exec;
 pub mod graph;
+pub mod index;
 pub mod layer;
 pub mod lock;
 pub mod net;

@@ -1,7 +1,7 @@
 //! Exchanges with hosts: connections, TLS, proxies, time limits, tries, progress. What registries and package indexes
 //! have in common.
 //!
-//! [`wire`] makes one exchange with one host; with [`engine`] it is all that knows an asynchronous library. Knows nothing
+//! [`wire`] makes one exchange with one host; with [`engine`] and [`names`] it is all that knows an asynchronous library. Knows nothing
 //! of what is asked, of credentials, of the environment, or of how things are shown.
 
 pub(crate) mod backoff;
@@ -9,6 +9,7 @@ pub(crate) mod crew;
 mod engine;
 pub(crate) mod fault;
 pub(crate) mod monitor;
+mod names;
 pub(crate) mod place;
 mod proxy;
 #[cfg(test)]

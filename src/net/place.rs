@@ -28,11 +28,15 @@ pub(crate) fn is_same(a: &Url, b: &Url) -> bool {
 pub(crate) fn location(base: &Url, text: &str) -> Option<Url> {
     let text = text.trim();
     // Some registries forget the first slash.
-    let text = match text.starts_with("v2/") {
-        true => format!("/{text}"),
-        false => text.to_owned(),
-    };
-    let mut url = base.join(&text).ok()?;
+    match text.starts_with("v2/") {
+        true => join(base, &format!("/{text}")),
+        false => join(base, text),
+    }
+}
+
+/// Joins what a document of `base` refers to: without fragment and user, and over no weaker scheme on the same host.
+pub(crate) fn join(base: &Url, text: &str) -> Option<Url> {
+    let mut url = base.join(text.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return None;
     }

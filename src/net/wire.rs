@@ -1,6 +1,6 @@
 //! One exchange with one host: connections, proxies, time limits, stopping. No retry, no redirect, no credentials.
 //!
-//! With engine.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
+//! With engine.rs and names.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
 //! steps, so that every wait ends when the user stops. Knows no protocol above HTTP.
 
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::engine::Engine;
 use super::fault::Fault;
 use super::monitor::Monitor;
+use super::names::Names;
 use super::tls::Trust;
 use super::{Limits, Proxies};
 
@@ -34,6 +35,7 @@ const DIGESTION: u64 = 16 << 20;
 pub(crate) struct Wire {
     engine: OnceLock<Engine>,
     clients: Mutex<BTreeMap<Trust, Client>>,
+    names: Names,
     proxies: Proxies,
     limits: Limits,
     monitor: Arc<dyn Monitor>,
@@ -75,6 +77,7 @@ impl Wire {
         Self {
             engine: OnceLock::new(),
             clients: Mutex::default(),
+            names: Names::default(),
             proxies,
             limits,
             monitor,
@@ -226,6 +229,7 @@ impl Wire {
             .retry(reqwest::retry::never())
             .referer(false)
             .connect_timeout(self.limits.connect)
+            .dns_resolver(self.names.clone())
             .no_proxy();
         for proxy in self.proxies.make()? {
             builder = builder.proxy(proxy);
