@@ -37,8 +37,9 @@ impl Inner {
     /// Returns the files of a package, from the first index that has it.
     pub(super) fn files_of(&self, project: &str) -> Result<Vec<PackageFile>, IndexError> {
         // A name that is normalised cannot lead out of the index.
-        let name: PackageName = project.parse().map_err(|_| IndexError::Malformed {
-            file: project.to_owned(),
+        let name: Option<PackageName> = project.parse().ok().filter(|_| !project.is_empty());
+        let name = name.ok_or_else(|| IndexError::Malformed {
+            file: format!("`{project}`"),
             why: "it is no name of a package".to_owned(),
         })?;
         let mut indexes = Vec::new();

@@ -109,7 +109,8 @@ impl Source {
             let fail = || SourceError::Pattern(text.to_owned());
             let stem = start.trim_end_matches(['-', '_', '.']);
             let parsed: PackageName = stem.parse().map_err(|_| fail())?;
-            if is_start != (stem.len() < start.len()) {
+            // The parser takes an empty name.
+            if stem.is_empty() || is_start != (stem.len() < start.len()) {
                 return Err(fail());
             }
             self.packages.push(match is_start {
