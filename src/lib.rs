@@ -25,6 +25,8 @@
 //! | 5 | [`pin`] | brings `image.lock` up to date, by the rules and through the ports | threads, HTTP |
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
+//! | 6 | [`net`] | exchanges with hosts: connections, TLS, proxies, time limits, tries | what is asked: registries, rules |
+//! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
 //! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
@@ -43,7 +45,7 @@
 //! 3. Only `graph` decides what a key contains; its text and its hash are two readings of one list.
 //! 4. A blob enters the store only under its own verified digest.
 //! 5. `exec` knows no rule; a rule knows no thread.
-//! 6. Only floor 7 opens sockets: `registry`.
+//! 6. Only `net` opens sockets.
 //! 7. Only `cli` and `ui` print, read the environment, or exit.
 //! 8. An error of a manifest has a span; an error of a run has an origin.
 //! 9. Equal input gives an equal plan, and a plan can be printed.
@@ -60,8 +62,10 @@
 pub mod cli;
 pub mod exec;
 pub mod graph;
+pub mod index;
 pub mod layer;
 pub mod lock;
+pub mod net;
 pub mod oci;
 pub mod output;
 pub mod pin;

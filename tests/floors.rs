@@ -13,8 +13,8 @@ const FLOORS: &[(u32, &[&str])] = &[
     (3, &["spec", "lock"]),
     (4, &["rule"]),
     (5, &["pin", "plan"]),
-    (6, &["exec"]),
-    (7, &["output", "registry"]),
+    (6, &["exec", "net"]),
+    (7, &["index", "output", "registry"]),
     (8, &["cli", "ui"]),
 ];
 
@@ -24,7 +24,9 @@ const NEIGHBOURS: (&str, &str) = ("cli", "ui");
 /// What modules must not know although it lies lower.
 const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("exec", &["rule", "spec", "plan", "output"]),
+    ("net", &["rule", "spec", "plan", "exec", "registry"]),
     ("output", &["rule", "exec", "plan", "spec"]),
+    ("index", &["rule", "spec", "exec", "plan", "pin", "layer"]),
     ("registry", &["rule", "exec", "plan", "pin", "layer"]),
     ("pin", &["exec", "output"]),
     ("layer", &["store"]),

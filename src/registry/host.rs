@@ -53,7 +53,12 @@ impl Host {
         Self {
             name: name.to_owned(),
             authority: if name == "docker.io" { HUB } else { name }.to_owned(),
-            trust: Trust::of(&config),
+            trust: Trust {
+                is_blind: config.insecure,
+                ca: config.ca.clone(),
+                client_cert: config.client_cert.clone(),
+                client_key: config.client_key.clone(),
+            },
             tokens: Tokens::default(),
             lanes: Lanes::new(config.concurrency),
             config,

@@ -1,31 +1,22 @@
 //! The registry client: auth, pull, push, mirrors (OCI distribution spec 1.1, and what real registries do).
 //!
-//! From below: [`wire`] makes one exchange with one host; with [`engine`] it is all that knows an asynchronous library.
-//! [`http`] makes a request of it: credentials for the own host alone, redirects, retries. [`pull`], [`push`], [`tags`]
+//! From below: [`wire`], of `net`, makes one exchange with one host. [`http`] makes a request of it: credentials for the own host alone, redirects, retries. [`pull`], [`push`], [`tags`]
 //! and [`referrers`] ask registries for what they are named after. Nothing that comes from a network is used before its
 //! size and digest are checked. Knows nothing of rules, of the environment, or of how things are shown.
 
-mod backoff;
 mod blob;
 mod challenge;
 mod config;
 mod credentials;
-mod crew;
 mod document;
 mod download;
-mod engine;
 mod error;
-mod fault;
 mod grant;
 mod host;
 mod http;
 mod image;
 mod kind;
-mod monitor;
-mod pace;
-mod place;
 mod port;
-mod proxy;
 mod pull;
 mod push;
 mod referrers;
@@ -37,23 +28,19 @@ mod session;
 mod small;
 mod source;
 mod tags;
-mod tls;
 mod token;
 mod upload;
-mod wire;
 
+pub use crate::net::{Direction, Ended, Fault, Limits, Monitor, Proxies, Tls, Transfer};
 pub use config::{Config, ConfigError, HostConfig};
 pub use credentials::{Credentials, Login, Looked, Places};
 pub use error::{Asked, Refusal, RegistryError};
-pub use fault::{Fault, Tls};
 pub use image::{Blobs, PushImage, PushManifest, Pushed, PushedBlob};
-pub use monitor::{Direction, Ended, Monitor, Transfer};
-pub use proxy::Proxies;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+use crate::net::{backoff, crew, fault, monitor, place, tls, wire};
 use host::{Host, Scheme};
 
 /// What a client is made of.
@@ -68,36 +55,6 @@ pub struct Setup {
     pub monitor: Arc<dyn Monitor>,
     /// Time limits and tries.
     pub limits: Limits,
-}
-
-/// Time limits and tries.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// How long a connection may take to come about.
-    pub connect: Duration,
-    /// How long no byte may move, either way.
-    pub idle: Duration,
-    /// How often a request is tried.
-    pub tries: u32,
-    /// The first wait between two tries; it doubles each time.
-    pub backoff: Duration,
-    /// The longest wait that a registry may ask for.
-    pub retry_after: Duration,
-    /// The longest time of waiting between the tries of one request, in all.
-    pub total: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            tries: 5,
-            backoff: Duration::from_millis(500),
-            retry_after: Duration::from_secs(60),
-            total: Duration::from_secs(180),
-        }
-    }
 }
 
 /// Speaks to registries. Its calls block, from any number of threads; each ends soon after the monitor says stop.

@@ -1,7 +1,7 @@
 //! One exchange with one host: connections, proxies, time limits, stopping. No retry, no redirect, no credentials.
 //!
-//! With engine.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
-//! steps, so that every wait ends when the user stops. Knows no registry.
+//! With engine.rs and names.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
+//! steps, so that every wait ends when the user stops. Knows no protocol above HTTP.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::engine::Engine;
 use super::fault::Fault;
 use super::monitor::Monitor;
+use super::names::Names;
 use super::pace::Pace;
 use super::tls::Trust;
 use super::{Limits, Proxies};
@@ -27,30 +28,31 @@ use super::{Limits, Proxies};
 const TICK: Duration = Duration::from_millis(100);
 /// How much of a stream is read at once, in bytes.
 const PIECE: usize = 256 << 10;
-/// How fast a registry is expected to put away what it was sent, in bytes for each second: it may hash and move a large
+/// How fast a host is expected to put away what it was sent, in bytes for each second: it may hash and move a large
 /// blob before it answers, and moves no byte meanwhile.
 const DIGESTION: u64 = 16 << 20;
 
 /// What makes exchanges. Opens nothing before the first.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     engine: OnceLock<Engine>,
     clients: Mutex<BTreeMap<Trust, Client>>,
+    names: Names,
     proxies: Proxies,
     limits: Limits,
     monitor: Arc<dyn Monitor>,
 }
 
 /// A request.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Body<'a>,
-    pub(super) trust: &'a Trust,
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body<'a>,
+    pub(crate) trust: &'a Trust,
 }
 
 /// What a request carries.
-pub(super) enum Body<'a> {
+pub(crate) enum Body<'a> {
     /// Nothing.
     None,
     /// A few bytes.
@@ -64,19 +66,20 @@ pub(super) enum Body<'a> {
 }
 
 /// An answer, whose body is still to be read.
-pub(super) struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     wire: &'a Wire,
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     response: Response,
     pace: Pace,
 }
 
 impl Wire {
-    pub(super) fn new(proxies: Proxies, limits: Limits, monitor: Arc<dyn Monitor>) -> Self {
+    pub(crate) fn new(proxies: Proxies, limits: Limits, monitor: Arc<dyn Monitor>) -> Self {
         Self {
             engine: OnceLock::new(),
             clients: Mutex::default(),
+            names: Names::default(),
             proxies,
             limits,
             monitor,
@@ -84,7 +87,7 @@ impl Wire {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub(super) fn exchange(&self, call: Call<'_>) -> Result<Answer<'_>, Fault> {
+    pub(crate) fn exchange(&self, call: Call<'_>) -> Result<Answer<'_>, Fault> {
         let client = self.client(call.trust)?;
         let mut request = Request::new(call.method, call.url);
         *request.headers_mut() = call.headers;
@@ -111,7 +114,7 @@ impl Wire {
     }
 
     /// Waits.
-    pub(super) fn pause(&self, time: Duration) -> Result<(), Fault> {
+    pub(crate) fn pause(&self, time: Duration) -> Result<(), Fault> {
         let end = Instant::now() + time;
         loop {
             if self.monitor.is_stopped() {
@@ -229,6 +232,7 @@ impl Wire {
             .retry(reqwest::retry::never())
             .referer(false)
             .connect_timeout(self.limits.connect)
+            .dns_resolver(self.names.clone())
             .no_proxy();
         for proxy in self.proxies.make()? {
             builder = builder.proxy(proxy);
@@ -243,7 +247,7 @@ impl Wire {
 
 impl Answer<'_> {
     /// Returns the next bytes of the body; `None` at its end.
-    pub(super) fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+    pub(crate) fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fault> {
         let (wire, start) = (self.wire, Instant::now());
         let chunk = wire
             .wait(wire.limits.idle, self.response.chunk())?
@@ -256,7 +260,7 @@ impl Answer<'_> {
     }
 
     /// Reads the body up to `limit` bytes; one more byte says that it is longer.
-    pub(super) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Fault> {
+    pub(crate) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();
         while bytes.len() as u64 <= limit {
             match self.chunk()? {

@@ -21,7 +21,7 @@ pub struct Transfer<'a> {
     pub direction: Direction,
     /// What it is, as `layer sha256:0123456789ab`.
     pub what: &'a str,
-    /// The registry and repository.
+    /// The registry and repository, or the package index.
     pub repository: &'a str,
     /// The size in bytes.
     pub size: u64,
@@ -30,7 +30,7 @@ pub struct Transfer<'a> {
 /// Which way a transfer goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
-    /// From the registry.
+    /// From the other side.
     Pull,
     /// To the registry.
     Push,
@@ -50,14 +50,14 @@ pub enum Ended {
 }
 
 /// A transfer under way. Dropped before it ended, it has failed.
-pub(super) struct Going<'a> {
+pub(crate) struct Going<'a> {
     monitor: &'a dyn Monitor,
     number: u64,
     is_over: bool,
 }
 
 impl<'a> Going<'a> {
-    pub(super) fn start(monitor: &'a dyn Monitor, transfer: &Transfer<'_>) -> Self {
+    pub(crate) fn start(monitor: &'a dyn Monitor, transfer: &Transfer<'_>) -> Self {
         Self {
             monitor,
             number: monitor.start(transfer),
@@ -65,11 +65,11 @@ impl<'a> Going<'a> {
         }
     }
 
-    pub(super) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    pub(super) fn end(mut self, outcome: Ended) {
+    pub(crate) fn end(mut self, outcome: Ended) {
         self.is_over = true;
         self.monitor.end(self.number, outcome);
     }

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::monitor::Monitor;
 
 /// Does the work for each of `items`, on at most `count` threads at a time. The results have the order of the items.
-pub(super) fn each<T: Sync, R: Send>(
+pub(crate) fn each<T: Sync, R: Send>(
     count: usize,
     items: &[T],
     work: impl Fn(&T) -> R + Sync,
@@ -40,16 +40,16 @@ pub(super) fn each<T: Sync, R: Send>(
 }
 
 /// How many transfers a host bears at a time.
-pub(super) struct Lanes {
+pub(crate) struct Lanes {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
 /// The right to one transfer, until it is dropped.
-pub(super) struct Lane<'a>(&'a Lanes);
+pub(crate) struct Lane<'a>(&'a Lanes);
 
 impl Lanes {
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self {
             free: Mutex::new(count.max(1)),
             freed: Condvar::new(),
@@ -57,7 +57,7 @@ impl Lanes {
     }
 
     /// Waits for a free lane.
-    pub(super) fn take(&self, monitor: &dyn Monitor) -> Result<Lane<'_>, Fault> {
+    pub(crate) fn take(&self, monitor: &dyn Monitor) -> Result<Lane<'_>, Fault> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         while *free == 0 {
             if monitor.is_stopped() {

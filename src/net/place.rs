@@ -8,7 +8,7 @@ use reqwest::header::{HeaderMap, LINK};
 use crate::oci::Digest;
 
 /// Returns the host of a URL, with its port if it is not the scheme's own.
-pub(super) fn authority(url: &Url) -> String {
+pub(crate) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),
@@ -17,7 +17,7 @@ pub(super) fn authority(url: &Url) -> String {
 }
 
 /// Tells whether both lead to the same server, by the same scheme.
-pub(super) fn is_same(a: &Url, b: &Url) -> bool {
+pub(crate) fn is_same(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme()
         && a.host_str() == b.host_str()
         && a.port_or_known_default() == b.port_or_known_default()
@@ -25,14 +25,18 @@ pub(super) fn is_same(a: &Url, b: &Url) -> bool {
 
 /// Resolves the `Location` of an answer to `base` (RFC 9110, 10.2.2). The same host is never asked over a weaker scheme:
 /// a registry behind a proxy that ends TLS does not know its own.
-pub(super) fn location(base: &Url, text: &str) -> Option<Url> {
+pub(crate) fn location(base: &Url, text: &str) -> Option<Url> {
     let text = text.trim();
     // Some registries forget the first slash.
-    let text = match text.starts_with("v2/") {
-        true => format!("/{text}"),
-        false => text.to_owned(),
-    };
-    let mut url = base.join(&text).ok()?;
+    match text.starts_with("v2/") {
+        true => join(base, &format!("/{text}")),
+        false => join(base, text),
+    }
+}
+
+/// Joins what a document of `base` refers to: without fragment and user, and over no weaker scheme on the same host.
+pub(crate) fn join(base: &Url, text: &str) -> Option<Url> {
+    let mut url = base.join(text.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return None;
     }
@@ -51,7 +55,7 @@ pub(super) fn location(base: &Url, text: &str) -> Option<Url> {
 }
 
 /// Adds `digest=` to the opaque query of an upload's location.
-pub(super) fn with_digest(mut url: Url, digest: &Digest) -> Url {
+pub(crate) fn with_digest(mut url: Url, digest: &Digest) -> Url {
     let query = match url.query() {
         Some(query) if !query.is_empty() => format!("{query}&digest={digest}"),
         _ => format!("digest={digest}"),
@@ -61,7 +65,7 @@ pub(super) fn with_digest(mut url: Url, digest: &Digest) -> Url {
 }
 
 /// Returns where the next page is (RFC 8288), if it is on the same server.
-pub(super) fn next_page(base: &Url, headers: &HeaderMap) -> Option<Url> {
+pub(crate) fn next_page(base: &Url, headers: &HeaderMap) -> Option<Url> {
     let texts = headers.get_all(LINK).iter();
     let target = texts
         .filter_map(|value| value.to_str().ok())
@@ -90,7 +94,7 @@ fn next_link(text: &str) -> Option<&str> {
 }
 
 /// Parses `bytes FIRST-LAST/SIZE` (RFC 9110, 14.4).
-pub(super) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+pub(crate) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let text = text.trim().strip_prefix("bytes")?.trim_start();
     let (range, size) = text.split_once('/')?;
     let (first, last) = range.split_once('-')?;
@@ -103,7 +107,7 @@ pub(super) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
 }
 
 /// Parses the `Range` of an upload, `0-LAST`, and returns how many bytes it holds.
-pub(super) fn upload_range(text: &str) -> Option<u64> {
+pub(crate) fn upload_range(text: &str) -> Option<u64> {
     let text = text.trim();
     let text = text.strip_prefix("bytes=").unwrap_or(text);
     let (first, last) = text.split_once('-')?;
@@ -112,7 +116,7 @@ pub(super) fn upload_range(text: &str) -> Option<u64> {
 }
 
 /// Tells whether a host, with or without port, is this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = without_port(host);
     let name = name.to_ascii_lowercase();
     name == "localhost"
@@ -124,7 +128,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
 }
 
 /// Tells whether a host, with or without port, is written as an address that others cannot reach.
-pub(super) fn is_private(host: &str) -> bool {
+pub(crate) fn is_private(host: &str) -> bool {
     let private4 = |it: Ipv4Addr| {
         it.is_private() || it.is_loopback() || it.is_link_local() || it.is_unspecified()
     };
@@ -148,7 +152,7 @@ fn address(name: &str) -> Option<IpAddr> {
 }
 
 /// Returns a host without its port.
-pub(super) fn without_port(host: &str) -> &str {
+pub(crate) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port))
             if !port.contains(']') && (!name.contains(':') || name.ends_with(']')) =>
@@ -161,7 +165,7 @@ pub(super) fn without_port(host: &str) -> &str {
 
 /// Tells whether an answer of `from` may lead to `to`; says why not. `is_insecure` is what the user said of the host of
 /// `to`.
-pub(super) fn may_follow(from: &Url, to: &Url, is_insecure: bool) -> Result<(), &'static str> {
+pub(crate) fn may_follow(from: &Url, to: &Url, is_insecure: bool) -> Result<(), &'static str> {
     let (own, other) = (authority(from), authority(to));
     if is_same(from, to) {
         return Ok(());
@@ -177,7 +181,7 @@ pub(super) fn may_follow(from: &Url, to: &Url, is_insecure: bool) -> Result<(), 
 
 /// Tells whether credentials for `registry` may be sent to the realm `realm`; says why not. `is_insecure` is what the
 /// user said of the registry.
-pub(super) fn may_trust_realm(
+pub(crate) fn may_trust_realm(
     registry: &str,
     realm: &Url,
     is_insecure: bool,

@@ -77,7 +77,7 @@ pub enum Tls {
 
 impl Fault {
     /// Tells whether it may be otherwise the next time.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Refused
             | Self::Unreachable
@@ -97,7 +97,7 @@ impl Fault {
     }
 
     /// Tells whether the host was not reached at all.
-    pub(super) fn is_absence(&self) -> bool {
+    pub(crate) fn is_absence(&self) -> bool {
         matches!(
             self,
             Self::Refused
@@ -111,7 +111,7 @@ impl Fault {
     }
 
     /// Reads what reqwest says. `connect` is the limit that was set for a connection.
-    pub(super) fn of(error: &reqwest::Error, connect: Duration) -> Self {
+    pub(crate) fn of(error: &reqwest::Error, connect: Duration) -> Self {
         if error.is_dns() {
             return Self::Name;
         }

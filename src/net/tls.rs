@@ -1,4 +1,4 @@
-//! TLS as a registry wants it: trusted authorities, a certificate of ours. Knows no HTTP.
+//! TLS as a host wants it: trusted authorities, a certificate of ours. Knows no HTTP.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,33 +9,25 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::config::HostConfig;
-
 /// Whom a host's connections trust, and what they show: hosts that agree in it share connections.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     /// Certificates are not checked.
-    is_blind: bool,
-    ca: Option<PathBuf>,
-    client_cert: Option<PathBuf>,
-    client_key: Option<PathBuf>,
+    pub(crate) is_blind: bool,
+    /// A file of authorities besides the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// A file with our certificate.
+    pub(crate) client_cert: Option<PathBuf>,
+    /// A file with its key.
+    pub(crate) client_key: Option<PathBuf>,
 }
 
 impl Trust {
-    pub(super) fn of(config: &HostConfig) -> Self {
-        Self {
-            is_blind: config.insecure,
-            ca: config.ca.clone(),
-            client_cert: config.client_cert.clone(),
-            client_key: config.client_key.clone(),
-        }
-    }
-
     /// Makes the TLS settings. Reads the files, and the system's authorities.
     ///
     /// # Errors
     /// When a file cannot be read, or holds no certificate or key.
-    pub(super) fn tls(&self) -> Result<ClientConfig, String> {
+    pub(crate) fn tls(&self) -> Result<ClientConfig, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

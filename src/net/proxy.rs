@@ -31,7 +31,7 @@ impl std::fmt::Debug for Proxies {
 
 impl Proxies {
     /// Makes the proxies. This machine's own hosts are reached without.
-    pub(super) fn make(&self) -> Result<Vec<Proxy>, Fault> {
+    pub(crate) fn make(&self) -> Result<Vec<Proxy>, Fault> {
         let none = self.none.as_deref().unwrap_or_default();
         let none = NoProxy::from_string(&format!("localhost,127.0.0.0/8,::1,{none}"));
         type Make = fn(String) -> reqwest::Result<Proxy>;

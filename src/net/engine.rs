@@ -7,24 +7,22 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 /// The thread that drives the connections. It ends with the value.
-pub(super) struct Engine {
-    pub(super) handle: Handle,
+pub(crate) struct Engine {
+    pub(crate) handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Engine {
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let thread = ThreadBuilder::new()
-            .name("registry".to_owned())
-            .spawn(move || {
-                let _ = runtime.block_on(stopped);
-                // A look-up of a name may hang in the system: it is left behind.
-                runtime.shutdown_background();
-            })?;
+        let thread = ThreadBuilder::new().name("net".to_owned()).spawn(move || {
+            let _ = runtime.block_on(stopped);
+            // A look-up of a name may hang in the system: it is left behind.
+            runtime.shutdown_background();
+        })?;
         Ok(Self {
             handle,
             stop: Some(stop),

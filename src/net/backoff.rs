@@ -9,17 +9,17 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use super::Limits;
 
 /// The tries of one request.
-pub(super) struct Backoff<'a> {
+pub(crate) struct Backoff<'a> {
     limits: &'a Limits,
     most: u32,
     /// How often it was tried.
-    pub(super) tries: u32,
+    pub(crate) tries: u32,
     /// How long was waited between tries.
-    pub(super) waited: Duration,
+    pub(crate) waited: Duration,
 }
 
 impl<'a> Backoff<'a> {
-    pub(super) fn new(limits: &'a Limits, most: u32) -> Self {
+    pub(crate) fn new(limits: &'a Limits, most: u32) -> Self {
         Self {
             limits,
             most,
@@ -29,7 +29,7 @@ impl<'a> Backoff<'a> {
     }
 
     /// Counts a failed try and returns how long to wait before the next; `None` if it was the last.
-    pub(super) fn again(&mut self, asked: Option<Duration>) -> Option<Duration> {
+    pub(crate) fn again(&mut self, asked: Option<Duration>) -> Option<Duration> {
         self.tries += 1;
         if self.tries >= self.most {
             return None;
@@ -55,7 +55,7 @@ fn chance() -> f64 {
 }
 
 /// Tells whether the same request may be answered otherwise the next time.
-pub(super) fn is_passing(status: StatusCode) -> bool {
+pub(crate) fn is_passing(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
         408 | 425 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524
@@ -64,7 +64,7 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
 
 /// Returns how long the host asks to wait (RFC 9110, 10.2.3). A date counts from the `Date` of the same answer, so that
 /// this machine's clock plays no part.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

@@ -1,0 +1,198 @@
+//! A wheel, fetched into the store: streamed, and resumed after a cut. Its digest decides. Knows nothing of what is in it.
+
+use std::io::Write;
+
+use reqwest::Url;
+
+use super::error::IndexError;
+use super::fetch::Ask;
+use super::login::Login;
+use super::{Inner, Source};
+use crate::graph::WantedWheel;
+use crate::net::backoff::Backoff;
+use crate::net::monitor::{Direction, Ended, Going, Transfer};
+use crate::net::place;
+use crate::net::{Fault, Monitor as _};
+use crate::oci::Digest;
+use crate::store::{Blob, BlobWriter, Store, StoreError};
+
+/// How many cuts are borne for one wheel, each of which came further than the last.
+const CUTS: u32 = 100;
+/// How large a wheel may be whose size nobody said, in bytes.
+const MOST: u64 = 16 << 30;
+
+/// A wheel to fetch.
+pub(super) struct Wheel<'a> {
+    pub(super) url: Url,
+    pub(super) index: Option<&'a Source>,
+    /// The login that the URL held.
+    pub(super) login: Option<Login>,
+    pub(super) file: &'a str,
+    /// The digest that it must have, if that is known.
+    pub(super) sha256: Option<Digest>,
+    /// The size that it must have, if that is known.
+    pub(super) size: Option<u64>,
+}
+
+impl<'a> Wheel<'a> {
+    /// Makes the wheel that is wanted, at a place.
+    pub(super) fn of(wanted: &WantedWheel<'a>, url: Url, index: Option<&'a Source>) -> Self {
+        Self {
+            url,
+            index,
+            login: None,
+            file: wanted.file,
+            sha256: Some(wanted.sha256),
+            size: wanted.size,
+        }
+    }
+
+    fn ask(&self) -> Ask<'a> {
+        let what = format!("the file `{}`", self.file);
+        Ask {
+            login: self.login.clone(),
+            ..Ask::new(self.url.clone(), self.index, what)
+        }
+    }
+}
+
+/// What came of a wheel so far.
+struct Part<'s> {
+    writer: BlobWriter<'s>,
+    offset: u64,
+    /// What says that the file is the same still.
+    etag: Option<String>,
+}
+
+impl Inner {
+    /// Fetches a wheel. One that is wrong is fetched again once: a cache on the way may have mixed two up.
+    pub(super) fn download(&self, wheel: &Wheel<'_>, store: &Store) -> Result<Blob, IndexError> {
+        let ask = wheel.ask();
+        match self.stream(wheel, &ask, store) {
+            Err(IndexError::Store(StoreError::Digest { .. })) => {}
+            other => return other,
+        }
+        match self.stream(wheel, &ask, store) {
+            Err(IndexError::Store(StoreError::Digest {
+                expected, found, ..
+            })) => Err(ask.wrong(format!("it has the digest {found} instead of {expected}"))),
+            other => other,
+        }
+    }
+
+    fn stream(&self, wheel: &Wheel<'_>, ask: &Ask<'_>, store: &Store) -> Result<Blob, IndexError> {
+        let begin = || -> Result<Part<'_>, IndexError> {
+            Ok(Part {
+                writer: store.writer()?,
+                offset: 0,
+                etag: None,
+            })
+        };
+        let mut part = begin()?;
+        let mut going: Option<Going<'_>> = None;
+        let mut backoff = Backoff::new(&self.limits, self.limits.tries);
+        let (mut cuts, mut is_unable) = (0, false);
+        loop {
+            // Without a digest, only an entity tag tells that both parts are of one file.
+            let is_rest =
+                part.offset > 0 && !is_unable && (wheel.sha256.is_some() || part.etag.is_some());
+            let mut request = wheel.ask();
+            if is_rest {
+                request = request.header("range", &format!("bytes={}-", part.offset));
+                if let Some(etag) = &part.etag {
+                    request = request.header("if-range", etag);
+                }
+            }
+            let mut reply = self.send(&request)?;
+            let mut total = wheel.size;
+            match reply.status() {
+                200 => {
+                    if part.offset > 0 {
+                        part = begin()?;
+                    }
+                    let said = reply.length();
+                    if let (Some(expected), Some(found)) = (wheel.size, said)
+                        && expected != found
+                    {
+                        let why = format!("it has {found} bytes instead of {expected}");
+                        return Err(ask.wrong(why));
+                    }
+                    total = total.or(said);
+                    let etag = reply.header("etag").filter(|it| !it.starts_with("W/"));
+                    part.etag = etag.map(str::to_owned);
+                }
+                206 if is_rest => {
+                    let range = reply.header("content-range").and_then(place::content_range);
+                    let Some((_, _, size)) = range.filter(|&(first, last, size)| {
+                        first == part.offset
+                            && size.is_none_or(|size| last < size)
+                            && wheel
+                                .size
+                                .is_none_or(|it| size.is_none_or(|size| size == it))
+                    }) else {
+                        is_unable = true;
+                        continue;
+                    };
+                    total = total.or(size);
+                }
+                416 if is_rest => {
+                    is_unable = true;
+                    continue;
+                }
+                _ => return Err(reply.refused()),
+            }
+            let going = going.get_or_insert_with(|| {
+                let transfer = Transfer {
+                    direction: Direction::Pull,
+                    what: wheel.file,
+                    repository: wheel.index.map_or("its URL", Source::name),
+                    size: total.unwrap_or_default(),
+                };
+                Going::start(&*self.monitor, &transfer)
+            });
+            let fault = loop {
+                match reply.answer.chunk() {
+                    Ok(Some(bytes)) => {
+                        part.offset += bytes.len() as u64;
+                        let most = total.unwrap_or(MOST);
+                        if part.offset > most {
+                            return Err(ask.wrong(format!("it has more than {most} bytes")));
+                        }
+                        let written = part.writer.write_all(&bytes);
+                        written.map_err(|error| store.unwritable(error))?;
+                        self.monitor.more(going.number(), bytes.len() as u64);
+                        // What comes further is not at its end.
+                        backoff = Backoff::new(&self.limits, self.limits.tries);
+                    }
+                    Ok(None) if total.is_none_or(|total| total == part.offset) => break None,
+                    Ok(None) => break Some(Fault::Cut),
+                    Err(fault) => break Some(fault),
+                }
+            };
+            let Some(fault) = fault else {
+                break;
+            };
+            cuts += 1;
+            let delay = match fault.is_passing() && cuts < CUTS {
+                true => backoff.again(None),
+                false => None,
+            };
+            match delay {
+                Some(delay) => self.pause(delay)?,
+                None => return Err(ask.failed(fault, &backoff)),
+            }
+        }
+        let blob = match wheel.sha256 {
+            Some(digest) => {
+                let size = part.offset;
+                let expected = Blob { digest, size };
+                part.writer.complete_verified_as(&expected, wheel.file)?
+            }
+            None => part.writer.complete()?,
+        };
+        if let Some(going) = going {
+            going.end(Ended::Done);
+        }
+        Ok(blob)
+    }
+}

@@ -1,0 +1,330 @@
+//! What a wheel says of itself, with as little fetched as possible: alone beside the wheel (PEP 658), out of the wheel by
+//! ranges, or out of the whole wheel. Decides nothing.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use reqwest::Url;
+
+use super::download::Wheel;
+use super::error::IndexError;
+use super::fetch::Ask;
+use super::zip::{self, Bytes, METADATA, TAIL, Trouble};
+use super::{Inner, Source};
+use crate::graph::PackageFile;
+use crate::net::place;
+use crate::oci::Digest;
+use crate::python::WheelName;
+use crate::store::{Blob, Health, Record, Store};
+
+impl Inner {
+    /// Returns the METADATA of a wheel.
+    pub(super) fn metadata_of(&self, file: &PackageFile) -> Result<String, IndexError> {
+        let malformed = |why: String| IndexError::Malformed {
+            file: file.file.clone(),
+            why,
+        };
+        let wheel = WheelName::parse(&file.file).map_err(|error| malformed(error.to_string()))?;
+        if let Some(text) = self.remembered(file)? {
+            return Ok(text);
+        }
+        if let Some(blob) = file.sha256.and_then(|it| held(&self.cache, it)) {
+            return self.local(&blob, file, &wheel);
+        }
+        let url = |error: &dyn std::fmt::Display| malformed(format!("its URL is none: {error}"));
+        let url: Url = file.url.parse().map_err(|error| url(&error))?;
+        let sources = self.sources()?;
+        let index = sources.iter().find(|it| it.name() == file.index);
+        if file.has_metadata != Some(false)
+            && let Some(text) = self.beside(file, &url, index)?
+        {
+            self.remember(&by_place(file), &text)?;
+            return Ok(text);
+        }
+        if let Some(text) = self.by_ranges(file, &url, index, &wheel)? {
+            self.remember(&by_place(file), &text)?;
+            return Ok(text);
+        }
+        let wanted = Wheel {
+            url,
+            index,
+            login: None,
+            file: &file.file,
+            sha256: file.sha256,
+            size: None,
+        };
+        let blob = self.download(&wanted, &self.cache)?;
+        self.local(&blob, file, &wheel)
+    }
+
+    /// Looks into the cache.
+    fn remembered(&self, file: &PackageFile) -> Result<Option<String>, IndexError> {
+        for key in by_digest(file).into_iter().chain([by_place(file)]) {
+            let Some(record) = self.cache.record(&key)? else {
+                continue;
+            };
+            let Some(blob) = record.blobs.first() else {
+                continue;
+            };
+            // The index may know better by now.
+            let is_it = file.metadata_sha256.is_none_or(|it| it == blob.digest);
+            if is_it && blob.size <= METADATA && self.cache.check(blob) == Health::Whole {
+                let bytes = self.cache.read_blob(blob)?;
+                return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn remember(&self, key: &Digest, text: &str) -> Result<(), IndexError> {
+        let blobs = vec![self.cache.put_blob(text.as_bytes())?];
+        let product = serde_json::Value::Null;
+        Ok(self.cache.put_record(key, &Record { blobs, product })?)
+    }
+
+    /// Reads the METADATA of a wheel that is in the cache.
+    fn local(
+        &self,
+        blob: &Blob,
+        file: &PackageFile,
+        wheel: &WheelName,
+    ) -> Result<String, IndexError> {
+        let mut local = Local {
+            file: self.cache.open_blob(blob)?,
+            size: blob.size,
+        };
+        let text = match zip::metadata(&mut local, wheel) {
+            Ok(text) => text,
+            Err(Trouble::Failed(error)) => return Err(*error),
+            Err(Trouble::Archive(why)) => {
+                let file = file.file.clone();
+                return Err(IndexError::Malformed { file, why });
+            }
+            Err(Trouble::Unable) => {
+                let (file, why) = (file.file.clone(), "it cannot be read".to_owned());
+                return Err(IndexError::Malformed { file, why });
+            }
+        };
+        let key = by_digest(file).unwrap_or_else(|| by_place(file));
+        self.remember(&key, &text)?;
+        Ok(text)
+    }
+
+    /// Fetches the METADATA that lies beside a wheel; `None` if there is none.
+    fn beside(
+        &self,
+        file: &PackageFile,
+        url: &Url,
+        index: Option<&Source>,
+    ) -> Result<Option<String>, IndexError> {
+        let mut url = url.clone();
+        url.set_path(&format!("{}.metadata", url.path()));
+        let is_sure = file.has_metadata == Some(true);
+        let ask = Ask {
+            tries: (!is_sure).then_some(1),
+            ..Ask::new(url, index, format!("the metadata of `{}`", file.file))
+        };
+        let (reply, bytes) = match self.load(&ask, METADATA) {
+            Ok(found) => found,
+            Err(IndexError::Stopped) => return Err(IndexError::Stopped),
+            // It was but a guess.
+            Err(_) if !is_sure => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if reply.status() != 200 {
+            return Ok(None);
+        }
+        if let Some(expected) = file.metadata_sha256 {
+            let found = Digest::of(&bytes);
+            if found != expected {
+                return Err(ask.wrong(format!("it has the digest {found} instead of {expected}")));
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        // Some servers answer with a page of theirs to whatever they do not know.
+        let is_it = text
+            .lines()
+            .take_while(|line| !line.trim().is_empty())
+            .any(|line| starts_with(line, "metadata-version:"));
+        Ok(is_it.then_some(text))
+    }
+
+    /// Reads the METADATA of a wheel by ranges; `None` where the server does not do so, or the archive is odd.
+    fn by_ranges(
+        &self,
+        file: &PackageFile,
+        url: &Url,
+        index: Option<&Source>,
+        wheel: &WheelName,
+    ) -> Result<Option<String>, IndexError> {
+        let host = place::authority(url);
+        if self.is_whole_only(&host) {
+            return Ok(None);
+        }
+        let remote = Remote::open(self, file, url, index);
+        let read = remote.and_then(|mut remote| zip::metadata(&mut remote, wheel));
+        match read {
+            Ok(text) => Ok(Some(text)),
+            Err(Trouble::Failed(error)) => Err(*error),
+            Err(Trouble::Unable) => {
+                self.set_whole_only(host);
+                Ok(None)
+            }
+            // What is wrong with it shows in the whole wheel, whose digest can be checked.
+            Err(Trouble::Archive(_)) => Ok(None),
+        }
+    }
+}
+
+fn starts_with(line: &str, start: &str) -> bool {
+    let head = line.get(..start.len());
+    head.is_some_and(|it| it.eq_ignore_ascii_case(start))
+}
+
+/// The key of METADATA that was read out of a wheel with this digest.
+fn by_digest(file: &PackageFile) -> Option<Digest> {
+    let sha256 = file.sha256?;
+    Some(Digest::of(format!("index-metadata-1\0{sha256}").as_bytes()))
+}
+
+/// The key of METADATA that a server said belongs to a wheel: what one server says is not believed of another.
+fn by_place(file: &PackageFile) -> Digest {
+    let sha256 = file.sha256.map(|it| it.to_string()).unwrap_or_default();
+    Digest::of(format!("index-metadata-1\0{sha256}\0{}", file.url).as_bytes())
+}
+
+/// Returns the blob with a digest, if the store has it.
+pub(super) fn held(store: &Store, sha256: Digest) -> Option<Blob> {
+    let size = std::fs::metadata(store.blob_path(&sha256)).ok()?.len();
+    let blob = Blob {
+        digest: sha256,
+        size,
+    };
+    (store.check(&blob) == Health::Whole).then_some(blob)
+}
+
+/// A wheel in the cache.
+struct Local {
+    file: File,
+    size: u64,
+}
+
+impl Bytes for Local {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&mut self, at: u64, count: u64) -> Result<Vec<u8>, Trouble> {
+        let count = usize::try_from(count).map_err(|_| Trouble::Unable)?;
+        let mut bytes = vec![0; count];
+        let read = self.file.read_exact_at(&mut bytes, at);
+        read.map_err(|_| Trouble::Unable)?;
+        Ok(bytes)
+    }
+}
+
+/// A wheel on a server that gives ranges of it. Its end is there from the beginning.
+struct Remote<'a> {
+    inner: &'a Inner,
+    index: Option<&'a Source>,
+    url: Url,
+    what: String,
+    /// What says that the file is the same still.
+    etag: Option<String>,
+    size: u64,
+    tail: Vec<u8>,
+}
+
+impl<'a> Remote<'a> {
+    fn open(
+        inner: &'a Inner,
+        file: &PackageFile,
+        url: &Url,
+        index: Option<&'a Source>,
+    ) -> Result<Self, Trouble> {
+        let mut remote = Self {
+            inner,
+            index,
+            url: url.clone(),
+            what: format!("the end of `{}`", file.file),
+            etag: None,
+            size: 0,
+            tail: Vec::new(),
+        };
+        let (bytes, range, etag) = remote.ask(&format!("-{TAIL}"), TAIL)?;
+        let (first, last, Some(size)) = range else {
+            return Err(Trouble::Unable);
+        };
+        let is_end = last + 1 == size && last - first + 1 == size.min(TAIL);
+        if !is_end || bytes.len() as u64 != last - first + 1 {
+            return Err(Trouble::Unable);
+        }
+        remote.what = format!("a part of `{}`", file.file);
+        remote.etag = etag;
+        remote.size = size;
+        remote.tail = bytes;
+        Ok(remote)
+    }
+
+    /// Asks for a range: returns the bytes, the range that they are said to be, and the entity tag.
+    #[expect(
+        clippy::type_complexity,
+        reason = "three things of one answer, taken apart at once"
+    )]
+    fn ask(
+        &self,
+        range: &str,
+        limit: u64,
+    ) -> Result<(Vec<u8>, (u64, u64, Option<u64>), Option<String>), Trouble> {
+        let ask = Ask::new(self.url.clone(), self.index, self.what.clone());
+        let ask = ask.header("range", &format!("bytes={range}"));
+        let mut reply = self.inner.send(&ask)?;
+        match reply.status() {
+            206 => {}
+            // It gives all or nothing: the body is not read.
+            200 | 400 | 405 | 416 | 501 => return Err(Trouble::Unable),
+            _ => return Err(reply.refused().into()),
+        }
+        let said = reply.header("content-range").and_then(place::content_range);
+        let said = said.ok_or(Trouble::Unable)?;
+        let etag = reply.header("etag").map(str::to_owned);
+        let read = reply.answer.read(limit);
+        match read {
+            Ok(bytes) if bytes.len() as u64 <= limit => Ok((bytes, said, etag)),
+            Ok(_) => Err(Trouble::Unable),
+            Err(crate::net::Fault::Stopped) => Err(IndexError::Stopped.into()),
+            // The whole wheel is resumed where it is cut.
+            Err(_) => Err(Trouble::Archive("it was cut".to_owned())),
+        }
+    }
+}
+
+impl Bytes for Remote<'_> {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&mut self, at: u64, count: u64) -> Result<Vec<u8>, Trouble> {
+        let start = self.size - self.tail.len() as u64;
+        let end = at + count;
+        let slice = |from: u64, to: u64| {
+            let range = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
+            self.tail.get(range).map(<[u8]>::to_vec)
+        };
+        let mut bytes = Vec::new();
+        if at < start && count > 0 {
+            let last = end.min(start) - 1;
+            let wanted = (at, last, Some(self.size));
+            let (part, said, etag) = self.ask(&format!("{at}-{last}"), last - at + 1)?;
+            if said != wanted || etag != self.etag || part.len() as u64 != last - at + 1 {
+                return Err(Trouble::Unable);
+            }
+            bytes = part;
+        }
+        if end > start {
+            let more = slice(at.max(start) - start, end - start);
+            bytes.extend(more.ok_or(Trouble::Unable)?);
+        }
+        Ok(bytes)
+    }
+}

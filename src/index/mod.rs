@@ -1,0 +1,231 @@
+//! The client of package indexes: pages of packages, metadata of wheels, wheels (simple repository API; PEP 503, 629, 658,
+//! 691, 700, 714).
+//!
+//! From below: [`fetch`] makes a request of an exchange of `net`; [`page`] and [`html`] read what an index says of a
+//! package; [`metadata`] and [`zip`] have what a wheel says of itself; [`download`] has the wheel. A package comes from
+//! the first index that has it: what refuses is not passed over. Everything is checked against digests and remembered in
+//! the store. Knows nothing of rules, of the environment, or of how things are shown.
+
+mod crew;
+mod download;
+mod error;
+mod fetch;
+mod flight;
+mod html;
+mod login;
+mod metadata;
+mod netrc;
+mod page;
+mod project;
+mod source;
+mod zip;
+
+pub use error::{Asked, IndexError};
+pub use login::Credentials;
+pub use source::{Source, SourceError};
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::graph::{ActionError, PackageError, PackageFile, Packages, Pick, WantedWheel};
+use crate::net::wire::Wire;
+use crate::net::{Ended, Limits, Monitor, Proxies, Transfer};
+use crate::oci::Digest;
+use crate::store::{Blob, Store};
+use crew::{Adder, Crew};
+use flight::Flights;
+
+/// Says which indexes there are, in the order in which they are asked. Called once, when the first is needed.
+pub type Sources = Box<dyn Fn() -> Result<Vec<Source>, ActionError> + Send + Sync>;
+
+/// What a client is made of.
+pub struct Setup {
+    /// The indexes.
+    pub sources: Sources,
+    /// The credentials that are not in the URLs of the indexes.
+    pub credentials: Credentials,
+    /// The proxies.
+    pub proxies: Proxies,
+    /// What receives progress.
+    pub monitor: Arc<dyn Monitor>,
+    /// Time limits and tries.
+    pub limits: Limits,
+    /// Where pages and metadata are remembered.
+    pub cache: Arc<Store>,
+}
+
+/// Speaks to package indexes. Its calls block, from any number of threads; each ends soon after the monitor says stop.
+pub struct Indexes {
+    inner: Arc<Inner>,
+    crew: Crew,
+}
+
+/// What the threads share.
+struct Inner {
+    wire: Wire,
+    limits: Limits,
+    monitor: Arc<Ear>,
+    credentials: Credentials,
+    cache: Arc<Store>,
+    ask: Sources,
+    sources: OnceLock<Result<Vec<Source>, ActionError>>,
+    pages: Flights<String, Result<Arc<Vec<PackageFile>>, PackageError>>,
+    metadata: Flights<String, Result<Arc<String>, PackageError>>,
+    wheels: Flights<Digest, Result<Blob, ActionError>>,
+    /// The hosts that give no ranges.
+    whole_only: Mutex<BTreeSet<String>>,
+}
+
+/// The user's monitor, which also says stop when the client ends.
+struct Ear {
+    monitor: Arc<dyn Monitor>,
+    is_over: AtomicBool,
+}
+
+impl Monitor for Ear {
+    fn start(&self, transfer: &Transfer<'_>) -> u64 {
+        self.monitor.start(transfer)
+    }
+
+    fn more(&self, number: u64, bytes: u64) {
+        self.monitor.more(number, bytes);
+    }
+
+    fn end(&self, number: u64, outcome: Ended) {
+        self.monitor.end(number, outcome);
+    }
+
+    fn note(&self, text: &str) {
+        self.monitor.note(text);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed) || self.monitor.is_stopped()
+    }
+}
+
+impl Indexes {
+    /// Makes a client. Opens nothing and asks nothing yet.
+    pub fn new(setup: Setup) -> Self {
+        let monitor = Arc::new(Ear {
+            monitor: setup.monitor,
+            is_over: AtomicBool::new(false),
+        });
+        let ear = Arc::clone(&monitor) as Arc<dyn Monitor>;
+        let inner = Inner {
+            wire: Wire::new(setup.proxies, setup.limits.clone(), ear),
+            limits: setup.limits,
+            monitor,
+            credentials: setup.credentials,
+            cache: setup.cache,
+            ask: setup.sources,
+            sources: OnceLock::new(),
+            pages: Flights::default(),
+            metadata: Flights::default(),
+            wheels: Flights::default(),
+            whole_only: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+            crew: Crew::default(),
+        }
+    }
+}
+
+impl Drop for Indexes {
+    fn drop(&mut self) {
+        self.inner.monitor.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn sources(&self) -> Result<&[Source], IndexError> {
+        let sources = self.sources.get_or_init(|| (self.ask)());
+        match sources {
+            Ok(sources) => Ok(sources),
+            Err(error) => Err(IndexError::Sources(error.clone())),
+        }
+    }
+
+    fn is_whole_only(&self, host: &str) -> bool {
+        let hosts = self.whole_only.lock();
+        hosts.unwrap_or_else(PoisonError::into_inner).contains(host)
+    }
+
+    fn set_whole_only(&self, host: String) {
+        let hosts = self.whole_only.lock();
+        hosts.unwrap_or_else(PoisonError::into_inner).insert(host);
+    }
+
+    fn files(&self, project: &str) -> Result<Arc<Vec<PackageFile>>, PackageError> {
+        let stopped = || self.monitor.is_stopped();
+        let work = || match self.files_of(project) {
+            Ok(files) => Ok(Arc::new(files)),
+            Err(error) => Err(error.into()),
+        };
+        let files = self
+            .pages
+            .get(&project.to_owned(), &stopped, |_| true, work);
+        files.unwrap_or_else(|| Err(IndexError::Stopped.into()))
+    }
+
+    fn metadata(&self, file: &PackageFile) -> Result<Arc<String>, PackageError> {
+        let stopped = || self.monitor.is_stopped();
+        let work = || match self.metadata_of(file) {
+            Ok(text) => Ok(Arc::new(text)),
+            Err(error) => Err(error.into()),
+        };
+        let text = self.metadata.get(&key(file), &stopped, |_| true, work);
+        text.unwrap_or_else(|| Err(IndexError::Stopped.into()))
+    }
+}
+
+/// What tells files apart.
+fn key(file: &PackageFile) -> String {
+    let sha256 = file.sha256.map(|it| it.to_string()).unwrap_or_default();
+    format!("{sha256} {}", file.url)
+}
+
+/// Has the metadata of files fetched by the crew.
+fn fetch_all(inner: &Arc<Inner>, files: Vec<PackageFile>, crew: &Adder) {
+    for file in files {
+        if !inner.metadata.is_begun(&key(&file)) {
+            let inner = Arc::clone(inner);
+            crew.add(Box::new(move || drop(inner.metadata(&file))));
+        }
+    }
+}
+
+impl Packages for Indexes {
+    fn files(&self, project: &str) -> Result<Arc<Vec<PackageFile>>, PackageError> {
+        self.inner.files(project)
+    }
+
+    fn metadata(&self, file: &PackageFile) -> Result<Arc<String>, PackageError> {
+        self.inner.metadata(file)
+    }
+
+    fn prefetch_project(&self, project: &str, then: Pick) {
+        let (inner, project) = (Arc::clone(&self.inner), project.to_owned());
+        let crew = self.crew.adder();
+        self.crew.adder().add(Box::new(move || {
+            if let Ok(files) = inner.files(&project) {
+                fetch_all(&inner, then(&files), &crew);
+            }
+        }));
+    }
+
+    fn prefetch_metadata(&self, files: Vec<PackageFile>) {
+        fetch_all(&self.inner, files, &self.crew.adder());
+    }
+
+    fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError> {
+        let inner = &self.inner;
+        let stopped = || inner.monitor.is_stopped();
+        let work = || inner.wheel_of(wanted, store);
+        // What was fetched is in the store; what failed may be had from elsewhere.
+        let blob = inner.wheels.get(&wanted.sha256, &stopped, |_| false, work);
+        blob.unwrap_or_else(|| Err(ActionError::stopped()))
+    }
+}

@@ -1,0 +1,206 @@
+//! The page of a package in an index, as JSON (PEP 691, 700, 714): the files of the package. HTML is read by html.rs.
+//! Fetches nothing.
+
+use std::collections::BTreeMap;
+
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::html;
+use crate::graph::PackageFile;
+use crate::net::place;
+use crate::oci::Digest;
+
+/// What a client accepts: JSON first (PEP 691, "Version + Format Selection").
+pub(super) const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, \
+     application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1";
+
+/// Reads the files of a page. `kind` is its content type; `url` is where it came from.
+///
+/// # Errors
+/// When it is no page of an index: says why.
+pub(super) fn read(
+    kind: &str,
+    bytes: &[u8],
+    url: &Url,
+    index: &str,
+) -> Result<Vec<PackageFile>, String> {
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let kind = kind.to_ascii_lowercase();
+    match kind.as_str() {
+        "application/vnd.pypi.simple.v1+json"
+        | "application/vnd.pypi.simple.latest+json"
+        | "application/json" => json(bytes, url, index),
+        "application/vnd.pypi.simple.v1+html"
+        | "application/vnd.pypi.simple.latest+html"
+        | "application/xhtml+xml"
+        | "text/html" => html::read(&String::from_utf8_lossy(bytes), url, index),
+        "" => Err("it does not say whether it is JSON or HTML".to_owned()),
+        _ => Err(format!(
+            "it is `{}`, and neither JSON nor HTML",
+            clean(&kind)
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    meta: Meta,
+    files: Vec<Value>,
+}
+
+#[derive(Deserialize, Default)]
+struct Meta {
+    #[serde(rename = "api-version")]
+    version: Option<String>,
+}
+
+/// One file. What may have several forms is read by hand.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Entry {
+    filename: String,
+    url: String,
+    #[serde(default)]
+    hashes: BTreeMap<String, Value>,
+    requires_python: Option<String>,
+    core_metadata: Option<Value>,
+    dist_info_metadata: Option<Value>,
+    yanked: Option<Value>,
+    size: Option<Value>,
+    upload_time: Option<String>,
+}
+
+fn json(bytes: &[u8], url: &Url, index: &str) -> Result<Vec<PackageFile>, String> {
+    let page: Page = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is no page of files: {error}"))?;
+    check_version(page.meta.version.as_deref())?;
+    // A file that cannot be read does not hide the others.
+    let entries = page.files.into_iter();
+    let entries = entries.filter_map(|it| serde_json::from_value::<Entry>(it).ok());
+    let file = |entry: Entry| {
+        let url = place::join(url, &entry.url)?;
+        let metadata = entry.core_metadata.or(entry.dist_info_metadata);
+        let metadata_sha256 = metadata.as_ref().and_then(|it| it.get("sha256"));
+        Some(PackageFile {
+            file: Some(entry.filename).filter(|it| is_file(it))?,
+            sha256: entry.hashes.get("sha256").and_then(digest),
+            size: entry.size.as_ref().and_then(Value::as_u64),
+            requires_python: entry.requires_python.filter(|it| !it.is_empty()),
+            yanked: match entry.yanked {
+                Some(Value::String(reason)) => Some(reason),
+                Some(Value::Bool(true)) => Some(String::new()),
+                _ => None,
+            },
+            uploaded: entry.upload_time,
+            metadata_sha256: metadata_sha256.and_then(digest),
+            has_metadata: metadata.and_then(|it| match it {
+                Value::Bool(has) => Some(has),
+                Value::Object(_) => Some(true),
+                _ => None,
+            }),
+            url: url.into(),
+            index: index.to_owned(),
+        })
+    };
+    Ok(entries.filter_map(file).collect())
+}
+
+/// Refuses a page of another major version of the API (PEP 629).
+pub(super) fn check_version(version: Option<&str>) -> Result<(), String> {
+    let major = version.and_then(|it| it.trim().split('.').next());
+    match major {
+        None | Some("1") => Ok(()),
+        Some(major) => Err(format!(
+            "it is of version {} of the API, and 1 is known",
+            clean(major)
+        )),
+    }
+}
+
+fn digest(value: &Value) -> Option<Digest> {
+    Digest::from_hex(&value.as_str()?.to_ascii_lowercase()).ok()
+}
+
+/// Tells whether a text can be the name of a file.
+pub(super) fn is_file(name: &str) -> bool {
+    !name.is_empty()
+        && !matches!(name, "." | "..")
+        && !name.contains(['/', '\\'])
+        && !name.chars().any(char::is_control)
+}
+
+/// Makes a text of an index fit for a message.
+fn clean(text: &str) -> String {
+    let text = text.chars().filter(|it| !it.is_control());
+    text.take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = "application/vnd.pypi.simple.v1+json; charset=utf-8";
+
+    fn files(text: &str) -> Result<Vec<PackageFile>, String> {
+        let url = "https://i.example/simple/a/".parse().unwrap();
+        read(JSON, text.as_bytes(), &url, "own")
+    }
+
+    #[test]
+    fn reads_what_an_index_says_of_files() {
+        let digest = Digest::of(b"x");
+        let hex = digest.hex();
+        let text = format!(
+            r#"{{"meta":{{"api-version":"1.4","x":1}},"name":"a","versions":["1"],"files":[
+            {{"filename":"a-1-py3-none-any.whl","url":"../../f/a-1-py3-none-any.whl#x","hashes":{{"sha256":"{hex}","md5":"1"}},
+              "requires-python":">=3.8","yanked":"broken","size":7,"upload-time":"2026-01-02T03:04:05.6Z",
+              "core-metadata":{{"sha256":"{hex}"}},"dist-info-metadata":false}},
+            {{"filename":"a-2-py3-none-any.whl","url":"https://u:p@f.example/a-2-py3-none-any.whl?sig=1","hashes":{{}},
+              "yanked":false,"requires-python":null,"dist-info-metadata":true}},
+            {{"filename":"a-3-py3-none-any.whl","url":"v2/a-3.whl","yanked":true,"core-metadata":false}},
+            {{"filename":"../x","url":"x"}}, {{"filename":"x"}}, 7, {{"filename":"y.whl","url":"file:///y.whl"}}
+            ]}}"#
+        );
+        let files = files(&text).unwrap();
+        assert_eq!(files.len(), 3);
+        let expected = PackageFile {
+            file: "a-1-py3-none-any.whl".to_owned(),
+            sha256: Some(digest),
+            size: Some(7),
+            requires_python: Some(">=3.8".to_owned()),
+            yanked: Some("broken".to_owned()),
+            uploaded: Some("2026-01-02T03:04:05.6Z".to_owned()),
+            has_metadata: Some(true),
+            metadata_sha256: Some(digest),
+            url: "https://i.example/f/a-1-py3-none-any.whl".to_owned(),
+            index: "own".to_owned(),
+        };
+        assert_eq!(files[0], expected);
+        assert_eq!(files[1].url, "https://f.example/a-2-py3-none-any.whl?sig=1");
+        assert_eq!(
+            (files[1].has_metadata, &files[1].yanked),
+            (Some(true), &None)
+        );
+        assert_eq!(files[1].requires_python, None);
+        assert_eq!(files[2].url, "https://i.example/simple/a/v2/a-3.whl");
+        assert_eq!(files[2].has_metadata, Some(false));
+        assert_eq!(files[2].yanked.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn refuses_what_is_no_page() {
+        for text in ["", "[]", "{}", r#"{"files":7}"#, r#"{"files":[]"#] {
+            assert!(files(text).unwrap_err().contains("no page"), "{text}");
+        }
+        let version = files(r#"{"meta":{"api-version":"2.0"},"files":[]}"#).unwrap_err();
+        assert!(version.contains("version 2"), "{version}");
+        assert_eq!(files(r#"{"files":[]}"#).unwrap(), []);
+        let url: Url = "https://i.example/".parse().unwrap();
+        let refused = |kind: &str| read(kind, b"", &url, "own").unwrap_err();
+        assert!(refused("image/png").contains("image/png"));
+        assert!(refused("").contains("neither") || refused("").contains("does not say"));
+    }
+}

@@ -1,0 +1,238 @@
+//! The files of a package: the page of the first index that has it, remembered with its entity tag; and a wheel among
+//! them. Reads no page itself.
+
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use pep508_rs::PackageName;
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+use super::download::Wheel;
+use super::error::IndexError;
+use super::fetch::Ask;
+use super::login::Login;
+use super::metadata::held;
+use super::{Inner, Source, page};
+use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel};
+use crate::net::place;
+use crate::oci::Digest;
+use crate::store::{Blob, Health, Record, Store};
+
+/// How large a page may be, in bytes.
+const PAGE: u64 = 64 << 20;
+
+/// What is remembered of a page, besides its bytes.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    etag: Option<String>,
+    modified: Option<String>,
+    /// The content type.
+    kind: String,
+    /// Where it came from, after redirects.
+    url: String,
+}
+
+impl Inner {
+    /// Returns the files of a package, from the first index that has it.
+    pub(super) fn files_of(&self, project: &str) -> Result<Vec<PackageFile>, IndexError> {
+        // A name that is normalised cannot lead out of the index.
+        let name: Option<PackageName> = project.parse().ok().filter(|_| !project.is_empty());
+        let name = name.ok_or_else(|| IndexError::Malformed {
+            file: format!("`{project}`"),
+            why: "it is no name of a package".to_owned(),
+        })?;
+        let mut indexes = Vec::new();
+        for source in self.asked(name.as_ref())? {
+            if let Some(files) = self.page(source, name.as_ref())? {
+                return Ok(files);
+            }
+            indexes.push(source.name().to_owned());
+        }
+        Err(IndexError::NotFound {
+            project: name.to_string(),
+            indexes,
+        })
+    }
+
+    /// Returns the files of a package in one index; `None` if it does not have the package.
+    fn page(&self, source: &Source, project: &str) -> Result<Option<Vec<PackageFile>>, IndexError> {
+        let url = source.page(project);
+        let key = Digest::of(format!("index-page-1\0{url}").as_bytes());
+        let known = self.known(&key)?;
+        let mut ask = Ask::new(url, Some(source), format!("the page of `{project}`"))
+            .header("accept", page::ACCEPT)
+            .header("accept-encoding", "gzip");
+        if let Some((known, _)) = &known {
+            if let Some(etag) = &known.etag {
+                ask = ask.header("if-none-match", etag);
+            }
+            if let Some(modified) = &known.modified {
+                ask = ask.header("if-modified-since", modified);
+            }
+        }
+        let read = |kind: &str, bytes: &[u8], url: &Url| {
+            let files = page::read(kind, bytes, url, source.name());
+            files.map_err(|why| ask.wrong(why))
+        };
+        let (reply, bytes) = self.load(&ask, PAGE)?;
+        match (reply.status(), known) {
+            (404, _) => Ok(None),
+            (304, Some((known, blob))) => {
+                let url: Url = known.url.parse().map_err(|_| ask.wrong("it has no URL"))?;
+                let bytes = self.cache.read_blob(&blob)?;
+                read(&known.kind, &bytes, &url).map(Some)
+            }
+            (200, _) => {
+                let text = |name: &str| reply.header(name).map(str::to_owned);
+                let bytes = match text("content-encoding").as_deref().map(str::trim) {
+                    None | Some("" | "identity") => bytes,
+                    Some("gzip" | "x-gzip") => unzip(&bytes).map_err(|why| ask.wrong(why))?,
+                    Some(_) => {
+                        return Err(ask.wrong("it is packed in a way that was not asked for"));
+                    }
+                };
+                let remembered = Remembered {
+                    etag: text("etag"),
+                    modified: text("last-modified"),
+                    kind: text("content-type").unwrap_or_default(),
+                    url: reply.url.to_string(),
+                };
+                let files = read(&remembered.kind, &bytes, &reply.url)?;
+                // Without a tag or a date nobody could say whether it is the newest.
+                if remembered.etag.is_some() || remembered.modified.is_some() {
+                    self.keep(&key, &remembered, &bytes)?;
+                }
+                Ok(Some(files))
+            }
+            _ => Err(reply.refused()),
+        }
+    }
+
+    /// Returns the page that is remembered under a key, if its bytes are there.
+    fn known(&self, key: &Digest) -> Result<Option<(Remembered, Blob)>, IndexError> {
+        let Some(record) = self.cache.record(key)? else {
+            return Ok(None);
+        };
+        let Ok(known) = serde_json::from_value(record.product) else {
+            return Ok(None);
+        };
+        let blob = record.blobs.first().copied();
+        let blob = blob.filter(|it| it.size <= PAGE && self.cache.check(it) == Health::Whole);
+        Ok(blob.map(|blob| (known, blob)))
+    }
+
+    fn keep(&self, key: &Digest, page: &Remembered, bytes: &[u8]) -> Result<(), IndexError> {
+        let blobs = vec![self.cache.put_blob(bytes)?];
+        let product = serde_json::json!(page);
+        Ok(self.cache.put_record(key, &Record { blobs, product })?)
+    }
+
+    /// Returns the indexes that are asked for a package; the name is normalised.
+    fn asked(&self, project: &str) -> Result<Vec<&Source>, IndexError> {
+        let sources = self.sources()?;
+        let is_pinned = sources.iter().any(|it| it.pins(project));
+        let is_asked = |it: &&Source| match is_pinned {
+            true => it.pins(project),
+            false => !it.is_pinned(),
+        };
+        Ok(sources.iter().filter(is_asked).collect())
+    }
+
+    /// Fetches a wheel: from the store, from where it may be, or from where the indexes list it.
+    pub(super) fn wheel_of(
+        &self,
+        wanted: &WantedWheel<'_>,
+        store: &Store,
+    ) -> Result<Blob, ActionError> {
+        let fits = |it: &Blob| wanted.size.is_none_or(|size| size == it.size);
+        if let Some(blob) = held(store, wanted.sha256).filter(fits) {
+            return Ok(blob);
+        }
+        let failed = match self.hinted(wanted, store) {
+            None => None,
+            Some(Ok(blob)) => return Ok(blob),
+            Some(Err(error @ (IndexError::Stopped | IndexError::Store(_)))) => {
+                return Err(error.into());
+            }
+            Some(Err(error)) => Some(error),
+        };
+        match (self.listed(wanted), failed) {
+            (Ok(file), _) => {
+                let source = self.sources()?.iter().find(|it| it.name() == file.index);
+                let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
+                    index: file.index.clone(),
+                    file: file.file.clone(),
+                })?;
+                Ok(self.download(&Wheel::of(wanted, url, source), store)?)
+            }
+            // Nobody lists what has a place of its own.
+            (Err(error), Some(failed)) if error.failure != Failure::Stopped => Err(failed.into()),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Fetches a wheel from where a lock or a requirement says that it may be; `None` where none does.
+    fn hinted(&self, wanted: &WantedWheel<'_>, store: &Store) -> Option<Result<Blob, IndexError>> {
+        let mut url = Url::parse(wanted.hint?).ok()?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return None;
+        }
+        let login = Login::of_url(&url);
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_fragment(None);
+        // No index need be known for this.
+        let sources = self.sources().unwrap_or_default();
+        let index = sources.iter().find(|it| place::is_same(it.address(), &url));
+        let wheel = Wheel {
+            login,
+            ..Wheel::of(wanted, url, index)
+        };
+        Some(self.download(&wheel, store))
+    }
+
+    /// Finds a wheel among the files of its package.
+    fn listed(&self, wanted: &WantedWheel<'_>) -> Result<PackageFile, ActionError> {
+        let files = self.files(wanted.project).map_err(|error| match error {
+            PackageError::Failed(error) => error,
+            PackageError::Malformed(why) => ActionError::new("imgdecl::index::content", why),
+            PackageError::NotFound => {
+                let asked = self.asked(wanted.project).unwrap_or_default();
+                let project = wanted.project.to_owned();
+                let indexes = asked.iter().map(|it| it.name().to_owned()).collect();
+                IndexError::NotFound { project, indexes }.into()
+            }
+        })?;
+        let of_name = || files.iter().filter(|it| it.file == wanted.file);
+        let fits = |it: &&PackageFile| it.sha256.is_none_or(|it| it == wanted.sha256);
+        if let Some(file) = of_name().find(fits) {
+            return Ok(file.clone());
+        }
+        let index = files.first().map(|it| it.index.clone()).unwrap_or_default();
+        let file = wanted.file.to_owned();
+        Err(match of_name().find_map(|it| it.sha256) {
+            None => IndexError::NoFile { index, file },
+            Some(found) => IndexError::OtherFile {
+                index,
+                file,
+                expected: wanted.sha256,
+                found,
+            },
+        }
+        .into())
+    }
+}
+
+/// Inflates a page.
+fn unzip(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let read = MultiGzDecoder::new(bytes)
+        .take(PAGE + 1)
+        .read_to_end(&mut out);
+    match read {
+        Err(_) => Err("it is damaged".to_owned()),
+        Ok(_) if out.len() as u64 > PAGE => Err(format!("it has more than {PAGE} bytes")),
+        Ok(_) => Ok(out),
+    }
+}
