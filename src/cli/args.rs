@@ -57,6 +57,14 @@ pub(super) struct Net {
     pub(super) authfile: Option<PathBuf>,
 }
 
+/// How Python packages are found.
+#[derive(clap::Args)]
+pub(super) struct Index {
+    /// The package index that is asked last, where the manifest names none [env: UV_DEFAULT_INDEX, PIP_INDEX_URL]
+    #[arg(long, value_name = "URL")]
+    pub(super) index_url: Option<String>,
+}
+
 /// What `build` and `plan` have in common.
 #[derive(clap::Args)]
 pub(super) struct Common {
@@ -89,6 +97,9 @@ pub(super) struct Build {
 
     #[command(flatten)]
     pub(super) net: Net,
+
+    #[command(flatten)]
+    pub(super) index: Index,
 
     /// Where images go: `oci:DIR` or `oci-archive:FILE`; repeatable. `none` writes nothing: digests need no bytes
     #[arg(long, short, value_name = "OUTPUT")]
@@ -136,6 +147,9 @@ pub(super) struct Lock {
 
     #[command(flatten)]
     pub(super) net: Net,
+
+    #[command(flatten)]
+    pub(super) index: Index,
 
     /// Resolves these bases again, or all: pins move forward
     #[arg(long, value_name = "NAME", num_args = 0..)]

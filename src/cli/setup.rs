@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use toml::Spanned;
+
 use super::args::Common;
 use super::environment::{RealHost, cache_dir, current_dir};
 use super::exit::Exit;
 use super::report;
+use crate::index::{Source, SourceError};
 use crate::lock::{self, Lock};
 use crate::oci::Platform;
 use crate::plan::{self, Plan, PlanError, Request};
 use crate::rule::{self, RULES};
-use crate::spec::{LoadError, MANIFEST, Spec, Target, TargetId, find_manifest};
+use crate::spec::{LoadError, MANIFEST, Problems, Spec, Target, TargetId, find_manifest};
 use crate::store::Store;
 
 /// The name of the default output folder, beside the manifest.
@@ -81,6 +84,44 @@ impl Setup {
     pub(super) fn out(&self) -> PathBuf {
         let home = self.spec.members.get(&self.spec.home);
         home.map_or(&self.spec.root, |home| &home.folder).join(OUT)
+    }
+
+    /// Returns the package indexes that the manifest names.
+    pub(super) fn index(&self) -> Result<Option<Vec<Source>>, Exit> {
+        let Some((index, table)) = self.spec.index(&self.host).map_err(report::problems)? else {
+            return Ok(None);
+        };
+        let mut problems = Problems::default();
+        let mut sources = Vec::new();
+        let mut take = |text: &Spanned<String>, made: Result<Source, SourceError>| match made {
+            Ok(source) => sources.push(source),
+            Err(error) => {
+                let (code, label) = ("imgdecl::spec::index", "not an index");
+                let problem = table.problem(code, text.span(), error.to_string(), label);
+                problems.push(problem.help(error.help()));
+            }
+        };
+        for (pattern, url) in &index.packages {
+            let source = Source::new(Some(pattern), url.get_ref());
+            take(url, source.and_then(|it| it.for_packages(&[pattern])));
+        }
+        for url in index.extra.iter().chain(&index.url) {
+            take(url, Source::new(None, url.get_ref()));
+        }
+        if let (Some(extra), None) = (index.extra.first(), &index.url) {
+            let message = "`extra` goes with `url`, the index that is asked last";
+            let problem = table.problem(
+                "imgdecl::spec::index",
+                extra.span(),
+                message,
+                "before what?",
+            );
+            problems.push(problem);
+        }
+        match problems.is_empty() {
+            true => Ok(Some(sources)),
+            false => Err(report::problems(problems)),
+        }
     }
 
     /// Makes the plan. `with_bytes` says whether an output holds the bytes of base layers.

@@ -20,6 +20,7 @@ pub(super) struct Document {
     pub(super) defaults: Option<Table>,
     pub(super) vars: Option<Table>,
     pub(super) workspace: Option<Table>,
+    pub(super) index: Option<Table>,
     /// The targets by name: the rule's index in the list of rules, the place of the name, the table.
     pub(super) targets: BTreeMap<String, (usize, Range<usize>, Table)>,
 }
@@ -51,6 +52,7 @@ pub(super) fn parse(
         defaults: None,
         vars: None,
         workspace: None,
+        index: None,
         targets: BTreeMap::new(),
     };
     for (name, value) in root {
@@ -94,6 +96,7 @@ pub(super) fn parse(
             },
             "defaults" => document.defaults = table(value.into_inner(), span, problems),
             "vars" => document.vars = table(value.into_inner(), span, problems),
+            "index" => document.index = table(value.into_inner(), span, problems),
             "workspace" => document.workspace = table(value.into_inner(), span, problems),
             rule => match rules.iter().position(|known| *known == rule) {
                 Some(index) => {
@@ -113,11 +116,13 @@ pub(super) fn parse(
                     }
                 }
                 None => {
-                    let names =
-                        rules
-                            .iter()
-                            .copied()
-                            .chain(["format", "defaults", "vars", "workspace"]);
+                    let names = rules.iter().copied().chain([
+                        "format",
+                        "defaults",
+                        "vars",
+                        "workspace",
+                        "index",
+                    ]);
                     let problem = Problem::new(
                         "imgdecl::spec::unknown_rule",
                         &source,

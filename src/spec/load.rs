@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::document::{self, Document};
 use super::vars::{Host, Vars};
-use super::workspace::{DEFAULTS, WORKSPACE};
+use super::workspace::{DEFAULTS, INDEX, WORKSPACE};
 use super::{MANIFEST, Member, Problem, Problems, Spec, Table, Target, TargetId, suggest};
 use crate::graph::SourceText;
 
@@ -78,6 +78,7 @@ impl Spec {
             root,
             home,
             members: BTreeMap::new(),
+            index: None,
             problems: Problems::default(),
         };
         let mut unset: BTreeSet<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
@@ -96,6 +97,17 @@ impl Spec {
             }
             if let Some(defaults) = &document.defaults {
                 problems.extend(defaults.check(DEFAULTS));
+            }
+            if let Some(index) = &document.index {
+                problems.extend(index.check(INDEX));
+                let is_root = name.is_empty();
+                if is_root {
+                    spec.index = Some(index.clone());
+                } else {
+                    let (code, message) = ("imgdecl::spec::index", "`[index]` stands in a member");
+                    let problem = index.problem(code, index.span.clone(), message, "not here");
+                    problems.push(problem.help("write it in the manifest of the workspace's root"));
+                }
             }
             let id = |target: String| TargetId {
                 member: name.clone(),

@@ -23,6 +23,8 @@ pub struct Spec {
     pub members: BTreeMap<String, Member>,
     /// What is wrong so far. The rest can be read all the same, so that all problems come out at once.
     pub problems: Problems,
+    /// `[index]` of the root.
+    pub(super) index: Option<Table>,
 }
 
 /// One manifest.
@@ -106,6 +108,42 @@ pub(super) const DEFAULTS: &[Key] = &[
     ),
 ];
 
+/// What `[index]` says: where Python packages come from.
+#[derive(Clone, Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields)]
+pub struct IndexTable {
+    /// The index that is asked last.
+    pub url: Option<Spanned<String>>,
+    /// The indexes that are asked before it, in this order.
+    #[serde(default)]
+    pub extra: Vec<Spanned<String>>,
+    /// The index that alone is asked, by the name of a package, or `PREFIX-*`.
+    #[serde(default)]
+    pub packages: BTreeMap<String, Spanned<String>>,
+}
+
+/// The keys of `[index]`.
+pub(super) const INDEX: &[Key] = &[
+    Key::new(
+        "url",
+        Type::String,
+        "",
+        "The package index that is asked last. What pip or uv of the host would ask, if nothing is said.",
+    ),
+    Key::new(
+        "extra",
+        Type::Strings,
+        "[]",
+        "Package indexes that are asked before it, in this order. A package comes from the first one that has it.",
+    ),
+    Key::new(
+        "packages",
+        Type::StringMap,
+        "{}",
+        "The index that alone is asked for a package, by its name, or for all with a beginning, as \"acme-*\".",
+    ),
+];
+
 /// The keys of `[workspace]`.
 pub(super) const WORKSPACE: &[Key] = &[Key::new(
     "members",
@@ -115,12 +153,17 @@ pub(super) const WORKSPACE: &[Key] = &[Key::new(
 )];
 
 /// Returns the tables of a manifest that are no rules, for the reference and the schema.
-pub fn top_level() -> [(&'static str, &'static str, &'static [Key]); 2] {
+pub fn top_level() -> [(&'static str, &'static str, &'static [Key]); 3] {
     [
         (
             "defaults",
             "What every image of the file, and of a workspace's members, has unless it says otherwise.",
             DEFAULTS,
+        ),
+        (
+            "index",
+            "Where Python packages come from. It stands in the root of a workspace.",
+            INDEX,
         ),
         (
             "workspace",
@@ -247,6 +290,22 @@ impl Spec {
             vars.set_platform(platform);
         }
         vars
+    }
+
+    /// Returns `[index]` of the root, and its table.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn index(&self, host: &dyn Host) -> Result<Option<(IndexTable, Table)>, Problems> {
+        let Some(table) = &self.index else {
+            return Ok(None);
+        };
+        let id = TargetId {
+            member: String::new(),
+            name: String::new(),
+        };
+        let index = table.read(INDEX, &self.vars(&id, None, host))?;
+        Ok(Some((index, table.clone())))
     }
 
     /// Returns the `[defaults]` of a target: its member's, and the root's where that says nothing; with the table that
