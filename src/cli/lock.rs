@@ -12,6 +12,7 @@ use super::args;
 use super::build::{print, stopped};
 use super::exit::Exit;
 use super::file::write_file;
+use super::index::{self, Chosen};
 use super::net::Net;
 use super::report;
 use super::setup::{Choice, Setup, store, usage};
@@ -65,7 +66,12 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     };
     let plan = setup.plan(&old, false)?;
     let update = update(args, &setup, &plan.needs)?;
-    let net = Net::new(&args.net, &progress)?;
+    let chosen = Chosen {
+        manifest: setup.index()?,
+        flag: args.index.index_url.clone(),
+    };
+    let indexes = index::indexes(chosen, &store, &progress);
+    let net = Net::new(&args.net, &progress)?.with_indexes(indexes);
     let new = resolve(&setup, plan, &old, update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
     let moved = lock::changes(&old, &new);
