@@ -8,6 +8,7 @@ use super::args::{Build, Common, Format, Plan};
 use super::environment::is_ci;
 use super::exit::Exit;
 use super::file::write_file;
+use super::index::{self, Chosen};
 use super::lock::Lacking;
 use super::net::Net;
 use super::setup::{self, Setup, here};
@@ -44,7 +45,10 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let net = match args.offline {
         true => Net::offline(),
-        false => Net::new(&args.net, &progress)?,
+        false => {
+            let indexes = index::indexes(Chosen::default(), &store, &progress);
+            Net::new(&args.net, &progress)?.with_indexes(indexes)
+        }
     };
     let lacking = match args.locked.unwrap_or_else(is_ci) {
         true => Lacking::Locked,

@@ -4,7 +4,9 @@
     reason = "the one file that reads the environment"
 )]
 
+use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,6 +86,78 @@ pub(super) fn proxies() -> Proxies {
         https: text(["https_proxy", "HTTPS_PROXY"]),
         all: text(["all_proxy", "ALL_PROXY"]),
         none: text(["no_proxy", "NO_PROXY"]),
+    }
+}
+
+/// What the environment says of package indexes.
+pub(super) struct IndexEnvironment {
+    /// The variables of uv and pip that say indexes, and those with credentials for them.
+    pub(super) variables: BTreeMap<String, String>,
+    /// Where `.netrc` is.
+    pub(super) netrc: Option<PathBuf>,
+    /// Where `uv.toml` may be: the user's before the system's.
+    pub(super) uv: Vec<PathBuf>,
+    /// Where `pip.conf` may be: those that others override come last.
+    pub(super) pip: Vec<PathBuf>,
+}
+
+/// Returns what the environment says of package indexes, by the rules of uv and pip.
+pub(super) fn indexes() -> IndexEnvironment {
+    let is_ours = |name: &str| {
+        let starts = ["UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL"];
+        starts.iter().any(|start| name.starts_with(start))
+            || matches!(name, "PIP_INDEX_URL" | "PIP_EXTRA_INDEX_URL")
+    };
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let all = env::vars_os().filter_map(text);
+    let home = path("HOME");
+    let below_home = |rest: &str| home.as_ref().map(|home| home.join(rest));
+    let config = path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let config = config.or_else(|| below_home(".config"));
+    let in_config = |rest: &str| config.as_ref().map(|config| config.join(rest));
+    let system = env::var_os("XDG_CONFIG_DIRS").filter(|value| !value.is_empty());
+    let system = system.unwrap_or_else(|| "/etc/xdg".into());
+    let in_system = |rest: &str| -> Vec<PathBuf> {
+        let folders = env::split_paths(&system).filter(|folder| folder.is_absolute());
+        folders.map(|folder| folder.join(rest)).collect()
+    };
+    let is_set = |name: &str| {
+        env::var(name).is_ok_and(|it| !matches!(it.as_str(), "" | "0" | "false" | "no" | "off"))
+    };
+    let uv = match path("UV_CONFIG_FILE") {
+        _ if is_set("UV_NO_CONFIG") => Vec::new(),
+        Some(only) => vec![only],
+        None => {
+            let user = in_config("uv/uv.toml").into_iter();
+            let system = in_system("uv/uv.toml").into_iter();
+            user.chain(system)
+                .chain(["/etc/uv/uv.toml".into()])
+                .collect()
+        }
+    };
+    let named = path("PIP_CONFIG_FILE");
+    let pip = match &named {
+        // As pip has it, this means none at all.
+        Some(file) if file == Path::new("/dev/null") => Vec::new(),
+        _ => {
+            let site = path("VIRTUAL_ENV").map(|it| it.join("pip.conf"));
+            let mac = below_home("Library/Application Support/pip/pip.conf");
+            let user = [in_config("pip/pip.conf"), mac, below_home(".pip/pip.conf")];
+            let system = in_system("pip/pip.conf").into_iter();
+            let first = [named, site].into_iter().chain(user).flatten();
+            first
+                .chain(["/etc/pip.conf".into()])
+                .chain(system)
+                .collect()
+        }
+    };
+    IndexEnvironment {
+        variables: all.filter(|(name, _)| is_ours(name)).collect(),
+        netrc: path("NETRC").or_else(|| below_home(".netrc")),
+        uv,
+        pip,
     }
 }
 

@@ -10,6 +10,7 @@ use super::args;
 use super::build::{print, stopped};
 use super::exit::Exit;
 use super::file::write_file;
+use super::index::{self, Chosen};
 use super::net::Net;
 use super::report;
 use super::setup::{Choice, Setup, store, usage};
@@ -52,7 +53,8 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     let update = update(args, &setup, &plan.needs)?;
     let store = store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
-    let net = Net::new(&args.net, &progress)?;
+    let indexes = index::indexes(Chosen::default(), &store, &progress);
+    let net = Net::new(&args.net, &progress)?.with_indexes(indexes);
     let new = resolve(&setup, &plan, &old, &update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
     let moved = lock::changes(&old, &new);

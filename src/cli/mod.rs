@@ -7,6 +7,7 @@ mod cache;
 mod environment;
 mod exit;
 mod file;
+mod index;
 mod inspect;
 mod lock;
 mod net;

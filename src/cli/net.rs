@@ -1,4 +1,4 @@
-//! How the commands reach registries: by a client, or not at all.
+//! How the commands reach registries and package indexes: by clients, or not at all.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,11 +7,15 @@ use super::environment::{config_file, places, proxies};
 use super::exit::Exit;
 use super::{CANCEL, args, report};
 use crate::graph::Ports;
+use crate::index::Indexes;
 use crate::registry::{Client, Config, Credentials, Limits, Setup};
 use crate::ui::Progress;
 
 /// The network, or none.
-pub(super) struct Net(Option<Client>);
+pub(super) struct Net {
+    client: Option<Client>,
+    indexes: Option<Indexes>,
+}
 
 impl Net {
     /// The network as the user set it up. Nothing is opened yet.
@@ -27,33 +31,47 @@ impl Net {
         if let Some(limit) = config.helper_limit {
             credentials = credentials.with_helper_limit(limit);
         }
-        Ok(Self(Some(Client::new(Setup {
+        let client = Client::new(Setup {
             config,
             credentials,
             proxies: proxies(),
             monitor: progress.clone(),
             limits: Limits::default(),
-        }))))
+        });
+        Ok(Self {
+            client: Some(client),
+            indexes: None,
+        })
+    }
+
+    /// With package indexes, as the user set them up.
+    pub(super) fn with_indexes(mut self, indexes: Indexes) -> Self {
+        self.indexes = Some(indexes);
+        self
     }
 
     /// No network.
     pub(super) fn offline() -> Self {
-        Self(None)
+        Self {
+            client: None,
+            indexes: None,
+        }
     }
 
     /// The network, as actions see it.
     pub(super) fn ports(&self) -> Ports<'_> {
-        match &self.0 {
-            Some(client) => Ports {
-                registry: client,
-                ..Ports::OFFLINE
-            },
-            None => Ports::OFFLINE,
+        let mut ports = Ports::OFFLINE;
+        if let Some(client) = &self.client {
+            ports.registry = client;
         }
+        if let Some(indexes) = &self.indexes {
+            ports.packages = indexes;
+        }
+        ports
     }
 
     /// The client, unless this is offline.
     pub(super) fn client(&self) -> Option<&Client> {
-        self.0.as_ref()
+        self.client.as_ref()
     }
 }

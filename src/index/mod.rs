@@ -7,6 +7,7 @@
 //! the store. Knows nothing of rules, of the environment, or of how things are shown.
 
 mod crew;
+pub mod discover;
 mod download;
 mod error;
 mod fetch;
