@@ -13,6 +13,7 @@ mod floors;
 mod fuzz;
 mod golden;
 mod peers;
+mod python;
 mod registry;
 mod remote;
 mod support;
