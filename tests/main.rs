@@ -12,6 +12,7 @@ mod docs;
 mod floors;
 mod fuzz;
 mod golden;
+mod index;
 mod peers;
 mod python;
 mod registry;

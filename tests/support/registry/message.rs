@@ -12,7 +12,7 @@ const BODY: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection: plain or TLS. Its reads give up after a short time, so that a server can stop.
-pub(super) trait Stream: Read + Write + Send {}
+pub(crate) trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 /// A request without its body.
@@ -35,13 +35,13 @@ pub(crate) struct Reply {
 
 /// How a reply is put on the wire.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     /// Close the connection after so many bytes of the body.
-    pub(super) cut: Option<u64>,
+    pub(crate) cut: Option<u64>,
     /// What Content-Length says, whatever the body's length is.
-    pub(super) length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Send so many bytes at a time, with a pause between.
-    pub(super) drip: Option<(usize, Duration)>,
+    pub(crate) drip: Option<(usize, Duration)>,
 }
 
 impl Request {
@@ -148,14 +148,14 @@ impl Reply {
 }
 
 /// One side of a connection, with what was read too far.
-pub(super) struct Connection<'a> {
+pub(crate) struct Connection<'a> {
     stream: Box<dyn Stream + 'a>,
     buffer: Vec<u8>,
     stop: &'a AtomicBool,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(stream: Box<dyn Stream + 'a>, stop: &'a AtomicBool) -> Self {
+    pub(crate) fn new(stream: Box<dyn Stream + 'a>, stop: &'a AtomicBool) -> Self {
         Self {
             stream,
             buffer: Vec::new(),
@@ -183,7 +183,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Reads the head of the next request; `None` when the peer closed, or sends no HTTP.
-    pub(super) fn request(&mut self) -> io::Result<Option<Request>> {
+    pub(crate) fn request(&mut self) -> io::Result<Option<Request>> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|it| it == b"\r\n\r\n") {
                 break at;
@@ -222,7 +222,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Reads the request's body, or `limit` bytes of it; what came before the peer closed.
-    pub(super) fn body(&mut self, request: &Request, limit: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn body(&mut self, request: &Request, limit: u64) -> io::Result<Vec<u8>> {
         let limit = limit.min(BODY);
         if request.header("expect").is_some() && limit > 0 {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -297,7 +297,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Writes a reply; returns how many bytes of the body went out, and whether the connection can be used again.
-    pub(super) fn reply(
+    pub(crate) fn reply(
         &mut self,
         request: &Request,
         reply: &Reply,
@@ -335,7 +335,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Waits until the peer closes, or the server stops.
-    pub(super) fn hang(&mut self) {
+    pub(crate) fn hang(&mut self) {
         while let Ok(true) = self.fill() {
             self.buffer.clear();
         }

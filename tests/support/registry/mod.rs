@@ -16,6 +16,7 @@ mod server;
 pub(crate) use auth::{Auth, Kind};
 pub(crate) use data::Data;
 pub(crate) use image::{Flavour, Image, Part, layer};
+pub(crate) use message::{Connection, Delivery, Reply, Request};
 pub(crate) use quirks::{Location, Mount, Patch, Quirks};
 pub(crate) use real::{Authority, Mode, PASSWORD, Real, USER};
 pub(crate) use rule::Rule;
