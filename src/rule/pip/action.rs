@@ -8,10 +8,10 @@ use crate::graph::{
 };
 use crate::layer::{Tick, Tree};
 use crate::lock::WheelPin;
-use crate::oci::{Digest, Hasher};
+use crate::oci::Digest;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Expected, Part, Scheme, Venv, WheelError};
-use crate::store::{Blob, Health, Store};
+use crate::store::{Blob, Health, Store, StoreError};
 
 /// Lays a wheel out. Its bytes are fetched where the tree was never made here.
 pub(super) struct Install {
@@ -164,10 +164,13 @@ fn take(
     store: &Store,
     context: &Context<'_>,
 ) -> Result<Option<Blob>, ActionError> {
-    let is_file = std::fs::metadata(path).is_ok_and(|it| it.is_file());
-    if !is_file {
+    let Some(size) = std::fs::metadata(path)
+        .ok()
+        .filter(|it| it.is_file())
+        .map(|it| it.len())
+    else {
         return Ok(None);
-    }
+    };
     let unreadable = |error: std::io::Error| {
         let message = format!("cannot read {}", path.display());
         ActionError::new("imgdecl::pip::find_links", message).because(&error)
@@ -175,29 +178,27 @@ fn take(
     let mut source = std::fs::File::open(path).map_err(unreadable)?;
     let mut writer = store.writer()?;
     let mut buffer = vec![0; 1 << 20];
-    let (mut hasher, mut size) = (Hasher::default(), 0);
     loop {
         let count = std::io::Read::read(&mut source, &mut buffer).map_err(unreadable)?;
         if count == 0 {
             break;
         }
-        hasher.update(&buffer[..count]);
-        size += count as u64;
         std::io::Write::write_all(&mut writer, &buffer[..count])
             .map_err(|error| store.unwritable(error))?;
         if !(context.tick)(count as u64) {
             return Err(ActionError::stopped());
         }
     }
-    let found = hasher.finish();
-    if found != pin.sha256 {
-        return Ok(None);
-    }
     let expected = Blob {
-        digest: found,
+        digest: pin.sha256,
         size,
     };
-    Ok(Some(writer.complete_verified_as(&expected, "the wheel")?))
+    match writer.complete_verified_as(&expected, "the wheel") {
+        Ok(blob) => Ok(Some(blob)),
+        // Another wheel of this name: the right one may be elsewhere.
+        Err(StoreError::Digest { .. } | StoreError::Size { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes a virtual environment, without packages.

@@ -1,21 +1,16 @@
-//! `image.lock`: what the names of a manifest were resolved to. Plain data and its text form.
-//!
-//! For each base in a registry: the digest that its reference named, and for each platform the manifest's digest and the
-//! notable paths, so that layers can be placed without a byte of the base's own layers. Knows no rule, no network.
+//! The text of a lock: TOML, sorted, with a seal on each entry, so that an edit is seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::{BasePin, FILE, Lock, LockError, PipPin, PlatformPin, Wheels};
 use crate::graph::SourceText;
 use crate::layer::{Attrs, Fact, Facts, LayerPath, Owner};
-use crate::oci::{Digest, Reference};
+use crate::oci::Digest;
 use crate::python::{Interpreter, Libc, Pythons};
-
-/// The name of the file, in the workspace's root.
-pub const FILE: &str = "image.lock";
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -24,105 +19,6 @@ const HEAD: &str = "\
 # What the names in image.toml were resolved to. Made by `imgdecl lock`, and by `imgdecl build` where an entry is missing.
 # Commit it. Do not edit it: `imgdecl lock --update` moves it forward.
 ";
-
-/// What the targets of a workspace are pinned to.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Lock {
-    /// The bases in registries, by target (`NAME` or `MEMBER:NAME`).
-    pub bases: BTreeMap<String, BasePin>,
-    /// The Python packages, by target.
-    pub pips: BTreeMap<String, PipPin>,
-}
-
-/// What a base in a registry is pinned to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BasePin {
-    /// The reference that was resolved, in full, as the manifest has it.
-    pub image: Reference,
-    /// The digest of the manifest or index that it named.
-    pub digest: Digest,
-    /// The image of each platform that something builds on, by platform.
-    pub platforms: BTreeMap<String, PlatformPin>,
-}
-
-/// What a base is pinned to for one platform.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PlatformPin {
-    /// The digest of the platform's manifest.
-    pub manifest: Digest,
-    /// The notable facts: what decides the bytes of layers above.
-    pub facts: Facts,
-    /// What the base says about Python.
-    pub pythons: Pythons,
-}
-
-/// What a target of Python packages is pinned to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PipPin {
-    /// The digest of what was asked for.
-    pub inputs: Digest,
-    /// The wheels for each target of Python, by [`crate::python::Target::name`].
-    pub targets: BTreeMap<String, Wheels>,
-}
-
-/// Wheels, by file name.
-pub type Wheels = BTreeMap<String, WheelPin>;
-
-/// What a wheel is pinned to.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct WheelPin {
-    /// The digest of its bytes.
-    pub sha256: Digest,
-    /// Its size in bytes, where it is known.
-    pub size: Option<u64>,
-    /// Where it is, where the user said so: a URL, or a path in the workspace.
-    pub url: Option<String>,
-}
-
-/// `DIGEST SIZE URL`, with `-` for a size that is not known, and no URL where there is none.
-impl From<WheelPin> for String {
-    fn from(pin: WheelPin) -> Self {
-        let size = pin.size.map_or("-".to_owned(), |size| size.to_string());
-        let url = pin.url.map_or(String::new(), |url| format!(" {url}"));
-        format!("{} {size}{url}", pin.sha256)
-    }
-}
-
-impl TryFrom<String> for WheelPin {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let mut parts = text.splitn(3, ' ');
-        let digest = parts.next().and_then(|it| it.parse().ok());
-        let size = match parts.next() {
-            Some("-") => Some(None),
-            Some(size) => size.parse().ok().map(Some),
-            None => None,
-        };
-        let url = parts.next().map(str::to_owned);
-        match (digest, size) {
-            (Some(sha256), Some(size)) => Ok(Self { sha256, size, url }),
-            _ => Err("a wheel is pinned as `DIGEST SIZE`"),
-        }
-    }
-}
-
-/// A lock that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct LockError {
-    /// What is wrong.
-    pub message: String,
-    /// What stands at the place.
-    pub label: String,
-    /// How to mend it.
-    pub help: String,
-    /// The file.
-    pub source_text: Arc<SourceText>,
-    /// The place.
-    pub span: Range<usize>,
-}
 
 // The form of the file. Values come before tables, as TOML wants it.
 
@@ -452,11 +348,6 @@ impl Lock {
         let text = toml::to_string(&file).expect("a lock has string keys only");
         format!("{HEAD}{text}")
     }
-
-    /// Tells whether nothing is pinned.
-    pub fn is_empty(&self) -> bool {
-        self.bases.is_empty() && self.pips.is_empty()
-    }
 }
 
 #[derive(Deserialize)]
@@ -477,198 +368,4 @@ fn conflict(text: &str) -> Option<Range<usize>> {
         start += line.len();
     }
     None
-}
-
-/// Says what moved from one lock to another, a line for each thing, for people.
-pub fn changes(old: &Lock, new: &Lock) -> Vec<String> {
-    let mut lines = Vec::new();
-    let names: BTreeSet<&String> = old.bases.keys().chain(new.bases.keys()).collect();
-    for name in names {
-        let (was, is) = match (old.bases.get(name), new.bases.get(name)) {
-            (was, Some(is)) if was == Some(is) => continue,
-            (was, Some(is)) => (was, is),
-            (Some(was), None) => {
-                lines.push(format!("{name}: removed, was {}", was.image));
-                continue;
-            }
-            (None, None) => continue,
-        };
-        lines.push(match was {
-            None => format!("{name}: new, {}", is.image),
-            Some(was) if was.image != is.image => {
-                format!("{name}: {} → {}", was.image, is.image)
-            }
-            Some(_) => format!("{name}: {}", is.image),
-        });
-        let moved = |what: &str, was: Option<Digest>, is: Digest| match was {
-            None => format!("  {what}  {is}"),
-            Some(was) => format!("  {what}  {was} → {is}"),
-        };
-        if was.is_none_or(|was| was.digest != is.digest) {
-            lines.push(moved("digest", was.map(|was| was.digest), is.digest));
-        }
-        let none = BTreeMap::new();
-        let before = was.map_or(&none, |was| &was.platforms);
-        for (platform, pin) in &is.platforms {
-            let was = before.get(platform);
-            if was == Some(pin) {
-                continue;
-            }
-            lines.push(moved(platform, was.map(|was| was.manifest), pin.manifest));
-            if let Some(was) = was {
-                lines.extend(facts_changed(&was.facts, &pin.facts));
-            }
-        }
-        let gone = before.keys().filter(|it| !is.platforms.contains_key(*it));
-        lines.extend(gone.map(|platform| format!("  {platform}  no longer needed")));
-    }
-    let names: BTreeSet<&String> = old.pips.keys().chain(new.pips.keys()).collect();
-    let none = BTreeMap::new();
-    for name in names {
-        let targets = |lock: &'_ Lock| lock.pips.get(name).map(|pin| pin.targets.clone());
-        let (was, is) = (targets(old), targets(new));
-        let (was, is) = (was.unwrap_or_default(), is.unwrap_or_default());
-        for target in was.keys().chain(is.keys()).collect::<BTreeSet<_>>() {
-            let was = was.get(target).unwrap_or(&none);
-            let is = is.get(target).unwrap_or(&none);
-            if was == is {
-                continue;
-            }
-            lines.push(format!("{name}: {target}"));
-            let gone = was.keys().filter(|file| !is.contains_key(*file));
-            lines.extend(gone.map(|file| format!("    - {file}")));
-            let come = is.iter().filter(|(file, pin)| was.get(*file) != Some(pin));
-            lines.extend(come.map(|(file, _)| format!("    + {file}")));
-        }
-    }
-    lines
-}
-
-fn facts_changed(was: &Facts, is: &Facts) -> Vec<String> {
-    let line = |sign: char, path: &LayerPath, fact: &Fact| match fact {
-        Fact::Folder(Attrs { mode, owner }) => {
-            format!(
-                "    {sign} /{}  {mode:04o} {}:{}",
-                path.as_str(),
-                owner.uid,
-                owner.gid
-            )
-        }
-        Fact::Link { target, .. } => format!("    {sign} /{} -> {target}", path.as_str()),
-    };
-    let gone = was
-        .iter()
-        .filter(|(path, fact)| is.get(path) != Some(fact))
-        .map(|(path, fact)| line('-', path, fact));
-    let come = is
-        .iter()
-        .filter(|(path, fact)| was.get(path) != Some(fact))
-        .map(|(path, fact)| line('+', path, fact));
-    gone.chain(come).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn example() -> Lock {
-        let mut facts = Facts::default();
-        let path = |text: &str| LayerPath::parse(text).unwrap();
-        let link = |target: &str, folder| Fact::Link {
-            target: target.into(),
-            folder,
-        };
-        facts.insert(path("bin"), link("usr/bin", true));
-        facts.insert(path("etc/mtab"), link("../proc/mounts", false));
-        facts.insert(
-            path("tmp"),
-            Fact::Folder(Attrs {
-                mode: 0o1777,
-                owner: Owner { uid: 0, gid: 7 },
-            }),
-        );
-        let platform = PlatformPin {
-            manifest: Digest::of(b"manifest"),
-            facts,
-            pythons: Pythons::new(
-                vec![Interpreter {
-                    path: "/usr/bin/python3.11".into(),
-                    version: "3.11.2".parse().unwrap(),
-                    prefix: "/usr/local".into(),
-                    site: "/usr/local/lib/python3.11/dist-packages".into(),
-                    platsite: None,
-                }],
-                Some(Libc::Glibc { minor: 36 }),
-            ),
-        };
-        let wheel = WheelPin {
-            sha256: Digest::of(b"wheel"),
-            size: Some(5),
-            url: None,
-        };
-        let wheels = BTreeMap::from([("a-1-py3-none-any.whl".to_owned(), wheel)]);
-        let pip = PipPin {
-            inputs: Digest::of(b"inputs"),
-            targets: BTreeMap::from([("linux-x86_64-glibc2.36-cp311".to_owned(), wheels)]),
-        };
-        let pin = BasePin {
-            image: "python:3.11-slim".parse().unwrap(),
-            digest: Digest::of(b"index"),
-            platforms: BTreeMap::from([("linux/amd64".to_owned(), platform)]),
-        };
-        Lock {
-            bases: BTreeMap::from([("python".to_owned(), pin.clone()), ("a:b".to_owned(), pin)]),
-            pips: BTreeMap::from([("deps".to_owned(), pip)]),
-        }
-    }
-
-    #[test]
-    fn text_round_trip() {
-        let lock = example();
-        let text = lock.to_text();
-        assert!(text.contains("\"/tmp\" = \"1777 0:7\""), "{text}");
-        assert!(text.contains("\"/bin\" = \"usr/bin\""), "{text}");
-        assert_eq!(Lock::parse(&text).unwrap(), lock);
-        assert_eq!(Lock::parse(&text).unwrap().to_text(), text);
-        assert_eq!(
-            Lock::parse(&Lock::default().to_text()).unwrap(),
-            Lock::default()
-        );
-    }
-
-    #[test]
-    fn edits_conflicts_and_other_versions_are_told() {
-        let text = example().to_text();
-        let error = |text: &str| Lock::parse(text).unwrap_err().to_string();
-        assert!(error(&text.replace("1777", "0777")).contains("`a:b` in image.lock was edited"));
-        let torn = text.replace("[base.python]", "<<<<<<< ours\n[base.python]\n=======");
-        assert!(error(&torn).contains("merge conflict"));
-        assert!(error(&text.replace("version = 1", "version = 2")).contains("version 2"));
-        assert!(error("version = 1\nbase = 3").contains("cannot be read"));
-        assert!(error("version = 1\n[base.x]\nimage = \"y\"").contains("missing field"));
-
-        let edited = text.replacen("usr/bin", "usr/sbin", 1);
-        let left = Lock::parse_without_edited(&edited).unwrap();
-        assert_eq!(left.bases.keys().collect::<Vec<_>>(), ["python"]);
-    }
-
-    #[test]
-    fn says_what_moved() {
-        let old = example();
-        let mut new = old.clone();
-        let pin = new.bases.get_mut("python").unwrap();
-        pin.digest = Digest::of(b"other");
-        let platform = pin.platforms.get_mut("linux/amd64").unwrap();
-        platform.manifest = Digest::of(b"new");
-        platform.facts.remove(&LayerPath::parse("tmp").unwrap());
-        let moved = changes(&old, &new);
-        assert_eq!(moved.len(), 4, "{moved:?}");
-        assert!(moved[1].contains(" → "), "{moved:?}");
-        assert_eq!(moved[3], "    - /tmp  1777 0:7");
-        assert_eq!(changes(&old, &old), Vec::<String>::new());
-        assert_eq!(
-            changes(&Lock::default(), &old)[0],
-            "a:b: new, docker.io/library/python:3.11-slim"
-        );
-    }
 }
