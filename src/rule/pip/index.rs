@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use pep508_rs::PackageName;
 
+use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
 use crate::oci::{Digest, Hasher};
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
@@ -21,17 +22,15 @@ pub(super) struct Sources<'a> {
     local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>>,
     /// Files that were uploaded later are left out.
     exclude_newer: Option<String>,
+    /// From where the paths of wheels begin that requirements name.
+    root: PathBuf,
 }
 
 impl<'a> Sources<'a> {
     /// Lists the folders.
-    pub(super) fn new(
-        packages: &'a dyn Packages,
-        find_links: &[PathBuf],
-        exclude_newer: Option<&str>,
-    ) -> Result<Self, ActionError> {
+    pub(super) fn new(packages: &'a dyn Packages, inputs: &Inputs) -> Result<Self, ActionError> {
         let mut local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>> = BTreeMap::new();
-        for folder in find_links {
+        for folder in &inputs.find_links {
             let unreadable = |error: std::io::Error| {
                 let message = format!("cannot read {}", folder.display());
                 ActionError::new("imgdecl::pip::find_links", message)
@@ -67,8 +66,20 @@ impl<'a> Sources<'a> {
         Ok(Self {
             packages,
             local,
-            exclude_newer: exclude_newer.map(str::to_owned),
+            exclude_newer: inputs.exclude_newer.clone(),
+            root: inputs.root.clone(),
         })
+    }
+
+    /// Returns the file of a wheel that lies in the workspace: in one of the folders, or where a requirement says.
+    pub(super) fn own(&self, candidate: &Candidate) -> Option<PathBuf> {
+        if candidate.index.is_empty() {
+            let is_path = !candidate.url.contains("://");
+            return is_path.then(|| self.root.join(&candidate.url));
+        }
+        let listed = self.local.get(&candidate.name)?;
+        let found = listed.iter().find(|(it, _)| it.file == candidate.file);
+        found.map(|(_, path)| path.clone())
     }
 
     /// Returns all files of a package: wheels of the folders, or what the indexes list.
@@ -84,7 +95,8 @@ impl<'a> Sources<'a> {
     }
 }
 
-fn hash(path: &std::path::Path) -> std::io::Result<(Digest, u64)> {
+/// Hashes a file; returns its size, too.
+pub(super) fn hash(path: &std::path::Path) -> std::io::Result<(Digest, u64)> {
     let mut file = std::fs::File::open(path)?;
     let (mut hasher, mut size) = (Hasher::default(), 0);
     let mut buffer = vec![0; 1 << 20];
@@ -187,14 +199,15 @@ impl Index for Sources<'_> {
         let malformed = |error: &dyn std::fmt::Display| {
             IndexError::Malformed(format!("{}: {error}", candidate.file))
         };
-        let local = self.local.get(&candidate.name);
-        let local = local.and_then(|all| all.iter().find(|(it, _)| it.file == candidate.file));
-        let text: Arc<String> = match (local, candidate.sha256) {
-            (Some((_, path)), Some(sha256)) => {
-                let text = wheel::metadata(path, &candidate.file, sha256);
+        let text: Arc<String> = match self.own(candidate) {
+            Some(path) => {
+                let (sha256, _) = hash(&path).map_err(|error| {
+                    IndexError::Failed(format!("cannot read {}: {error}", path.display()))
+                })?;
+                let text = wheel::metadata(&path, &candidate.file, sha256);
                 Arc::new(text.map_err(|error| malformed(&error.problem))?)
             }
-            _ => {
+            None => {
                 let text = self.packages.metadata(&file_of(candidate));
                 text.map_err(index_error)?
             }

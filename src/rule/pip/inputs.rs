@@ -26,8 +26,10 @@ pub(super) struct Inputs {
     pub(super) requested: Requested,
     /// A lock of another tool, which is taken as it is.
     pub(super) foreign: Option<Foreign>,
-    /// The folders with wheels, and what the manifest calls them.
+    /// The folders with wheels.
     pub(super) find_links: Vec<PathBuf>,
+    /// The workspace's root, from where paths of wheels begin.
+    pub(super) root: PathBuf,
     /// Leaves out files that were uploaded later.
     pub(super) exclude_newer: Option<String>,
     /// The digest of all this.
@@ -246,6 +248,7 @@ impl Inputs {
             requested,
             foreign,
             find_links: links.collect(),
+            root: root.to_path_buf(),
             exclude_newer: table.exclude_newer.clone().map(Spanned::into_inner),
             digest,
         })

@@ -7,7 +7,7 @@ use pep440_rs::Version;
 use pep508_rs::PackageName;
 
 use super::action::fetch;
-use super::index::Sources;
+use super::index::{Sources, hash};
 use super::inputs::Inputs;
 use crate::graph::{ActionError, Context, Failure, Origin, SourceText};
 use crate::lock::{Lock, PipPin, WheelPin, Wheels};
@@ -90,17 +90,13 @@ fn wheels(
     preferences: &BTreeMap<PackageName, Version>,
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
-    let sources = Sources::new(
-        context.ports.packages,
-        &inputs.find_links,
-        inputs.exclude_newer.as_deref(),
-    )?;
+    let sources = Sources::new(context.ports.packages, inputs)?;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
             let tags = target.tags();
             for locked in &set.packages {
-                pins.push(of_lock(locked, target, &tags, &sources)?);
+                pins.push(of_lock(locked, inputs, target, &tags, &sources)?);
             }
         }
         None => {
@@ -113,21 +109,22 @@ fn wheels(
             };
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
             for resolved in found.packages.values() {
-                pins.push(of_candidate(&resolved.candidate)?);
+                pins.push(of_candidate(&resolved.candidate, &sources)?);
             }
         }
     }
     let mut wheels = Wheels::new();
     for (file, sha256, mut pin) in pins {
         if sha256.is_none() {
-            let message = format!("the index gives no digest of {file}");
-            return Err(ActionError::new("imgdecl::pip::digest", message)
-                .help("download the wheel into a folder, and name that in `find_links`"));
+            let message = format!("nothing gives a digest of {file}");
+            return Err(ActionError::new("imgdecl::pip::digest", message).help(
+                "write it behind the URL, as `#sha256=…`; or download the wheel into a folder, and name that in `find_links`",
+            ));
         }
         if pin.size.is_none() {
             // The size is known once it is here.
-            let root = std::path::Path::new("/");
-            pin.size = Some(fetch(&file, &pin, &inputs.find_links, root, context)?.size);
+            let (links, root) = (&inputs.find_links, &inputs.root);
+            pin.size = Some(fetch(&file, &pin, links, root, context)?.size);
         }
         wheels.insert(file, pin);
     }
@@ -136,8 +133,17 @@ fn wheels(
 
 type Pinned = (String, Option<crate::oci::Digest>, WheelPin);
 
-fn of_candidate(candidate: &Candidate) -> Result<Pinned, ActionError> {
-    let sha256 = candidate.sha256;
+fn of_candidate(candidate: &Candidate, sources: &Sources<'_>) -> Result<Pinned, ActionError> {
+    let mut sha256 = candidate.sha256;
+    if sha256.is_none()
+        && let Some(path) = sources.own(candidate)
+    {
+        let hashed = hash(&path).map_err(|error| {
+            let message = format!("cannot read {}", path.display());
+            ActionError::new("imgdecl::pip::wheel", message).because(&error)
+        });
+        sha256 = Some(hashed?.0);
+    }
     Ok((
         candidate.file.clone(),
         sha256,
@@ -153,6 +159,7 @@ fn of_candidate(candidate: &Candidate) -> Result<Pinned, ActionError> {
 /// Pins what another lock says.
 fn of_lock(
     locked: &Locked,
+    inputs: &Inputs,
     target: &Target,
     tags: &Tags,
     sources: &Sources<'_>,
@@ -167,7 +174,11 @@ fn of_lock(
             WheelPin {
                 sha256: wheel.sha256,
                 size: wheel.size,
-                url: None,
+                // Requirements name URLs of the user's own; a lock of another tool those of an index.
+                url: wheel
+                    .url
+                    .clone()
+                    .filter(|url| inputs.foreign.is_none() || !url.contains("://")),
             },
         ));
     }
@@ -183,7 +194,7 @@ fn of_lock(
     });
     let ranked = fits.filter_map(|it| Some((tags.rank(it.wheel.as_ref()?)?, it)));
     match ranked.min_by_key(|(rank, _)| *rank) {
-        Some((_, candidate)) => of_candidate(candidate),
+        Some((_, candidate)) => of_candidate(candidate, sources),
         None => {
             let message = format!(
                 "no wheel of {} {} for {} has one of the digests that are asked for",
