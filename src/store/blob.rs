@@ -246,17 +246,31 @@ fn seal(file: &File) -> io::Result<()> {
     file.set_modified(SystemTime::UNIX_EPOCH + SEALED)
 }
 
-/// Hashes a file.
-pub(super) fn hash(path: &Path) -> io::Result<Digest> {
+/// Returns the digest and size of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn blob_of_file(path: &Path) -> io::Result<Blob> {
     let mut file = File::open(path)?;
-    let mut hasher = Hasher::default();
+    let (mut hasher, mut size) = (Hasher::default(), 0);
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
+            0 => {
+                let digest = hasher.finish();
+                return Ok(Blob { digest, size });
+            }
+            count => {
+                hasher.update(&buffer[..count]);
+                size += count as u64;
+            }
         }
     }
+}
+
+/// Hashes a file.
+pub(super) fn hash(path: &Path) -> io::Result<Digest> {
+    blob_of_file(path).map(|blob| blob.digest)
 }
 
 #[cfg(test)]

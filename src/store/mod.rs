@@ -11,7 +11,7 @@ mod record;
 mod session;
 mod stat;
 
-pub use blob::{Blob, BlobWriter, Health};
+pub use blob::{Blob, BlobWriter, Health, blob_of_file};
 pub use gc::{Collected, Info, Verified};
 pub use lock::KeyLock;
 pub use record::Record;

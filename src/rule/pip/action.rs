@@ -66,12 +66,10 @@ impl Action for Install {
         let known = context.store.memo(&key)?;
         let known: Option<Digest> = known.and_then(|it| serde_json::from_value(it).ok());
         let fetched = fetch(&self.file, &self.pin, &self.find_links, &self.root, context);
-        let blob = match (fetched, known) {
-            (Ok(blob), _) => Some(blob),
-            // Nobody may need it: whoever does finds it missing.
-            (Err(_), Some(_)) => None,
-            (Err(error), None) => return Err(error.at(&self.origin)),
-        };
+        // Where the tree is known, nobody may need the wheel: whoever does finds it missing.
+        if let (Err(error), None) = (fetched, known) {
+            return Err(error.at(&self.origin));
+        }
         let expected = self.expected()?;
         let (scheme, origin) = (self.scheme.clone(), self.origin.clone());
         let path = context.store.blob_path(&self.pin.sha256);
@@ -79,9 +77,9 @@ impl Action for Install {
             let tree = wheel::install(&path, &expected, &scheme, tick);
             tree.map_err(|error| explain(&error).at(&origin))
         };
-        let digest = match (known, blob) {
-            (Some(digest), _) => digest,
-            (None, _) => {
+        let digest = match known {
+            Some(digest) => digest,
+            None => {
                 let tree = make(context.tick)?;
                 let digest = tree.digest();
                 context.store.put_memo(&key, serde_json::json!(digest))?;

@@ -9,9 +9,9 @@ use pep508_rs::PackageName;
 
 use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
-use crate::oci::{Digest, Hasher};
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
 use crate::python::{Metadata, WheelName, specifiers, wheel};
+use crate::store::{Blob, blob_of_file};
 
 /// The name of the index that folders of the workspace are.
 const LOCAL: &str = "find_links";
@@ -43,7 +43,10 @@ impl<'a> Sources<'a> {
                 let Some(name) = name.and_then(|it| WheelName::parse(it).ok()) else {
                     continue;
                 };
-                let (sha256, size) = hash(&path).map_err(unreadable)?;
+                let Blob {
+                    digest: sha256,
+                    size,
+                } = blob_of_file(&path).map_err(unreadable)?;
                 let candidate = Candidate {
                     name: name.name.clone(),
                     version: name.version.clone(),
@@ -92,22 +95,6 @@ impl<'a> Sources<'a> {
         }
         let files = self.packages.files(name.as_ref()).map_err(index_error)?;
         Ok(candidates(name, &files, self.exclude_newer.as_deref()))
-    }
-}
-
-/// Hashes a file; returns its size, too.
-pub(super) fn hash(path: &std::path::Path) -> std::io::Result<(Digest, u64)> {
-    let mut file = std::fs::File::open(path)?;
-    let (mut hasher, mut size) = (Hasher::default(), 0);
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok((hasher.finish(), size)),
-            count => {
-                hasher.update(&buffer[..count]);
-                size += count as u64;
-            }
-        }
     }
 }
 
@@ -201,10 +188,10 @@ impl Index for Sources<'_> {
         };
         let text: Arc<String> = match self.own(candidate) {
             Some(path) => {
-                let (sha256, _) = hash(&path).map_err(|error| {
+                let blob = blob_of_file(&path).map_err(|error| {
                     IndexError::Failed(format!("cannot read {}: {error}", path.display()))
                 })?;
-                let text = wheel::metadata(&path, &candidate.file, sha256);
+                let text = wheel::metadata(&path, &candidate.file, blob.digest);
                 Arc::new(text.map_err(|error| malformed(&error.problem))?)
             }
             None => {

@@ -7,13 +7,14 @@ use pep440_rs::Version;
 use pep508_rs::PackageName;
 
 use super::action::fetch;
-use super::index::{Sources, hash};
+use super::index::Sources;
 use super::inputs::Inputs;
 use crate::graph::{ActionError, Context, Failure, Origin, SourceText};
 use crate::lock::{Lock, PipPin, WheelPin, Wheels};
 use crate::python::resolve::{Candidate, Question, ResolveError, resolve};
 use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
 use crate::rule::Need;
+use crate::store::blob_of_file;
 
 /// What a need of the lock carries.
 pub(super) struct Payload {
@@ -138,11 +139,11 @@ fn of_candidate(candidate: &Candidate, sources: &Sources<'_>) -> Result<Pinned, 
     if sha256.is_none()
         && let Some(path) = sources.own(candidate)
     {
-        let hashed = hash(&path).map_err(|error| {
+        let hashed = blob_of_file(&path).map_err(|error| {
             let message = format!("cannot read {}", path.display());
             ActionError::new("imgdecl::pip::wheel", message).because(&error)
         });
-        sha256 = Some(hashed?.0);
+        sha256 = Some(hashed?.digest);
     }
     Ok((
         candidate.file.clone(),
