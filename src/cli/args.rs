@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::oci::{Platform, Reference};
+use crate::oci::Platform;
 use crate::output::Sink;
 use crate::ui::Mode;
 
@@ -36,7 +36,7 @@ pub(super) enum Command {
     Lock(Lock),
     /// Pushes images that were built into a layout
     Push(Push),
-    /// Shows an image of a registry: manifests, configs, layers, image tags. No layer is fetched
+    /// Shows what an image is made of: index, manifests, configs, layers, files
     Inspect(Inspect),
     /// Looks after the cache
     Cache(Cache),
@@ -199,17 +199,49 @@ pub(super) struct Push {
     pub(super) progress: Mode,
 }
 
-#[derive(clap::Args)]
-pub(super) struct Inspect {
-    /// The image, as `docker.io/library/python:3.11-slim` or `python@sha256:…`
-    pub(super) reference: Reference,
+/// What an IMAGE argument names, for `--help`.
+const IMAGE: &str = "What IMAGE names, in this order:\n  \
+    oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:REF]  a layout or archive\n  \
+    docker://REF  an image in a registry\n  \
+    NAME  an image of the nearest image.toml: it is built into the cache, and written nowhere else\n  \
+    DIR, DIR:NAME or FILE  a layout or archive that is there\n  \
+    REF  an image in a registry, as python:3.11-slim or registry.example.com/team/app@sha256:…";
 
+/// How images are found: for all commands that look at images.
+#[derive(clap::Args)]
+pub(super) struct Open {
     #[command(flatten)]
     pub(super) net: Net,
+
+    #[command(flatten)]
+    pub(super) index: Index,
 
     /// Only this platform, as `linux/arm64`; repeatable
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
     pub(super) platform: Vec<Platform>,
+
+    /// Overrides a variable of `[vars]`; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(super) set: Vec<(String, String)>,
+
+    /// Opens no socket: fails where something is not in the cache
+    #[arg(long)]
+    pub(super) offline: bool,
+
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) progress: Mode,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = IMAGE)]
+pub(super) struct Inspect {
+    /// The image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+
+    #[command(flatten)]
+    pub(super) open: Open,
 
     /// The form of what is printed to stdout
     #[arg(long, value_enum, default_value_t)]

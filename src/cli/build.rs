@@ -239,7 +239,7 @@ fn options(common: &Common, workspace: &Path, dry: bool) -> Options {
 }
 
 /// Prints all failures; the worst decides the exit code.
-fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Result<(), Exit> {
+pub(super) fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Result<(), Exit> {
     let mut worst = None;
     let mut told = BTreeSet::new();
     for ((_, node), result) in plan.graph.nodes().zip(results) {

@@ -1,156 +1,66 @@
 //! `inspect`: what an image of a registry is made of. Fetches documents, and no layer.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::args;
+use super::args::{self, Format};
 use super::build::print;
 use super::exit::Exit;
-use super::net::Net;
-use super::{CANCEL, report};
-use crate::oci::{Config, Descriptor, Digest, Index, MAX_DOCUMENT, Manifest, Platform, Reference};
-use crate::registry::{Client, RegistryError};
-use crate::ui::{Mode, Progress, size};
-
-use super::args::Format;
+use super::image::{Document, Opener, Single};
+use crate::oci::{Config, Descriptor};
+use crate::ui::size;
 
 /// How many image tags the text shows.
 const TAGS: usize = 20;
 
-/// How large all documents of an image may be in sum, in bytes: they are held in memory.
-const DOCUMENTS: u64 = 2 * MAX_DOCUMENT;
-
 /// An image of one platform.
 struct Found {
-    descriptor: Descriptor,
-    manifest: Value,
+    platform: String,
+    descriptor: Option<Descriptor>,
+    manifest: Option<Value>,
     /// The config, of an image that can be run.
     config: Option<Value>,
     layers: Vec<Descriptor>,
-    /// The size of its documents, in bytes.
-    size: u64,
 }
 
 pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
-    let progress = Arc::new(Progress::new(Mode::Plain, &CANCEL));
-    let net = Net::new(&args.net, &progress)?;
-    let Some(client) = net.client() else {
-        return Ok(Exit::Done);
-    };
-    let mut reference = args.reference.clone();
-    if reference.tag.is_none() && reference.digest.is_none() {
-        reference.tag = Some("latest".to_owned());
-    }
-    let failed = |error: RegistryError| report::registry(error);
-    let (root, bytes) = client.manifest(&reference).map_err(failed)?;
-    let mut images = Vec::new();
-    let mut known = Vec::new();
-    let mut size = bytes.len() as u64;
-    if root.media_type.is_index() {
-        let index: Index = parse(&reference, &bytes)?;
-        for descriptor in &index.manifests {
-            let platform = descriptor.platform.as_ref();
-            known.extend(platform.map(ToString::to_string));
-            if !wanted(&args.platform, platform) {
-                continue;
-            }
-            let at = at(&reference, descriptor.digest);
-            let (_, bytes) = client.manifest(&at).map_err(failed)?;
-            let image = image(client, &reference, descriptor.clone(), &bytes)?;
-            size = size.saturating_add(image.size);
-            if size > DOCUMENTS {
-                let message = format!("{reference} has documents of more than {DOCUMENTS} bytes");
-                let help = Some("name platforms with `--platform`".to_owned());
-                report::plain("imgdecl::inspect::size", &message, help);
-                return Err(Exit::Remote);
-            }
-            images.push(image);
-        }
-    } else {
-        images.push(image(client, &reference, root.clone(), &bytes)?);
-    }
-    if images.is_empty() && !args.platform.is_empty() {
-        let help = format!("it has: {}", known.join(", "));
-        let message = format!("{reference} has no image for that platform");
-        report::plain("imgdecl::inspect::platform", &message, Some(help));
-        return Err(Exit::Failed);
-    }
-    // Some registries let people read images, but not list them.
-    let tags = client.tags(&reference).unwrap_or_else(|error| {
-        progress.note(&format!("the image tags cannot be listed: {error}"));
-        Vec::new()
-    });
+    let opener = Opener::new(&args.open)?;
+    let opened = opener.open(&args.image)?;
+    let images: Vec<Found> = opened.images.iter().map(found).collect();
+    let tags = opener.tags(&opened);
+    opener.progress.finish();
+    let root = opened.root.as_ref().map(|root| &root.descriptor);
     print(&match args.format {
         Format::Json => {
             let platforms: Vec<Value> = images.iter().map(as_json).collect();
             let value = json!({
-                "reference": reference.to_string(),
-                "digest": root.digest,
-                "media_type": root.media_type,
-                "size": root.size,
+                "reference": opened.name,
+                "digest": root.map(|it| it.digest),
+                "media_type": root.map(|it| &it.media_type),
+                "size": root.map(|it| it.size),
                 "platforms": platforms,
                 "tags": tags,
             });
             format!("{value:#}\n")
         }
-        Format::Text => as_text(&reference, &root, &images, &tags),
+        Format::Text => as_text(&opened.name, root, &images, &tags),
     })
 }
 
-fn wanted(platforms: &[Platform], platform: Option<&Platform>) -> bool {
-    match platform {
-        Some(platform) if !platforms.is_empty() => {
-            platforms.iter().any(|wanted| platform.matches(wanted))
-        }
-        _ => platforms.is_empty(),
-    }
-}
-
-fn at(reference: &Reference, digest: Digest) -> Reference {
-    Reference {
-        tag: None,
-        digest: Some(digest),
-        ..reference.clone()
-    }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(reference: &Reference, bytes: &[u8]) -> Result<T, Exit> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let message = format!("{reference} cannot be read: {error}");
-        report::plain("imgdecl::inspect::document", &message, None);
-        Exit::Remote
-    })
-}
-
-fn image(
-    client: &Client,
-    reference: &Reference,
-    descriptor: Descriptor,
-    bytes: &[u8],
-) -> Result<Found, Exit> {
-    let manifest: Manifest = parse(reference, bytes)?;
-    // What is no image, such as an attestation, has a config of another kind.
-    let is_attestation = descriptor.platform.as_ref();
-    let is_attestation = is_attestation.is_some_and(Platform::is_unknown);
-    let mut size = bytes.len() as u64;
-    let config = match is_attestation {
-        true => None,
-        false => {
-            size = size.saturating_add(manifest.config.size);
-            let bytes = client.document(reference, &manifest.config);
-            let bytes = bytes.map_err(report::registry)?;
-            Some(parse(reference, &bytes)?)
-        }
+fn found(image: &Single) -> Found {
+    let parse = |document: &Option<Document>| {
+        let document = document.as_ref()?;
+        serde_json::from_slice(&document.bytes).ok()
     };
-    Ok(Found {
-        descriptor,
-        manifest: parse(reference, bytes)?,
-        config,
-        layers: manifest.layers,
-        size,
-    })
+    let layers = image.layers.iter().filter_map(|it| it.descriptor.clone());
+    Found {
+        platform: image.platform_name(),
+        descriptor: image.manifest.as_ref().map(|it| it.descriptor.clone()),
+        manifest: parse(&image.manifest),
+        config: parse(&image.config),
+        layers: layers.collect(),
+    }
 }
 
 /// Returns what the config says of each layer, bottom first: its diff_id and how it came about.
@@ -177,16 +87,6 @@ fn told(config: &Option<Value>) -> (Vec<String>, Vec<String>) {
     )
 }
 
-fn platform(found: &Found) -> String {
-    let from_config = || {
-        let config = found.config.as_ref()?;
-        let bytes = serde_json::to_vec(config).ok()?;
-        Config::parse(&bytes).ok()?.platform().ok()
-    };
-    let platform = found.descriptor.platform.clone().or_else(from_config);
-    platform.map_or("-".to_owned(), |it| it.to_string())
-}
-
 fn as_json(found: &Found) -> Value {
     let (diff_ids, created_by) = told(&found.config);
     let layers: Vec<Value> = found
@@ -204,29 +104,32 @@ fn as_json(found: &Found) -> Value {
         })
         .collect();
     json!({
-        "platform": platform(found),
-        "digest": found.descriptor.digest,
-        "size": found.descriptor.size,
+        "platform": found.platform,
+        "digest": found.descriptor.as_ref().map(|it| it.digest),
+        "size": found.descriptor.as_ref().map(|it| it.size),
         "manifest": found.manifest,
         "config": found.config,
         "layers": layers,
     })
 }
 
-fn as_text(reference: &Reference, root: &Descriptor, images: &[Found], tags: &[String]) -> String {
-    let mut text = format!(
-        "{reference}\n  digest      {}\n  media type  {}\n",
-        root.digest,
-        root.media_type.as_str()
-    );
+fn as_text(name: &str, root: Option<&Descriptor>, images: &[Found], tags: &[String]) -> String {
+    let mut text = format!("{name}\n");
+    if let Some(root) = root {
+        let (digest, kind) = (root.digest, root.media_type.as_str());
+        let _ = writeln!(text, "  digest      {digest}\n  media type  {kind}");
+    }
     for found in images {
         let sizes = found.layers.iter().map(|layer| layer.size);
         let bytes = sizes.fold(0, u64::saturating_add);
         let _ = writeln!(
             text,
             "\n{}\n  manifest    {}\n  layers      {}, {}",
-            platform(found),
-            found.descriptor.digest,
+            found.platform,
+            found
+                .descriptor
+                .as_ref()
+                .map_or("-".to_owned(), |it| it.digest.to_string()),
             found.layers.len(),
             size(bytes)
         );

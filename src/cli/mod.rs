@@ -7,6 +7,7 @@ mod cache;
 mod environment;
 mod exit;
 mod file;
+mod image;
 mod index;
 mod inspect;
 mod lock;

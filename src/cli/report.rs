@@ -88,12 +88,20 @@ pub(super) fn error(code: &str, error: &dyn std::error::Error, help: Option<Stri
 
 /// Prints what went wrong with a registry.
 pub(super) fn registry(error: RegistryError) -> Exit {
-    let error = ActionError::from(error);
+    action(&ActionError::from(error))
+}
+
+/// Prints what went wrong with an action that nothing in a manifest asked for.
+pub(super) fn action(error: &ActionError) -> Exit {
+    if error.failure == Failure::Stopped {
+        ui::line("stopped");
+        return Exit::Stopped;
+    }
     print(&Plain {
         code: error.code.to_owned(),
-        message: error.message,
-        causes: error.causes,
-        help: error.help,
+        message: error.message.clone(),
+        causes: error.causes.clone(),
+        help: error.help.clone(),
         source: None,
         label: None,
     });

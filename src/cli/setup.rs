@@ -9,13 +9,14 @@ use toml::Spanned;
 use super::args::Common;
 use super::environment::{RealHost, cache_dir, current_dir};
 use super::exit::Exit;
+use super::image::Missed;
 use super::report;
 use crate::index::{Source, SourceError};
 use crate::lock::{self, Lock};
 use crate::oci::Platform;
 use crate::plan::{self, Plan, PlanError, Request};
 use crate::rule::{self, RULES};
-use crate::spec::{LoadError, MANIFEST, Problems, Spec, Target, TargetId, find_manifest};
+use crate::spec::{LoadError, MANIFEST, Problems, Spec, Target, TargetId, find_manifest, nearest};
 use crate::store::Store;
 
 /// The name of the default output folder, beside the manifest.
@@ -78,6 +79,44 @@ impl Setup {
             written,
             host,
         })
+    }
+
+    /// Finds the image or group that a word names in the nearest manifest. A word that is no name of a target asks nothing
+    /// of the manifest, which may be wrong then.
+    pub(super) fn of_image(
+        word: &str,
+        set: &[(String, String)],
+        platforms: &[Platform],
+    ) -> Result<Result<Self, Missed>, Exit> {
+        let mut missed = Missed {
+            manifest: None,
+            near: None,
+        };
+        let Some(path) = find_manifest(&here()?) else {
+            return Ok(Err(missed));
+        };
+        missed.manifest = Some(path.display().to_string());
+        let spec = match Spec::load(&path, &rule::names(), set) {
+            Ok(spec) => spec,
+            Err(_) if word.contains(['/', '.', ':', '@']) => return Ok(Err(missed)),
+            Err(error) => return Err(load_error(error, &path)),
+        };
+        let Ok(id) = spec.resolve_typed(word, fits) else {
+            let names = spec.names_from(&spec.home, |_| true, &fits);
+            missed.near = nearest(word, &names).map(str::to_owned);
+            return Ok(Err(missed));
+        };
+        let host = RealHost::new();
+        let host = host.map_err(|message| usage("imgdecl::cli::environment", &message, None))?;
+        Ok(Ok(Self {
+            spec,
+            manifest: path,
+            targets: vec![id],
+            platforms: platforms.to_vec(),
+            has_set: !set.is_empty(),
+            written: Vec::new(),
+            host,
+        }))
     }
 
     /// Returns the default output folder.

@@ -33,6 +33,14 @@ enum Kind {
     Docker(Vec<DockerImage>),
 }
 
+/// What an archive holds under a name.
+pub enum Root {
+    /// A manifest or index of an OCI layout.
+    Oci(Descriptor),
+    /// An image of `docker save`, which has no manifest, and its platform.
+    Docker(Box<Found>, Platform),
+}
+
 /// One entry of `manifest.json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -107,16 +115,38 @@ impl Archive {
     pub fn find(&self, reference: Option<&str>, platform: &Platform) -> Result<Found, SourceError> {
         match &self.kind {
             Kind::Oci(index) => resolve(self, &select(index, reference, &self.what())?, platform),
-            Kind::Docker(images) => self.find_docker(images, reference, platform),
+            Kind::Docker(images) => {
+                let (found, has) = self.find_docker(images, reference)?;
+                match has.matches(platform) {
+                    true => Ok(found),
+                    false => Err(SourceError::Platform {
+                        wanted: platform.to_string(),
+                        have: vec![has.to_string()],
+                    }),
+                }
+            }
         }
+    }
+
+    /// Finds what `reference` names, or the only image, whatever its platforms are.
+    ///
+    /// # Errors
+    /// When it is not there, or a document on the way is damaged.
+    pub fn root(&self, reference: Option<&str>) -> Result<Root, SourceError> {
+        Ok(match &self.kind {
+            Kind::Oci(index) => Root::Oci(select(index, reference, &self.what())?),
+            Kind::Docker(images) => {
+                let (found, platform) = self.find_docker(images, reference)?;
+                Root::Docker(Box::new(found), platform)
+            }
+        })
     }
 
     fn find_docker(
         &self,
         images: &[DockerImage],
         reference: Option<&str>,
-        platform: &Platform,
-    ) -> Result<Found, SourceError> {
+    ) -> Result<(Found, Platform), SourceError> {
         let tags = |image: &DockerImage| image.repo_tags.clone().unwrap_or_default();
         let full = |text: &str| text.parse::<Reference>().ok();
         let same = |a: &str, b: &str| a == b || full(a).is_some_and(|a| Some(a) == full(b));
@@ -128,7 +158,7 @@ impl Archive {
             let what = match reference {
                 Some(reference) => format!("{} has no image `{reference}`", self.what()),
                 None => format!(
-                    "{} has {} images, and no `ref` says which",
+                    "{} has {} images, and none of them is named",
                     self.what(),
                     images.len()
                 ),
@@ -139,26 +169,21 @@ impl Archive {
             });
         };
         let config = self.member(&image.config)?;
-        let found = Config::parse(&config.read()?)?.platform()?;
-        if !found.matches(platform) {
-            return Err(SourceError::Platform {
-                wanted: platform.to_string(),
-                have: vec![found.to_string()],
-            });
-        }
+        let platform = Config::parse(&config.read()?)?.platform()?;
         let layers: Result<Vec<Piece>, SourceError> =
             image.layers.iter().map(|name| self.member(name)).collect();
         let name = tags(image)
             .first()
             .and_then(|tag| full(tag))
             .map(|it| it.to_string());
-        Ok(Found {
+        let found = Found {
             name,
             digest: None,
             manifest: None,
             config,
             layers: layers?,
-        })
+        };
+        Ok((found, platform))
     }
 
     /// Returns a file of the archive by its name. Old `docker save` links layers that are equal.

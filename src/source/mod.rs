@@ -4,9 +4,11 @@
 //! and digest. Knows nothing of rules or the graph.
 
 mod archive;
+mod layer;
 mod layout;
 
-pub use archive::Archive;
+pub use archive::{Archive, Root};
+pub use layer::{LayerReader, Sizes};
 pub use layout::Layout;
 
 use std::collections::BTreeSet;
@@ -267,7 +269,10 @@ fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descript
             have: have(),
         }),
         (_, None) => Err(SourceError::Reference {
-            what: format!("{what} has {} images, and no `ref` says which", found.len()),
+            what: format!(
+                "{what} has {} images, and none of them is named",
+                found.len()
+            ),
             have: have(),
         }),
     }

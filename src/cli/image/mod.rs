@@ -1,0 +1,354 @@
+//! What an IMAGE argument names, and opening it: the one place for all commands that look at images.
+//!
+//! A word is, in this order: a place with a prefix (`oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`,
+//! `docker-archive:FILE[:REF]`, `docker://REF`); a target of the nearest manifest, which is built into the store; a
+//! layout or archive that is on disk; a reference to an image in a registry.
+//!
+//! Opening reads the documents alone, and checks them. [`Opener::layers`] makes sure that the layers' bytes are at hand.
+
+mod open;
+mod target;
+mod word;
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::exit::Exit;
+use super::net::Net;
+use super::setup::{self, Setup, here, usage};
+use super::{CANCEL, args, report};
+use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
+use crate::source::{Archive, Piece, SourceError};
+use crate::store::{Blob, Health, Store};
+use crate::ui::Progress;
+use word::Named;
+
+/// Opens images.
+pub(super) struct Opener<'a> {
+    args: &'a args::Open,
+    pub(super) store: Arc<Store>,
+    pub(super) progress: Arc<Progress>,
+    /// Registries alone; targets have a network of their own, with their package indexes.
+    net: Net,
+}
+
+/// An image that was opened. All its documents were read and checked; none of its layers was.
+pub(super) struct Opened {
+    /// What to call it.
+    pub(super) name: String,
+    /// Where it was found.
+    pub(super) origin: Origin,
+    /// The manifest or index; images of `docker save` have none.
+    pub(super) root: Option<Document>,
+    /// The images, in the order of the index: those of the platforms that were asked for.
+    pub(super) images: Vec<Single>,
+    /// The platforms that it has for which nobody asked.
+    pub(super) others: Vec<String>,
+}
+
+/// Where an image was found.
+pub(super) enum Origin {
+    /// It is a target, and was built into the store. Whether its layers are there too.
+    Target(Box<Setup>, Cell<bool>),
+    /// In a layout.
+    Layout,
+    /// In an archive, which keeps a temporary copy if it was compressed.
+    Archive(#[expect(dead_code, reason = "removes its temporary copy when it is dropped")] Archive),
+    /// In a registry.
+    Registry(Reference),
+}
+
+impl Origin {
+    /// Returns the word for it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Target(..) => "target",
+            Self::Layout => "layout",
+            Self::Archive(_) => "archive",
+            Self::Registry(_) => "registry",
+        }
+    }
+}
+
+/// A manifest, index or config.
+#[derive(Clone)]
+pub(super) struct Document {
+    /// What names it: media type, digest and size, and what an index says of it.
+    pub(super) descriptor: Descriptor,
+    /// Its bytes, which were checked.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// An image of one platform.
+pub(super) struct Single {
+    /// The platform: of the index's entry, or of the config. Something that is no image may have none.
+    pub(super) platform: Option<Platform>,
+    /// The manifest; images of `docker save` have none.
+    pub(super) manifest: Option<Document>,
+    /// The config; what is no image, such as an attestation, has none.
+    pub(super) config: Option<Document>,
+    /// The layers, bottom first. See [`Opener::layers`].
+    pub(super) layers: Vec<Piece>,
+}
+
+/// A layer whose bytes are at hand: read them with [`Piece::open_layer`], which checks them.
+pub(super) struct Layer<'a> {
+    pub(super) piece: &'a Piece,
+    /// What the config says of it.
+    pub(super) diff_id: DiffId,
+}
+
+impl Single {
+    /// Parses the config.
+    pub(super) fn parsed(&self) -> Option<Config> {
+        let config = self.config.as_ref()?;
+        Config::parse(&config.bytes).ok()
+    }
+
+    /// Returns the platform as people write it.
+    pub(super) fn platform_name(&self) -> String {
+        let platform = self.platform.as_ref();
+        platform.map_or_else(|| "-".to_owned(), ToString::to_string)
+    }
+
+    /// Tells whether this is an image that could be run, and not an attestation or another artifact.
+    pub(super) fn is_image(&self) -> bool {
+        self.parsed().is_some()
+    }
+}
+
+impl Opened {
+    /// Returns the image of one platform: the only one, that of `wanted` if that is said, or else that of the host.
+    #[expect(dead_code, reason = "for commands that take one platform")]
+    pub(super) fn one(&self, wanted: Option<&Platform>) -> Result<&Single, Exit> {
+        let images = || self.images.iter().filter(|it| it.is_image());
+        let host = host();
+        let platform = match (wanted, images().count()) {
+            (Some(wanted), _) => wanted,
+            (None, 1) => return images().next().ok_or(Exit::Bug),
+            (None, _) => &host,
+        };
+        let fits = |it: &&Single| it.platform.as_ref().is_some_and(|it| it.matches(platform));
+        images().find(fits).ok_or_else(|| {
+            let have: Vec<String> = images().map(Single::platform_name).collect();
+            no_platform(
+                &self.name,
+                &platform.to_string(),
+                &[have, self.others.clone()].concat(),
+            )
+        })
+    }
+}
+
+/// Returns the platform of images that this machine runs: containers are Linux, wherever they run.
+pub(super) fn host() -> Platform {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        "loongarch64" => "loong64",
+        other => other,
+    };
+    Platform::new("linux", architecture)
+}
+
+fn no_platform(name: &str, wanted: &str, have: &[String]) -> Exit {
+    let help = match have {
+        [] => "it has no image at all".to_owned(),
+        have => format!("it has: {}", have.join(", ")),
+    };
+    let message = format!("{name} has no image for {wanted}");
+    report::plain("imgdecl::image::platform", &message, Some(help));
+    Exit::Failed
+}
+
+impl<'a> Opener<'a> {
+    /// Makes ready to open images. Opens no socket yet.
+    pub(super) fn new(args: &'a args::Open) -> Result<Self, Exit> {
+        let progress = Arc::new(Progress::new(args.progress, &CANCEL));
+        let net = match args.offline {
+            true => Net::offline(),
+            false => Net::new(&args.net, &progress)?,
+        };
+        Ok(Self {
+            args,
+            store: setup::store()?,
+            progress,
+            net,
+        })
+    }
+
+    /// Opens the image that a word names.
+    pub(super) fn open(&self, word: &str) -> Result<Opened, Exit> {
+        let here = here()?;
+        if let Some(named) = word::with_prefix(word, &here) {
+            let named = named.map_err(|why| usage("imgdecl::image::word", &why, Some(forms())))?;
+            return self.open_named(word, named);
+        }
+        let missed = match Setup::of_image(word, &self.args.set, &self.args.platform)? {
+            Ok(setup) => return self.open_target(word, setup),
+            Err(missed) => missed,
+        };
+        if let Some(named) = word::on_disk(word, &here) {
+            return self.open_named(word, named);
+        }
+        let tried = |message: &str| {
+            let help = match &missed.near {
+                Some(near) => format!("did you mean the target `{near}`?"),
+                None => forms(),
+            };
+            usage("imgdecl::image::word", message, Some(help))
+        };
+        if word::is_path(word) {
+            let kind = match here.join(word).is_dir() {
+                true => "holds no OCI image layout",
+                false => "is not there",
+            };
+            return Err(tried(&format!("{word} {kind}")));
+        }
+        // A target's name with a slip of the pen must not become an image of a stranger.
+        let is_bare = !word.contains(['/', '@', '.']);
+        let manifest = missed.manifest.as_deref().unwrap_or("no manifest");
+        let nowhere = format!(
+            "`{word}` is no target of {manifest}, and neither a layout nor an archive here"
+        );
+        if let (true, Some(near)) = (is_bare, &missed.near) {
+            let help =
+                format!("did you mean `{near}`? For an image of Docker Hub, write docker://{word}");
+            return Err(usage("imgdecl::image::word", &nowhere, Some(help)));
+        }
+        match word::reference(word) {
+            Ok(reference) => self.open_named(word, Named::Reference(reference)),
+            Err(why) => Err(tried(&format!("{nowhere}; {why}"))),
+        }
+    }
+
+    fn open_named(&self, word: &str, named: Named) -> Result<Opened, Exit> {
+        match named {
+            Named::Layout(path, name) => self.open_layout(word, &path, name.as_deref()),
+            Named::Archive(path, name) => self.open_archive(word, path, name.as_deref()),
+            Named::Reference(reference) => self.open_registry(reference),
+        }
+    }
+
+    /// Makes sure that the bytes of an image's layers are at hand, and returns the layers with their diff_ids: fetches
+    /// those of a registry into the store, and builds those of a target.
+    ///
+    /// Whoever reads them checks them: [`Piece::open_layer`].
+    pub(super) fn layers<'b>(
+        &self,
+        opened: &Opened,
+        image: &'b Single,
+    ) -> Result<Vec<Layer<'b>>, Exit> {
+        let damaged = |why: String| {
+            let error = SourceError::Document {
+                what: format!("{} for {}", opened.name, image.platform_name()),
+                kind: "image",
+                why,
+            };
+            explain(&error)
+        };
+        let Some(config) = &image.config else {
+            return Err(damaged("it has no config".to_owned()));
+        };
+        let config = Config::parse(&config.bytes).map_err(|error| damaged(error.to_string()))?;
+        let diff_ids = config
+            .diff_ids()
+            .map_err(|error| damaged(error.to_string()))?;
+        if diff_ids.len() != image.layers.len() {
+            let (layers, named) = (image.layers.len(), diff_ids.len());
+            return Err(damaged(format!(
+                "it has {layers} layers, and its config names {named}"
+            )));
+        }
+        let is_foreign = |it: &&Piece| it.descriptor.as_ref().is_some_and(|it| !it.urls.is_empty());
+        if let Some(foreign) = image.layers.iter().find(is_foreign) {
+            return Err(damaged(format!("{} is kept outside of it", foreign.what)));
+        }
+        match &opened.origin {
+            Origin::Layout | Origin::Archive(_) => {}
+            Origin::Target(setup, is_whole) => {
+                if !is_whole.get() {
+                    self.build(setup, true)?;
+                    is_whole.set(true);
+                }
+            }
+            Origin::Registry(reference) => self.pull(reference, image)?,
+        }
+        let layers = image.layers.iter().zip(diff_ids);
+        Ok(layers
+            .map(|(piece, diff_id)| Layer { piece, diff_id })
+            .collect())
+    }
+
+    /// Returns the image tags of the repository of an image, if that is known.
+    pub(super) fn tags(&self, opened: &Opened) -> Vec<String> {
+        let (Origin::Registry(reference), Some(client)) = (&opened.origin, self.net.client())
+        else {
+            return Vec::new();
+        };
+        // Some registries let people read images, but not list them.
+        client.tags(reference).unwrap_or_else(|error| {
+            let note = format!("the image tags cannot be listed: {error}");
+            self.progress.note(&note);
+            Vec::new()
+        })
+    }
+
+    /// Fetches the layers of an image that the store lacks.
+    fn pull(&self, reference: &Reference, image: &Single) -> Result<(), Exit> {
+        let named = image.layers.iter().filter_map(|it| it.descriptor.clone());
+        let missing: Vec<Descriptor> = named
+            .filter(|it| self.store.check(&Blob::from(it)) != Health::Whole)
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let pulled = self
+            .net
+            .ports()
+            .registry
+            .pull(reference, &missing, &self.store);
+        pulled.map_err(|error| report::action(&error))
+    }
+}
+
+/// Says how images are named.
+fn forms() -> String {
+    "name a target of image.toml here, oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:REF], or a reference, \
+     as docker://python:3.11"
+        .to_owned()
+}
+
+/// Prints what is wrong with a layout or archive.
+pub(super) fn explain(error: &SourceError) -> Exit {
+    let (code, help) = match error {
+        SourceError::Reference { .. } => (
+            "imgdecl::image::name",
+            "name one: oci:DIR:NAME, oci-archive:FILE:NAME or docker-archive:FILE:REF",
+        ),
+        SourceError::NoLayout { .. } => (
+            "imgdecl::image::layout",
+            "expected an OCI image layout, or a tar of one or of `docker save`",
+        ),
+        SourceError::Io { .. } => (
+            "imgdecl::image::unreadable",
+            "check that the image is whole and readable",
+        ),
+        _ => (
+            "imgdecl::image::damaged",
+            "the image is damaged: get it again from where it came",
+        ),
+    };
+    report::error(code, error, Some(help.to_owned()));
+    Exit::Failed
+}
+
+/// What was looked at before a word was found to be no target.
+pub(super) struct Missed {
+    /// The manifest, if there is one.
+    pub(super) manifest: Option<String>,
+    /// The target whose name is nearest.
+    pub(super) near: Option<String>,
+}

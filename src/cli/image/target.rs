@@ -1,0 +1,82 @@
+//! Targets as images: built into the store, and nowhere else.
+
+use super::open::Stored;
+use super::{Opened, Opener, Origin};
+use crate::cli::environment::is_ci;
+use crate::cli::exit::Exit;
+use crate::cli::index::{self, Chosen};
+use crate::cli::lock::{self, Lacking};
+use crate::cli::net::Net;
+use crate::cli::setup::{Setup, usage};
+use crate::cli::{CANCEL, build};
+use crate::exec::{self, Options};
+use crate::graph::Product;
+use crate::oci::Descriptor;
+
+impl Opener<'_> {
+    /// Builds the image that a word names, and opens it.
+    pub(super) fn open_target(&self, word: &str, setup: Setup) -> Result<Opened, Exit> {
+        let built = self.build(&setup, false)?;
+        let [(name, root)] = &built[..] else {
+            let names: Vec<String> = built.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let message = format!("`{word}` is a group of {} images", names.len());
+            let help = match names.is_empty() {
+                true => "name an image".to_owned(),
+                false => format!("name one of {}", names.join(", ")),
+            };
+            return Err(usage("imgdecl::image::group", &message, Some(help)));
+        };
+        let origin = Origin::Target(Box::new(setup), false.into());
+        self.walk(name, root, &Stored(&self.store), origin)
+    }
+
+    /// Builds what was chosen into the store. `with_bytes` says whether the layers are needed too. Returns the images.
+    pub(super) fn build(
+        &self,
+        setup: &Setup,
+        with_bytes: bool,
+    ) -> Result<Vec<(String, Descriptor)>, Exit> {
+        let net = match self.args.offline {
+            true => Net::offline(),
+            false => {
+                let chosen = Chosen {
+                    manifest: setup.index()?,
+                    flag: self.args.index.index_url.clone(),
+                };
+                let indexes = index::indexes(chosen, &self.store, &self.progress);
+                Net::new(&self.args.net, &self.progress)?.with_indexes(indexes)
+            }
+        };
+        let lacking = match (is_ci(), self.args.offline) {
+            (true, _) => Lacking::Locked,
+            (false, true) => Lacking::Offline,
+            (false, false) => Lacking::Resolve,
+        };
+        let plan = lock::complete(
+            setup,
+            with_bytes,
+            lacking,
+            &self.store,
+            &net,
+            &self.progress,
+        )?;
+        let options = Options {
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            want_layers: with_bytes,
+            dry: false,
+            workspace: setup.spec.root.display().to_string(),
+        };
+        let (ports, watch) = (net.ports(), &*self.progress);
+        let results = exec::run(&plan.graph, &self.store, ports, &options, watch, &CANCEL);
+        build::failures(&plan, &results).inspect_err(|_| self.progress.finish())?;
+        let images = plan.images.iter().filter_map(|image| {
+            let root = match &results[image.node.0 as usize].product {
+                Some(Product::Index(index)) => index.descriptor.clone(),
+                Some(Product::Image(image)) => image.manifest.clone(),
+                _ => return None,
+            };
+            Some((image.name.clone(), root))
+        });
+        Ok(images.collect())
+    }
+}
