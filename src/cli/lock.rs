@@ -15,7 +15,7 @@ use super::file::write_file;
 use super::index::{self, Chosen};
 use super::net::Net;
 use super::report;
-use super::setup::{Choice, Setup, store, usage};
+use super::setup::{Choice, Setup, usage};
 use crate::graph::{Context, Failure, Ports};
 use crate::lock::{self, Lock, LockError};
 use crate::oci::Digest;
@@ -56,7 +56,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
             "`imgdecl lock` locks all bases, and `imgdecl lock --update NAME` resolves one again";
         return Err(usage("imgdecl::cli::manifest", &message, Some(help.into())));
     }
-    let store = store()?;
+    let store = setup.store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let _turn = turn(&setup.spec.root, &store, &progress)?;
     let old = match &args.update {
@@ -219,7 +219,9 @@ pub(super) fn complete(
 /// Says what the lock lacks.
 fn problems(needs: &[Need], lacking: Lacking, has_set: bool) -> Problems {
     let mut platforms: BTreeMap<_, (&Need, BTreeSet<String>)> = BTreeMap::new();
-    for need in needs.iter().filter(|need| !need.is_pinned) {
+    // What waits for something else is no news beside it.
+    let lacking_now = |need: &&Need| !need.is_pinned && !need.waits;
+    for need in needs.iter().filter(lacking_now) {
         let known = platforms.entry(&need.target);
         let (_, names) = known.or_insert((need, BTreeSet::new()));
         names.insert(need.platform.to_string());

@@ -80,6 +80,13 @@ impl Setup {
         })
     }
 
+    /// Opens the cache, and has the digests of the host's files remembered there.
+    pub(super) fn store(&self) -> Result<Arc<Store>, Exit> {
+        let store = store()?;
+        self.host.remember(&store);
+        Ok(store)
+    }
+
     /// Returns the default output folder.
     pub(super) fn out(&self) -> PathBuf {
         let home = self.spec.members.get(&self.spec.home);
@@ -166,7 +173,7 @@ pub(super) fn here() -> Result<PathBuf, Exit> {
 }
 
 /// Opens the cache.
-pub(super) fn store() -> Result<Arc<Store>, Exit> {
+fn store() -> Result<Arc<Store>, Exit> {
     let root = cache_root()?;
     Store::open(&root).map(Arc::new).map_err(|error| {
         report::error(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::graph::{Graph, Node, NodeId};
 use crate::lock::Lock;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
 use crate::rule::{self, Lower, Lowered, Names, Need, RULES};
 use crate::spec::{Host, Problems, Spec, TargetId};
 
@@ -93,6 +93,10 @@ impl Host for AnyGit<'_> {
 
     fn source_date_epoch(&self) -> Option<u64> {
         self.0.source_date_epoch()
+    }
+
+    fn digest(&self, path: &Path) -> Result<Digest, String> {
+        self.0.digest(path)
     }
 }
 

@@ -17,7 +17,8 @@ mod tar;
 mod value;
 mod walk;
 
-pub use base::RESOLVE;
+pub use base::{OnDisk, RESOLVE};
+pub use host::digest_of;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};

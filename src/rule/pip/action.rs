@@ -330,8 +330,8 @@ fn dist_info(tree: &Tree) -> String {
     names.next().unwrap_or_else(|| "the environment".to_owned())
 }
 
-/// Packages that the lock lacks: a plan can show them, and nothing can run them.
-pub(super) struct Unpinned;
+/// Packages of a target that the lock lacks: a plan can show them, and nothing can run them.
+pub(super) struct Unpinned(pub(super) String);
 
 impl Action for Unpinned {
     fn name(&self) -> &'static str {
@@ -339,7 +339,7 @@ impl Action for Unpinned {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
-        key.field("not in image.lock", "");
+        key.field("not in image.lock", &self.0);
     }
 
     fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {

@@ -16,8 +16,8 @@
 //! (PEP 751) and `uv_lock`, and requirements with `--hash`.
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
-//! That works for bases with `image`; for others, and from scratch, `python` must be said, and `libc` and `prefix` may be.
-//! A wheel for another platform or another Python cannot be chosen.
+//! `python` chooses among several interpreters. From scratch, `python` must be said, and `libc` and `prefix` may be. A wheel
+//! for another platform or another Python cannot be chosen.
 //!
 //! Scripts such as `uvicorn` land in `PREFIX/bin`, name the image's interpreter, and run as plain commands. Nothing of the
 //! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
@@ -250,6 +250,7 @@ impl Rule for Pip {
         let Some(place) = place else {
             lower.need(Need {
                 target: target.id.clone(),
+                rule: target.rule,
                 platform,
                 wanted: inputs.digest.to_string(),
                 origin: origin.clone(),
@@ -258,7 +259,12 @@ impl Rule for Pip {
                 waits: true,
                 payload: None,
             });
-            let node = lower.add(target, action::Unpinned, vec![], origin);
+            let node = lower.add(
+                target,
+                action::Unpinned(target.id.to_string()),
+                vec![],
+                origin,
+            );
             return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
         };
         let name = place.target.name();
@@ -271,6 +277,7 @@ impl Rule for Pip {
         let inputs = Arc::new(inputs);
         lower.need(Need {
             target: target.id.clone(),
+            rule: target.rule,
             platform,
             wanted: inputs.digest.to_string(),
             origin: origin.clone(),
@@ -283,7 +290,12 @@ impl Rule for Pip {
             })),
         });
         let Some(wheels) = wheels else {
-            let node = lower.add(target, action::Unpinned, vec![], origin);
+            let node = lower.add(
+                target,
+                action::Unpinned(target.id.to_string()),
+                vec![],
+                origin,
+            );
             return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
         };
         let groups = groups(target, lower, &name, &wheels);
