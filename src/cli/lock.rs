@@ -64,7 +64,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
         // What is resolved again need not be right now.
         Some(_) => load_without_edited(&setup.spec.root)?,
     };
-    let plan = setup.plan(&old, false)?;
+    let plan = setup.plan_to_lock(&old)?;
     let update = update(args, &setup, &plan.needs)?;
     let chosen = Chosen {
         manifest: setup.index()?,
@@ -80,7 +80,10 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
         (true, false) => format!("{} is up to date\n", lock::FILE),
         _ => moved.iter().map(|line| format!("{line}\n")).collect(),
     };
-    print(&text)
+    let exit = print(&text)?;
+    // What does not go together is better told now than by the build.
+    setup.plan(&new, false)?;
+    Ok(exit)
 }
 
 /// Returns what the user wants to be resolved again.
@@ -298,7 +301,7 @@ fn resolve(
     for _ in 0..ROUNDS {
         let pinned = pin(&setup.spec, &lock, &plan.needs, &update, &context, &start);
         lock = pinned.map_err(|errors| failed(&errors))?;
-        plan = setup.plan(&lock, false)?;
+        plan = setup.plan_to_lock(&lock)?;
         if plan.needs.iter().all(|need| need.is_pinned) {
             break;
         }

@@ -133,7 +133,17 @@ impl Setup {
 
     /// Makes the plan. `with_bytes` says whether an output holds the bytes of base layers.
     pub(super) fn plan(&self, lock: &Lock, with_bytes: bool) -> Result<Plan, Exit> {
+        self.planned(lock, with_bytes, false)
+    }
+
+    /// Makes the plan with a lock that is about to change.
+    pub(super) fn plan_to_lock(&self, lock: &Lock) -> Result<Plan, Exit> {
+        self.planned(lock, false, true)
+    }
+
+    fn planned(&self, lock: &Lock, with_bytes: bool, is_locking: bool) -> Result<Plan, Exit> {
         let request = Request {
+            is_locking,
             spec: &self.spec,
             host: &self.host,
             lock,

@@ -25,6 +25,8 @@ pub struct Request<'a> {
     pub lock: &'a Lock,
     /// Whether an output holds the bytes of base layers.
     pub with_bytes: bool,
+    /// Whether the lock is about to change: what it holds need not go together.
+    pub is_locking: bool,
     /// Paths of the host that are never inputs.
     pub never: BTreeSet<PathBuf>,
 }
@@ -113,6 +115,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         request.never.clone(),
     );
     lower.with_bytes = request.with_bytes;
+    lower.is_locking = request.is_locking;
     let mut ids = BTreeSet::new();
     for id in &request.targets {
         let images = rule::images(id, &mut lower).map_err(|rule| PlanError::NotAnImage {
@@ -225,6 +228,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
 fn check(request: &Request<'_>) -> Result<Vec<Need>, Problems> {
     let host = AnyGit(request.host);
     let mut lower = Lower::new(request.spec, &host, request.lock, request.never.clone());
+    lower.is_locking = request.is_locking;
     lower.problems.extend(request.spec.problems.clone());
     let mut used = BTreeSet::new();
     for target in request

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImageNodes, OnDisk, RULES};
+use super::{ImageNodes, Installed, OnDisk, RULES};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::lock::Lock;
 use crate::oci::Platform;
@@ -22,8 +22,8 @@ pub enum Lowered {
     Base(NodeId),
     /// A layer: its trees, one for each part.
     Layer(Vec<NodeId>),
-    /// Several layers, bottom first.
-    Layers(Vec<LayerTrees>),
+    /// Several layers of packages, bottom first.
+    Layers(Vec<LayerTrees>, Arc<Installed>),
     /// An image of one platform.
     Image(ImageNodes),
     /// Other targets.
@@ -97,6 +97,8 @@ pub struct Lower<'a> {
     pub lock: &'a Lock,
     /// Whether the bytes of base layers are needed.
     pub with_bytes: bool,
+    /// Whether the lock is about to change: what it holds need not go together.
+    pub is_locking: bool,
     /// What lies below the layers that are lowered now.
     pub below: BelowPython,
     /// Whether an image asks for what is lowered now.
@@ -124,6 +126,7 @@ impl<'a> Lower<'a> {
         Self {
             lock,
             with_bytes: false,
+            is_locking: false,
             below: BelowPython::Unknown,
             in_image: false,
             needs: Vec::new(),

@@ -23,8 +23,11 @@
 //! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
 //!
 //! `find_links` are folders with wheels of one's own; they come before the indexes. `layout = "venv"` makes a virtual
-//! environment at `prefix`; put its `bin` into the image's `PATH`. With `split = "package"`, large packages are layers of
+//! environment at `prefix`; its `bin` comes first in the `PATH` of images that hold it, unless their `PATH` names it. With `split = "package"`, large packages are layers of
 //! their own; with `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
+//!
+//! In one folder there is one version of a package: two targets of an image that lock different ones for it are an error,
+//! unless the later one has `on_conflict = "last"`.
 
 mod action;
 mod index;
@@ -39,8 +42,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::{Collect, fields, owner};
-use super::{LayerTrees, Lower, Lowered, Need, RULES, Rule};
+use super::{Installed, LayerTrees, Lower, Lowered, Need, RULES, Rule};
 use crate::graph::{ActionError, Context};
+use crate::layer::LayerPath;
 use crate::lock::{Lock, Wheels};
 use crate::oci::Platform;
 use crate::python::WheelName;
@@ -145,7 +149,7 @@ const KEYS: &[Key] = &[
         "on_conflict",
         Type::OneOf(&["error", "last"]),
         "\"error\"",
-        "What to do where two wheels bring different files of one path.",
+        "What to do where two wheels bring different files of one path, or a target below another version.",
     ),
     Key::new(
         "owner",
@@ -246,6 +250,12 @@ impl Rule for Pip {
         let origin = target.table.origin();
         let platform = lower.platform.clone();
         let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
+        let mut installed = Installed {
+            name: lower.spec.short_name(&target.id),
+            commands: commands(&table).filter(|_| is_venv),
+            may_replace: table.on_conflict.as_deref() == Some("last"),
+            ..Installed::default()
+        };
         // The base is not locked yet: what fits it is not known.
         let Some(place) = place else {
             lower.need(Need {
@@ -265,7 +275,8 @@ impl Rule for Pip {
                 vec![],
                 origin,
             );
-            return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
+            let layers = vec![LayerTrees::all(node)];
+            return Ok(Lowered::Layers(layers, Arc::new(installed)));
         };
         let name = place.target.name();
         let pinned = lower.lock.pips.get(&target.id.to_string());
@@ -296,8 +307,16 @@ impl Rule for Pip {
                 vec![],
                 origin,
             );
-            return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
+            let layers = vec![LayerTrees::all(node)];
+            return Ok(Lowered::Layers(layers, Arc::new(installed)));
         };
+        let scheme = place.scheme(is_venv);
+        installed.sites = [Some(scheme.site.clone()), scheme.platsite.clone()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let names = wheels.keys().filter_map(|it| WheelName::parse(it).ok());
+        installed.versions = names.map(|it| (it.name, it.version)).collect();
         let groups = groups(target, lower, &name, &wheels);
         let links = Arc::new(inputs.find_links.clone());
         let mut nodes = Vec::new();
@@ -309,7 +328,7 @@ impl Rule for Pip {
             let install = Install {
                 file,
                 pin,
-                scheme: place.scheme(is_venv),
+                scheme: scheme.clone(),
                 find_links: links.clone(),
                 root: lower.root(),
                 origin: origin.clone(),
@@ -317,7 +336,7 @@ impl Rule for Pip {
             nodes.push(lower.add(target, install, vec![], origin.clone()));
         }
         let join = Join {
-            last: table.on_conflict.as_deref() == Some("last"),
+            last: installed.may_replace,
         };
         let join = lower.add(target, join, nodes, origin);
         let shifted = groups.into_iter().enumerate().map(|(number, group)| {
@@ -326,11 +345,8 @@ impl Rule for Pip {
             let first = if number == 0 { before } else { 0 };
             (0..first).chain(own).collect()
         });
-        Ok(Lowered::Layers(
-            shifted
-                .map(|pick| LayerTrees { node: join, pick })
-                .collect(),
-        ))
+        let layers = shifted.map(|pick| LayerTrees { node: join, pick });
+        Ok(Lowered::Layers(layers.collect(), Arc::new(installed)))
     }
 
     fn pin(
@@ -342,6 +358,13 @@ impl Rule for Pip {
     ) -> Result<(), ActionError> {
         pin::pin(needs, update, context, lock)
     }
+}
+
+/// Returns the folder of a virtual environment's commands.
+fn commands(table: &PipTable) -> Option<String> {
+    let prefix = table.prefix.as_ref()?.get_ref();
+    let folder = LayerPath::parse(prefix).ok()?.join("bin").ok()?;
+    Some(format!("/{}", folder.as_str()))
 }
 
 fn owner_of(
