@@ -91,6 +91,13 @@ pub struct WheelPin {
     pub url: Option<String>,
 }
 
+impl WheelPin {
+    /// Tells whether it lies in the workspace.
+    pub fn is_own(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| !url.contains("://"))
+    }
+}
+
 /// `DIGEST SIZE URL`, with `-` for a size that is not known, and no URL where there is none.
 impl From<WheelPin> for String {
     fn from(pin: WheelPin) -> Self {

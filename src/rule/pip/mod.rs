@@ -49,7 +49,7 @@ use crate::lock::{Lock, Wheels};
 use crate::oci::Platform;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Split, Wheel};
-use crate::spec::{Key, Problems, Target, Type};
+use crate::spec::{Host, Key, Problems, Target, Type};
 use action::{Install, Join};
 use inputs::Inputs;
 use scheme::Place;
@@ -285,6 +285,10 @@ impl Rule for Pip {
             .filter(|_| !is_stale)
             .and_then(|pin| pin.targets.get(&name))
             .cloned();
+        let replaced = wheels.as_ref();
+        let replaced = replaced.and_then(|wheels| replaced_in(wheels, &inputs, lower.host));
+        let is_replaced = replaced.is_some();
+        let wheels = wheels.filter(|_| !is_replaced);
         let inputs = Arc::new(inputs);
         lower.need(Need {
             target: target.id.clone(),
@@ -292,12 +296,13 @@ impl Rule for Pip {
             platform,
             wanted: inputs.digest.to_string(),
             origin: origin.clone(),
-            was: is_stale.then(|| "other requirements".to_owned()),
+            was: replaced.or(is_stale.then(|| "other requirements".to_owned())),
             is_pinned: wheels.is_some(),
             waits: false,
             payload: Some(Arc::new(pin::Payload {
                 inputs: inputs.clone(),
                 target: place.target.clone(),
+                is_replaced,
             })),
         });
         let Some(wheels) = wheels else {
@@ -358,6 +363,20 @@ impl Rule for Pip {
     ) -> Result<(), ActionError> {
         pin::pin(needs, update, context, lock)
     }
+}
+
+/// Says which wheel of the workspace has other bytes than those that were locked, if one has. One that is gone may be had
+/// from elsewhere.
+fn replaced_in(wheels: &Wheels, inputs: &Inputs, host: &dyn Host) -> Option<String> {
+    let own = wheels.values().filter(|pin| pin.is_own());
+    let mut own = own.filter(|_| !inputs.is_locked());
+    own.find_map(|pin| {
+        let (path, was) = (pin.url.as_deref()?, pin.sha256);
+        let file = inputs.root.join(path);
+        // Before it is opened: a fifo would block.
+        let is = file.is_file().then(|| host.digest(&file).ok())??;
+        (is != was).then(|| format!("{path} {was}, which is {is} now"))
+    })
 }
 
 /// Returns the folder of a virtual environment's commands.
