@@ -131,6 +131,32 @@ fn what_was_replaced_is_locked_again() {
     assert!(!lock().contains("[base"), "{}", lock());
 }
 
+/// Targets that do not go together are locked all the same, so that one of them can be mended.
+#[test]
+fn versions_that_exclude_each_other_are_told_by_lock() {
+    let space = Space::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/bad-pip-two-versions");
+    space.copy(&golden);
+    let locked = space.run(&["lock"]);
+    assert_eq!(locked.status, 2, "{}", locked.stderr);
+    assert!(locked.stdout.contains("+ hello-0.9-"), "{}", locked.stdout);
+    assert!(
+        locked.stderr.contains("hello 0.9 and 1.0"),
+        "{}",
+        locked.stderr
+    );
+    let before = fs::read_to_string(space.path().join("image.lock")).expect("image.lock");
+
+    assert_eq!(space.run(&["lock", "--update", "new"]).status, 2);
+    let manifest = fs::read_to_string(space.path().join("image.toml")).expect("image.toml");
+    space.write("image.toml", manifest.replace("hello<1", "hello>=1"));
+    let mended = space.ok(&["lock"]);
+    assert!(mended.stdout.contains("- hello-0.9-"), "{}", mended.stdout);
+    let after = fs::read_to_string(space.path().join("image.lock")).expect("image.lock");
+    assert_ne!(before, after);
+    space.ok(&["build", "--locked"]);
+}
+
 #[test]
 fn packages_are_laid_out_as_pip_does() {
     let (Some(pip), Some(umoci)) = (peer("pip"), peer("umoci")) else {

@@ -22,9 +22,10 @@
 //! Scripts such as `uvicorn` land in `PREFIX/bin`, name the image's interpreter, and run as plain commands. Nothing of the
 //! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
 //!
-//! `find_links` are folders with wheels of one's own; they come before the indexes. `layout = "venv"` makes a virtual
-//! environment at `prefix`; its `bin` comes first in the `PATH` of images that hold it, unless their `PATH` names it. With `split = "package"`, large packages are layers of
-//! their own; with `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
+//! `find_links` are folders with wheels of one's own; they come before the indexes. A wheel there that is replaced under its
+//! name is locked again. `layout = "venv"` makes a virtual environment at `prefix`; its `bin` comes first in the `PATH` of
+//! images that hold it, unless their `PATH` names it. With `split = "package"`, large packages are layers of their own; with
+//! `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
 //!
 //! In one folder there is one version of a package: two targets of an image that lock different ones for it are an error,
 //! unless the later one has `on_conflict = "last"`.
@@ -149,7 +150,7 @@ const KEYS: &[Key] = &[
         "on_conflict",
         Type::OneOf(&["error", "last"]),
         "\"error\"",
-        "What to do where two wheels bring different files of one path, or a target below another version.",
+        "What to do where two wheels bring different files of one path, or a target below brings another version.",
     ),
     Key::new(
         "owner",
