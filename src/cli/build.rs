@@ -12,7 +12,7 @@ use super::file::write_file;
 use super::index::{self, Chosen};
 use super::lock::Lacking;
 use super::net::Net;
-use super::setup::{self, Setup, here};
+use super::setup::{Setup, here};
 use super::{CANCEL, lock, push, report};
 use crate::exec::{self, NodeResult, Options, Outcome, Why};
 use crate::graph::{Failure, NodeId, Ports, Product};
@@ -45,7 +45,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     for sink in &sinks {
         sink.check().map_err(|error| output_error(&error))?;
     }
-    let store = setup::store()?;
+    let store = setup.store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let net = match args.offline {
         true => Net::offline(),
@@ -139,8 +139,8 @@ pub(super) fn finish(
 
 pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
     let setup = Setup::new(&args.common.choice(), Vec::new())?;
+    let store = setup.store()?;
     let plan = setup.plan(&lock::load(&setup.spec.root)?, false)?;
-    let store = setup::store()?;
     let progress = Progress::new(Mode::None, &CANCEL);
     let options = options(&args.common, &setup.spec.root, true);
     let results = exec::run(

@@ -9,9 +9,13 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::oci::Digest;
 use crate::registry::{Places, Proxies};
+use crate::rule::digest_of;
 use crate::spec::Host;
+use crate::store::{Store, blob_of_file};
 
 /// Returns the cache folder: IMGDECL_CACHE_DIR, or `imgdecl` in the XDG cache folder.
 pub(super) fn cache_dir() -> Result<PathBuf, String> {
@@ -165,6 +169,10 @@ pub(super) fn indexes() -> IndexEnvironment {
 /// The host, as the language sees it.
 pub(super) struct RealHost {
     epoch: Option<u64>,
+    /// What remembers the digests of files, once it is open.
+    store: OnceLock<Arc<Store>>,
+    /// The digests of files that were asked for in this run.
+    digests: Mutex<BTreeMap<PathBuf, Digest>>,
 }
 
 impl RealHost {
@@ -179,7 +187,16 @@ impl RealHost {
             }
             _ => None,
         };
-        Ok(Self { epoch })
+        Ok(Self {
+            epoch,
+            store: OnceLock::new(),
+            digests: Mutex::default(),
+        })
+    }
+
+    /// Has digests of files remembered from run to run.
+    pub(super) fn remember(&self, store: &Arc<Store>) {
+        let _ = self.store.set(store.clone());
     }
 }
 
@@ -211,5 +228,25 @@ impl Host for RealHost {
 
     fn source_date_epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    fn digest(&self, path: &Path) -> Result<Digest, String> {
+        let digests = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = digests().get(path) {
+            return Ok(*known);
+        }
+        let digest = match self.store.get() {
+            Some(store) => digest_of(path, store).map_err(|error| {
+                let causes = error.causes.iter().map(|cause| format!(": {cause}"));
+                format!("{}{}", error.message, causes.collect::<String>())
+            })?,
+            None => {
+                let blob = blob_of_file(path);
+                let blob = blob.map_err(|error| format!("cannot read {}: {error}", path.display()));
+                blob?.digest
+            }
+        };
+        digests().insert(path.to_owned(), digest);
+        Ok(digest)
     }
 }

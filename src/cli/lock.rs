@@ -15,7 +15,7 @@ use super::file::write_file;
 use super::index::{self, Chosen};
 use super::net::Net;
 use super::report;
-use super::setup::{Choice, Setup, store, usage};
+use super::setup::{Choice, Setup, usage};
 use crate::graph::{Context, Failure, Ports};
 use crate::lock::{self, Lock, LockError};
 use crate::oci::Digest;
@@ -56,7 +56,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
             "`imgdecl lock` locks all bases, and `imgdecl lock --update NAME` resolves one again";
         return Err(usage("imgdecl::cli::manifest", &message, Some(help.into())));
     }
-    let store = store()?;
+    let store = setup.store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let _turn = turn(&setup.spec.root, &store, &progress)?;
     let old = match &args.update {
@@ -64,7 +64,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
         // What is resolved again need not be right now.
         Some(_) => load_without_edited(&setup.spec.root)?,
     };
-    let plan = setup.plan(&old, false)?;
+    let plan = setup.plan_to_lock(&old)?;
     let update = update(args, &setup, &plan.needs)?;
     let chosen = Chosen {
         manifest: setup.index()?,
@@ -80,7 +80,10 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
         (true, false) => format!("{} is up to date\n", lock::FILE),
         _ => moved.iter().map(|line| format!("{line}\n")).collect(),
     };
-    print(&text)
+    let exit = print(&text)?;
+    // What does not go together is better told now than by the build.
+    setup.plan(&new, false)?;
+    Ok(exit)
 }
 
 /// Returns what the user wants to be resolved again.
@@ -219,7 +222,9 @@ pub(super) fn complete(
 /// Says what the lock lacks.
 fn problems(needs: &[Need], lacking: Lacking, has_set: bool) -> Problems {
     let mut platforms: BTreeMap<_, (&Need, BTreeSet<String>)> = BTreeMap::new();
-    for need in needs.iter().filter(|need| !need.is_pinned) {
+    // What waits for something else is no news beside it.
+    let lacking_now = |need: &&Need| !need.is_pinned && !need.waits;
+    for need in needs.iter().filter(lacking_now) {
         let known = platforms.entry(&need.target);
         let (_, names) = known.or_insert((need, BTreeSet::new()));
         names.insert(need.platform.to_string());
@@ -296,7 +301,7 @@ fn resolve(
     for _ in 0..ROUNDS {
         let pinned = pin(&setup.spec, &lock, &plan.needs, &update, &context, &start);
         lock = pinned.map_err(|errors| failed(&errors))?;
-        plan = setup.plan(&lock, false)?;
+        plan = setup.plan_to_lock(&lock)?;
         if plan.needs.iter().all(|need| need.is_pinned) {
             break;
         }

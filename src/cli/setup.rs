@@ -119,6 +119,18 @@ impl Setup {
         }))
     }
 
+    /// Opens the cache, and has the digests of the host's files remembered there.
+    pub(super) fn store(&self) -> Result<Arc<Store>, Exit> {
+        let store = store()?;
+        self.remember(&store);
+        Ok(store)
+    }
+
+    /// Has the digests of the host's files remembered in the cache.
+    pub(super) fn remember(&self, store: &Arc<Store>) {
+        self.host.remember(store);
+    }
+
     /// Returns the default output folder.
     pub(super) fn out(&self) -> PathBuf {
         let home = self.spec.members.get(&self.spec.home);
@@ -165,7 +177,17 @@ impl Setup {
 
     /// Makes the plan. `with_bytes` says whether an output holds the bytes of base layers.
     pub(super) fn plan(&self, lock: &Lock, with_bytes: bool) -> Result<Plan, Exit> {
+        self.planned(lock, with_bytes, false)
+    }
+
+    /// Makes the plan with a lock that is about to change.
+    pub(super) fn plan_to_lock(&self, lock: &Lock) -> Result<Plan, Exit> {
+        self.planned(lock, false, true)
+    }
+
+    fn planned(&self, lock: &Lock, with_bytes: bool, is_locking: bool) -> Result<Plan, Exit> {
         let request = Request {
+            is_locking,
             spec: &self.spec,
             host: &self.host,
             lock,

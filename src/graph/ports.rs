@@ -119,6 +119,10 @@ pub trait Packages: Sync {
     /// Begins to fetch the metadata of files, and returns at once.
     fn prefetch_metadata(&self, files: Vec<PackageFile>);
 
+    /// Returns how large wheels are, in the order in which they are wanted, as the index or the server of each says; all are
+    /// asked at once, and none is fetched. `None` for those of which nobody says it.
+    fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>>;
+
     /// Fetches a wheel into the store: from `hint`, where a lock or a requirement names a place, else from where the
     /// indexes list it. `expected` decides whether it is the right one; without a size, only the digest does.
     ///
@@ -209,6 +213,10 @@ impl Packages for Offline {
     fn prefetch_project(&self, _: &str, _: Pick) {}
 
     fn prefetch_metadata(&self, _: Vec<PackageFile>) {}
+
+    fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>> {
+        vec![None; wanted.len()]
+    }
 
     fn wheel(&self, wanted: &WantedWheel<'_>, _: &Store) -> Result<Blob, ActionError> {
         self.refuse(wanted.file.to_owned())

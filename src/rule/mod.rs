@@ -7,6 +7,7 @@ mod files;
 mod group;
 mod host;
 mod image;
+mod installed;
 mod layer;
 mod lower;
 mod patterns;
@@ -17,8 +18,10 @@ mod tar;
 mod value;
 mod walk;
 
-pub use base::RESOLVE;
+pub use base::{OnDisk, RESOLVE};
+pub use host::digest_of;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
+pub use installed::Installed;
 pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};
 

@@ -36,6 +36,7 @@ impl Opener<'_> {
         setup: &Setup,
         with_bytes: bool,
     ) -> Result<Vec<(String, Descriptor)>, Exit> {
+        setup.remember(&self.store);
         let net = match self.args.offline {
             true => Net::offline(),
             false => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::graph::{ActionError, Base, Context, Layer, Product};
 use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference};
+use crate::python::{Probe, Pythons};
 use crate::source::{Found, Piece, SourceError};
 use crate::store::{Blob, Health};
 
@@ -78,6 +79,24 @@ pub(super) fn import(
         facts_blob: context.store.put_blob(facts.to_text().as_bytes())?,
         facts: Arc::new(facts),
     })
+}
+
+/// Imports an image with all its layers, and finds its Pythons.
+pub(super) fn import_and_probe(
+    context: &Context<'_>,
+    found: &Found,
+    source: &dyn Source,
+) -> Result<(Base, Pythons), ActionError> {
+    let mut probe = Probe::default();
+    let base = import(context, found, source, &mut |path, content| {
+        probe.look(path.as_str(), content)
+    })?;
+    let config = Config::parse(&context.store.read_blob(&base.config)?);
+    let env = config.ok().and_then(|config| {
+        let env = config.runtime("Env")?.clone();
+        serde_json::from_value::<Vec<String>>(env).ok()
+    });
+    Ok((base, probe.finish(&env.unwrap_or_default())))
 }
 
 /// Imports an image of a registry without its layers' bytes: `facts` are known already.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::explain;
-use super::import::{Source, import, import_remote};
+use super::import::{Source, import_and_probe, import_remote};
 use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Product};
 use crate::layer::Facts;
 use crate::lock::{BasePin, Lock, PlatformPin};
-use crate::oci::{Config, Descriptor, Digest, Platform, Reference};
-use crate::python::{Probe, Pythons};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::python::Pythons;
 use crate::rule::Need;
 use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
 use crate::store::{Blob, Health};
@@ -200,6 +200,7 @@ pub(super) fn pin(
         digest,
         platforms,
     };
+    lock.disks.remove(&name);
     lock.bases.insert(name, pin);
     Ok(())
 }
@@ -221,21 +222,10 @@ fn gather(
     found: &Found,
     manifest: Digest,
 ) -> Result<(Facts, Pythons), ActionError> {
-    let mut probe = Probe::default();
-    let base = import(remote.context, found, remote, &mut |path, content| {
-        probe.look(path.as_str(), content)
-    })?;
+    let (base, pythons) = import_and_probe(remote.context, found, remote)?;
     let store = remote.context.store;
     store.put_memo(&facts_key(manifest), serde_json::json!(base.facts_blob))?;
-    let config = Config::parse(&store.read_blob(&base.config)?);
-    let env = config.ok().and_then(|config| {
-        let env = config.runtime("Env")?.clone();
-        serde_json::from_value::<Vec<String>>(env).ok()
-    });
-    Ok((
-        base.facts.only_notable(),
-        probe.finish(&env.unwrap_or_default()),
-    ))
+    Ok((base.facts.only_notable(), pythons))
 }
 
 /// Knows a base by the documents that the lock names; none of its layers is needed.

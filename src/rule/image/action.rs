@@ -35,6 +35,7 @@ impl Action for ImageAction {
             unite,
             entrypoint,
             cmd,
+            commands,
             created_by,
         } = &self.edit;
         key.field("platform", &platform.to_string());
@@ -56,6 +57,9 @@ impl Action for ImageAction {
         }
         key.field("entrypoint", &json!(entrypoint).to_string());
         key.field("cmd", &json!(cmd).to_string());
+        for folder in commands {
+            key.field("first in PATH", folder);
+        }
         for created_by in created_by {
             key.field("created by", created_by);
         }

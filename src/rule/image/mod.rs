@@ -27,7 +27,9 @@
 //! | every other field of the base's config | kept as it is |
 //! | `annotations` | not inherited; `org.opencontainers.image.base.name` and `.base.digest` are added |
 //!
-//! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name.
+//! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name. The `bin` of a
+//! virtual environment among the layers comes first in `PATH`, unless it is in there already; where there is no `PATH`, the
+//! folders follow that container runtimes use then.
 //!
 //! An image of one platform is a manifest; an image of several is an index over manifests, in the order of `platforms`.
 //! `repository`, `platforms`, `compression` and `created` come from `[defaults]` where the image does not say.
@@ -43,6 +45,7 @@ mod values;
 pub use names::{Names, images, names, platforms};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -57,8 +60,8 @@ use super::value::{Collect, fields};
 use super::{Lower, Lowered, RULES, Rule};
 use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression};
-use crate::rule::{BelowPython, LayerTrees};
-use crate::spec::{Key, LayerEntry, Problems, Scope, Target, Type};
+use crate::rule::{BelowPython, Installed, LayerTrees};
+use crate::spec::{Key, LayerEntry, Problem, Problems, Scope, Target, Type};
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -192,6 +195,8 @@ pub struct ImageNodes {
     top: Option<NodeId>,
     /// What it says about Python.
     python: BelowPython,
+    /// The packages that it has.
+    packages: Vec<Arc<Installed>>,
 }
 
 pub(super) struct Image;
@@ -271,6 +276,22 @@ impl Rule for Image {
         let compression = compression
             .and_then(Compression::from_name)
             .unwrap_or_default();
+        let mut packages = below.packages;
+        for layer in &layers {
+            let Some(own) = &layer.packages else {
+                continue;
+            };
+            let conflict = packages.iter().rev().find_map(|below| own.conflict(below));
+            if let (Some(message), false) = (conflict, lower.is_locking) {
+                let (code, label) = ("imgdecl::pip::versions", "this comes second");
+                let problem = Problem::at(code, &layer.origin, message, label);
+                collect.0.push(problem.help(format!(
+                    "ask for all in one target, narrow one by `constraints` and lock again, or give one another `prefix`; with `on_conflict = \"last\"`, `{}` stands",
+                    own.name
+                )));
+            }
+            packages.push(own.clone());
+        }
         let edit = Edit::new(
             target,
             lower,
@@ -310,6 +331,7 @@ impl Rule for Image {
             image,
             top,
             python: below.python,
+            packages,
         }))
     }
 }
@@ -325,6 +347,8 @@ struct LayerNodes {
     /// The name for people.
     label: String,
     origin: Origin,
+    /// The packages that begin with this layer.
+    packages: Option<Arc<Installed>>,
 }
 
 fn layers(
@@ -394,8 +418,9 @@ fn layers(
                 name,
                 label,
                 origin: at.place(span),
+                packages: None,
             }),
-            Some(Lowered::Layers(all)) => {
+            Some(Lowered::Layers(all, packages)) => {
                 let several = all.len() > 1;
                 for (number, LayerTrees { node, pick }) in (1..).zip(all) {
                     layers.push(LayerNodes {
@@ -408,6 +433,7 @@ fn layers(
                             false => label.clone(),
                         },
                         origin: at.place(span.clone()),
+                        packages: (number == 1).then(|| packages.clone()),
                     });
                 }
             }
@@ -446,6 +472,8 @@ struct Below {
     failed: bool,
     /// What it says about Python.
     python: BelowPython,
+    /// The packages that images below have.
+    packages: Vec<Arc<Installed>>,
 }
 
 impl Default for Below {
@@ -456,6 +484,7 @@ impl Default for Below {
             name: None,
             failed: false,
             python: BelowPython::Unknown,
+            packages: Vec::new(),
         }
     }
 }
@@ -479,6 +508,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
             name: None,
             failed: false,
             python: lower.pythons(&id),
+            packages: Vec::new(),
         }),
         Some(Lowered::Image(nodes)) => {
             let name = lower
@@ -492,6 +522,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
                 name,
                 failed: false,
                 python: nodes.python,
+                packages: nodes.packages,
             })
         }
         Some(_) => {

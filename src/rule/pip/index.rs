@@ -85,6 +85,13 @@ impl<'a> Sources<'a> {
         found.map(|(_, path)| path.clone())
     }
 
+    /// Returns where a wheel of the folders lies, from the workspace's root.
+    pub(super) fn listed_at(&self, candidate: &Candidate) -> Option<String> {
+        let path = self.own(candidate).filter(|_| candidate.index == LOCAL)?;
+        let path = path.strip_prefix(&self.root).ok()?;
+        path.to_str().map(str::to_owned)
+    }
+
     /// Returns all files of a package: wheels of the folders, or what the indexes list.
     pub(super) fn files(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError> {
         if let Some(local) = self.local.get(name) {

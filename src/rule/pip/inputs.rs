@@ -254,6 +254,11 @@ impl Inputs {
         })
     }
 
+    /// Tells whether what is asked for names digests itself: a replaced wheel is wrong then, and nothing new.
+    pub(super) fn is_locked(&self) -> bool {
+        self.foreign.is_some() || self.requested.options.is_hashed
+    }
+
     /// Returns the lock that the requirements are by themselves, if they have hashes, or that another tool made.
     pub(super) fn locked(&self, target: &PythonTarget) -> Result<Option<LockSet>, InputError> {
         match &self.foreign {

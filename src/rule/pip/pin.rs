@@ -9,7 +9,7 @@ use pep508_rs::PackageName;
 use super::action::fetch;
 use super::index::Sources;
 use super::inputs::Inputs;
-use crate::graph::{ActionError, Context, Failure, Origin, SourceText};
+use crate::graph::{ActionError, Context, Failure, Origin, SourceText, WantedWheel};
 use crate::lock::{Lock, PipPin, WheelPin, Wheels};
 use crate::python::resolve::{Candidate, Question, ResolveError, resolve};
 use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
@@ -20,6 +20,8 @@ use crate::store::blob_of_file;
 pub(super) struct Payload {
     pub(super) inputs: Arc<Inputs>,
     pub(super) target: Target,
+    /// Whether a wheel of the workspace has other bytes than it was locked with.
+    pub(super) is_replaced: bool,
 }
 
 /// Brings the pins of a target up to date.
@@ -60,7 +62,8 @@ pub(super) fn pin(
         if targets.contains_key(&key) {
             continue;
         }
-        if let Some(wheels) = fresh.and_then(|old| old.targets.get(&key)) {
+        let known = fresh.filter(|_| !payload.is_replaced);
+        if let Some(wheels) = known.and_then(|old| old.targets.get(&key)) {
             targets.insert(key, wheels.clone());
             continue;
         }
@@ -115,21 +118,49 @@ fn wheels(
         }
     }
     let mut wheels = Wheels::new();
-    for (file, sha256, mut pin) in pins {
+    for (file, sha256, pin) in pins {
         if sha256.is_none() {
             let message = format!("nothing gives a digest of {file}");
             return Err(ActionError::new("imgdecl::pip::digest", message).help(
                 "write it behind the URL, as `#sha256=…`; or download the wheel into a folder, and name that in `find_links`",
             ));
         }
-        if pin.size.is_none() {
-            // The size is known once it is here.
-            let (links, root) = (&inputs.find_links, &inputs.root);
-            pin.size = Some(fetch(&file, &pin, links, root, context)?.size);
-        }
         wheels.insert(file, pin);
     }
+    measure(&mut wheels, inputs, context)?;
     Ok(wheels)
+}
+
+/// Finds the sizes that nothing said so far: of wheels of the workspace by reading them, of others by asking their servers.
+fn measure(wheels: &mut Wheels, inputs: &Inputs, context: &Context<'_>) -> Result<(), ActionError> {
+    let names: Vec<(String, WheelName)> = wheels
+        .iter()
+        .filter(|(_, pin)| pin.size.is_none() && !pin.is_own())
+        .filter_map(|(file, _)| Some((file.clone(), WheelName::parse(file).ok()?)))
+        .collect();
+    let wanted = names.iter().map(|(file, name)| WantedWheel {
+        project: name.name.as_ref(),
+        file,
+        sha256: wheels[file].sha256,
+        size: None,
+        hint: wheels[file].url.as_deref(),
+    });
+    let wanted: Vec<WantedWheel<'_>> = wanted.collect();
+    let sizes = match wanted.is_empty() {
+        true => Vec::new(),
+        false => context.ports.packages.sizes(&wanted),
+    };
+    for ((file, _), size) in names.iter().zip(sizes) {
+        if let Some(pin) = wheels.get_mut(file) {
+            pin.size = size;
+        }
+    }
+    for (file, pin) in wheels.iter_mut().filter(|(_, pin)| pin.size.is_none()) {
+        // The size is known once it is here.
+        let (links, root) = (&inputs.find_links, &inputs.root);
+        pin.size = Some(fetch(file, pin, links, root, context)?.size);
+    }
+    Ok(())
 }
 
 type Pinned = (String, Option<crate::oci::Digest>, WheelPin);
@@ -152,7 +183,10 @@ fn of_candidate(candidate: &Candidate, sources: &Sources<'_>) -> Result<Pinned, 
             sha256: sha256.unwrap_or_else(|| crate::oci::Digest::of(b"")),
             size: candidate.size,
             // A URL that a requirement names belongs to what is asked for; that of an index does not.
-            url: candidate.index.is_empty().then(|| candidate.url.clone()),
+            url: match candidate.index.is_empty() {
+                true => Some(candidate.url.clone()),
+                false => sources.listed_at(candidate),
+            },
         },
     ))
 }

@@ -28,7 +28,7 @@ impl Place {
     pub(super) fn find(
         table: &PipTable,
         target: &Target,
-        lower: &Lower<'_>,
+        lower: &mut Lower<'_>,
         owner: Owner,
     ) -> Result<Option<Self>, Problems> {
         let at = &target.table;
@@ -51,8 +51,15 @@ impl Place {
         });
         let prefix = table.prefix.as_ref();
         let prefix = prefix.map(|it| collect.take(image_path(at, it.get_ref(), it.span())));
-        let known = match &lower.below {
-            BelowPython::Unlocked => {
+        let below = match lower.below.clone() {
+            BelowPython::OnDisk(base) => base.pythons(lower).unwrap_or_else(|problems| {
+                collect.0.extend(problems);
+                BelowPython::Unlocked
+            }),
+            below => below,
+        };
+        let known = match &below {
+            BelowPython::Unlocked | BelowPython::OnDisk(_) => {
                 collect.finish(())?;
                 return Ok(None);
             }
@@ -72,7 +79,7 @@ impl Place {
                 ),
                 false => (
                     "nothing says which Python the packages are for",
-                    "write `python = \"3.11\"`, or build on a base with `image`, whose Python is found",
+                    "write `python = \"3.11\"`, or build on a base, whose Python is found",
                 ),
             };
             // A target that no image uses is only looked at.
