@@ -15,6 +15,9 @@ const OCI_VERSION: &str = "1.0.2";
 /// How large `etc/passwd` and `etc/group` may be.
 const MAX_PASSWD: u64 = 16 << 20;
 
+/// Where programs are looked for if the image does not say.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What a process may do as root of its container, as docker has it.
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
@@ -237,13 +240,17 @@ fn args(config: &Config, options: &Options) -> Result<Vec<String>, BundleError> 
     }
 }
 
-/// The image's variables as they are written, but for those that an option sets.
+/// The image's variables as they are written, but for those that an option sets. Programs are found by `PATH`: an image
+/// without one gets that of docker.
 fn env(config: &Config, options: &Options) -> Result<Vec<String>, BundleError> {
     let mut env = list(config, "Env")?;
     for (name, value) in &options.env {
         let is_it = |entry: &String| entry.split_once('=').is_some_and(|(it, _)| it == name);
         env.retain(|entry| !is_it(entry));
         env.push(format!("{name}={value}"));
+    }
+    if !env.iter().any(|entry| entry.starts_with("PATH=")) {
+        env.insert(0, DEFAULT_PATH.to_owned());
     }
     Ok(env)
 }
@@ -498,7 +505,7 @@ mod tests {
         let json = made(text, &Options::default()).unwrap().json;
         let process = &json["process"];
         assert_eq!(process["args"], json!(["a", "b"]));
-        assert_eq!(process["env"], json!(["X=1", "Y"]));
+        assert_eq!(process["env"], json!([DEFAULT_PATH, "X=1", "Y"]));
         assert_eq!(process["cwd"], "/w");
         assert_eq!(
             process["user"],
@@ -538,10 +545,11 @@ mod tests {
             hostname: Some("h".into()),
             ..Options::default()
         };
-        let text = r#"{"Entrypoint":["a"],"Cmd":["b"],"Env":["X=1","Y=1"],"User":"nobody"}"#;
+        let text =
+            r#"{"Entrypoint":["a"],"Cmd":["b"],"Env":["PATH=/x","X=1","Y=1"],"User":"nobody"}"#;
         let json = made(text, &options).unwrap().json;
         assert_eq!(json["process"]["args"], json!(["a", "c"]));
-        assert_eq!(json["process"]["env"], json!(["Y=1", "X=2"]));
+        assert_eq!(json["process"]["env"], json!(["PATH=/x", "Y=1", "X=2"]));
         assert_eq!(
             json["linux"]["resources"]["memory"],
             json!({"limit": 1 << 20, "swap": 1 << 20})
