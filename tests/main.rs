@@ -18,3 +18,4 @@ mod python;
 mod registry;
 mod remote;
 mod support;
+mod unpack;

@@ -1,5 +1,6 @@
 //! What tests share: work folders, an independent checker of images, and other programs to compare with.
 
+mod debian;
 pub(crate) mod index;
 mod peers;
 mod random;
@@ -7,7 +8,8 @@ pub(crate) mod registry;
 mod space;
 mod validate;
 
+pub(crate) use debian::debian_root;
 pub(crate) use peers::{absent, peer};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
-pub(crate) use validate::{Entry, Layer, Layout, validate};
+pub(crate) use validate::{Entry, Layer, Layout, check_runtime_config, validate};

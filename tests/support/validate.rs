@@ -872,6 +872,13 @@ mod boon_schemas {
             std::env::var_os("IMGDECL_SCHEMAS").map(|folder| Self(folder.into()))
         }
 
+        /// Those of the runtime spec, which lie beside those of the image spec.
+        pub(super) fn load_runtime() -> Option<Self> {
+            let Self(folder) = Self::load()?;
+            let folder = folder.parent()?.join("runtime-spec");
+            folder.is_dir().then_some(Self(folder))
+        }
+
         /// Checks a document against the schema of its kind.
         pub(super) fn check(&self, kind: &str, value: &Value) -> Result<(), String> {
             let mut compiler = boon::Compiler::new();
@@ -901,6 +908,10 @@ mod boon_schemas {
                 "config" => "config-schema.json".to_owned(),
                 kind => format!("image-{kind}-schema.json"),
             };
+            Self::compile(compiler, &name, value)
+        }
+
+        fn compile(mut compiler: boon::Compiler, name: &str, value: &Value) -> Result<(), String> {
             let mut schemas = boon::Schemas::new();
             let index = compiler
                 .compile(&format!("{BASE}{name}"), &mut schemas)
@@ -922,6 +933,17 @@ mod boon_schemas {
             Value::Array(list) => list.iter_mut().for_each(drop_ids),
             _ => {}
         }
+    }
+}
+
+/// Checks a bundle's `config.json` against the schema of the runtime spec, where that is there.
+#[track_caller]
+pub(crate) fn check_runtime_config(config: &Value) {
+    match boon_schemas::Schemas::load_runtime() {
+        Some(schemas) => schemas
+            .check("config", config)
+            .unwrap_or_else(|error| panic!("config.json: {error}\n{config:#}")),
+        None => eprintln!("skipped: needs IMGDECL_SCHEMAS, with runtime-spec beside it"),
     }
 }
 
