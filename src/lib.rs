@@ -29,6 +29,7 @@
 //! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
 //! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
+//! | 7 | [`runtime`] | layers as files again: the applier, bundles for OCI runtimes | rules, exec, the graph, registries |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
 //!
 //! # How a layer comes about
@@ -73,6 +74,7 @@ pub mod plan;
 pub mod python;
 pub mod registry;
 pub mod rule;
+pub mod runtime;
 pub mod source;
 pub mod spec;
 pub mod store;

@@ -14,7 +14,7 @@ const FLOORS: &[(u32, &[&str])] = &[
     (4, &["rule"]),
     (5, &["pin", "plan"]),
     (6, &["exec", "net"]),
-    (7, &["index", "output", "registry"]),
+    (7, &["index", "output", "registry", "runtime"]),
     (8, &["cli", "ui"]),
 ];
 
@@ -28,6 +28,10 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("output", &["rule", "exec", "plan", "spec"]),
     ("index", &["rule", "spec", "exec", "plan", "pin", "layer"]),
     ("registry", &["rule", "exec", "plan", "pin", "layer"]),
+    (
+        "runtime",
+        &["rule", "exec", "plan", "spec", "pin", "graph", "net"],
+    ),
     ("pin", &["exec", "output"]),
     ("layer", &["store"]),
     ("source", &["graph", "rule"]),

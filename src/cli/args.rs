@@ -38,6 +38,8 @@ pub(super) enum Command {
     Push(Push),
     /// Shows what an image is made of: index, manifests, configs, layers, files
     Inspect(Inspect),
+    /// Unpacks an image into a folder: its root, or a bundle for OCI runtimes. Nothing stays of one that is damaged
+    Unpack(Unpack),
     /// Looks after the cache
     Cache(Cache),
     /// Prints the reference of all rules, or of one
@@ -246,6 +248,35 @@ pub(super) struct Inspect {
     /// The form of what is printed to stdout
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Unpack {
+    /// The image: a layout or an archive, and the name of an image in it, as `imgdecl-out:app`
+    pub(super) image: String,
+
+    /// The folder: it must not exist, or be empty
+    pub(super) dir: PathBuf,
+
+    /// Makes an OCI runtime bundle: `config.json` beside `rootfs/`
+    #[arg(long)]
+    pub(super) bundle: bool,
+
+    /// The platform, as `linux/arm64` [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(super) platform: Option<Platform>,
+
+    /// How many bytes the layers may have, uncompressed
+    #[arg(long, value_name = "SIZE", default_value = "64GB", value_parser = bytes)]
+    pub(super) max_size: u64,
+
+    /// How many entries the layers may have
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub(super) max_entries: u64,
+
+    /// How many times its compressed size a layer may have, uncompressed, beyond 256 MiB
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(super) max_ratio: u64,
 }
 
 #[derive(clap::Args)]

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::oci::Platform;
 use crate::registry::{Places, Proxies};
 use crate::spec::Host;
 
@@ -42,6 +43,21 @@ pub(super) fn no_color() -> bool {
 /// Tells whether this is a CI system, which builds what was committed.
 pub(super) fn is_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "0" && value != "false")
+}
+
+/// Returns the platform whose images run on this machine.
+pub(super) fn host_platform() -> Platform {
+    let architecture = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "loongarch64" => "loong64",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        other => other,
+    };
+    // Containers are Linux's, wherever they are looked at.
+    Platform::new("linux", architecture)
 }
 
 fn path(name: &str) -> Option<PathBuf> {

@@ -16,6 +16,7 @@ mod push;
 mod report;
 mod rules;
 mod setup;
+mod unpack;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Lock(lock) => lock::lock(&lock),
         Command::Push(push) => push::run(&push),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
+        Command::Unpack(args) => unpack::unpack(&args),
         Command::Cache(cache) => cache::cache(&cache),
         Command::Rules { name } => rules::rules(name.as_deref()),
         Command::Schema => rules::schema(),
