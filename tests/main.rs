@@ -17,4 +17,5 @@ mod peers;
 mod python;
 mod registry;
 mod remote;
+mod run;
 mod support;

@@ -61,7 +61,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// No runtime could set it up: who said what.
-    #[error("no OCI runtime could set the container up")]
+    #[error("{} could not set the container up", names(.0))]
     Engines(Vec<(String, String)>),
     /// Only root changes roots.
     #[error("only root may change the root of a process")]
@@ -74,6 +74,11 @@ pub enum RunError {
         /// The limit.
         limit: &'static str,
     },
+}
+
+fn names(refused: &[(String, String)]) -> String {
+    let names: Vec<&str> = refused.iter().map(|(name, _)| &**name).collect();
+    names.join(" and ")
 }
 
 pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> RunError {
