@@ -17,5 +17,6 @@ mod peers;
 mod python;
 mod registry;
 mod remote;
+mod run;
 mod support;
 mod unpack;

@@ -40,6 +40,8 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// Unpacks an image into a folder: its root, or a bundle for OCI runtimes. Nothing stays of one that is damaged
     Unpack(Unpack),
+    /// Runs an image: its root is unpacked, and removed afterwards. Exits with what its process exits with
+    Run(Run),
     /// Looks after the cache
     Cache(Cache),
     /// Prints the reference of all rules, or of one
@@ -280,6 +282,87 @@ pub(super) struct Unpack {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = IMAGE)]
+pub(super) struct Run {
+    /// The image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+
+    /// What its process is told, in place of the image's cmd
+    #[arg(last = true, value_name = "ARGS")]
+    pub(super) args: Vec<String>,
+
+    /// The program to run, in place of the image's entrypoint and cmd
+    #[arg(long, value_name = "PROGRAM")]
+    pub(super) entrypoint: Option<String>,
+
+    /// A variable, as `NAME=VALUE`, or `NAME` for its value here; repeatable
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    pub(super) env: Vec<String>,
+
+    /// The folder that its process starts in
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) workdir: Option<String>,
+
+    /// Who it runs as: name or number, with an optional group after a colon
+    #[arg(long, short, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<String>,
+
+    /// A file or folder of the host in the container, as `SRC:DST` or `SRC:DST:ro`; repeatable
+    #[arg(long, short, value_name = "SRC:DST[:ro]", conflicts_with = "chroot")]
+    pub(super) mount: Vec<String>,
+
+    /// The network that it sees: the host's, or none
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) net: Network,
+
+    /// The most memory, as `100M` or `1GiB`; who takes more is killed
+    #[arg(long, value_name = "SIZE", value_parser = bytes, conflicts_with = "chroot")]
+    pub(super) memory: Option<u64>,
+
+    /// The most CPU time, in CPUs, as `0.5`
+    #[arg(long, value_name = "CPUS", value_parser = millicpus, conflicts_with = "chroot")]
+    pub(super) cpus: Option<u64>,
+
+    /// The most processes and threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "chroot")]
+    pub(super) pids: Option<u64>,
+
+    /// The host name that it sees
+    #[arg(long, value_name = "NAME", conflicts_with = "chroot")]
+    pub(super) hostname: Option<String>,
+
+    /// Its root cannot be written
+    #[arg(long, conflicts_with = "chroot")]
+    pub(super) read_only: bool,
+
+    /// How many seconds it has to end when it is asked to; then it is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) stop_timeout: u64,
+
+    /// The OCI runtime: a program or its path [default: the first of runc, crun, youki that can]
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "chroot")]
+    pub(super) runtime: Option<String>,
+
+    /// Changes the root and nothing else: no namespaces, no limits. Shows how little a container needs; it is no wall
+    #[arg(long)]
+    pub(super) chroot: bool,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+}
+
+/// The network of a container.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Network {
+    /// The host's.
+    #[default]
+    Host,
+    /// Its own loopback alone.
+    None,
+}
+
+#[derive(clap::Args)]
 pub(super) struct Cache {
     #[command(subcommand)]
     pub(super) command: CacheCommand,
@@ -324,6 +407,16 @@ fn tag(text: &str) -> Result<String, String> {
     crate::oci::check_tag(text)
         .map(|()| text.to_owned())
         .map_err(|error| error.to_string())
+}
+
+/// Reads a number of CPUs as thousandths of one.
+fn millicpus(text: &str) -> Result<u64, String> {
+    let cpus: Option<f64> = text
+        .parse()
+        .ok()
+        .filter(|it| (0.001..=100_000.0).contains(it));
+    cpus.map(|it| (it * 1000.0).round() as u64)
+        .ok_or_else(|| "expected a number of CPUs, as 2 or 0.5".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

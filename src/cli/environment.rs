@@ -63,6 +63,16 @@ pub(super) fn host_platform() -> Platform {
     Platform::new("linux", architecture)
 }
 
+/// Returns a variable, if it is set and is text.
+pub(super) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// Returns the folders in which programs are looked for.
+pub(super) fn path_variable() -> OsString {
+    env::var_os("PATH").unwrap_or_default()
+}
+
 fn path(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|value| !value.is_empty())

@@ -19,6 +19,8 @@ pub(super) enum Exit {
     Bug,
     /// 130: stopped by Ctrl-C, as shells say it.
     Stopped,
+    /// What the process of a container that we ran ended with.
+    Process(u8),
 }
 
 impl Exit {
@@ -32,6 +34,7 @@ impl Exit {
             Self::Cache => 4,
             Self::Bug => 101,
             Self::Stopped => 130,
+            Self::Process(code) => code,
         }
     }
 }

@@ -8,6 +8,14 @@
 mod apply;
 pub mod bundle;
 #[cfg(target_os = "linux")]
+mod cgroup;
+#[cfg(target_os = "linux")]
+mod chroot;
+#[cfg(target_os = "linux")]
+mod container;
+#[cfg(target_os = "linux")]
+mod engine;
+#[cfg(target_os = "linux")]
 mod entry;
 mod error;
 mod passwd;
@@ -18,6 +26,8 @@ mod place;
 #[cfg(target_os = "linux")]
 mod prune;
 #[cfg(target_os = "linux")]
+mod room;
+#[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]
 mod settle;
@@ -26,6 +36,12 @@ mod stage;
 
 #[cfg(target_os = "linux")]
 pub use apply::apply;
+#[cfg(target_os = "linux")]
+pub use chroot::{Chroot, INNER, inner};
+#[cfg(target_os = "linux")]
+pub use container::{Container, Ended, RunError, Watch};
+#[cfg(target_os = "linux")]
+pub use engine::{ENGINES, Engine};
 pub use error::ApplyError;
 pub use passwd::{User, UserError};
 #[cfg(target_os = "linux")]

@@ -73,6 +73,9 @@ const LAST: &str = "last-v1";
 const STATS: &str = "stats-v1";
 const LOCKS: &str = "locks-v1";
 const TMP: &str = "tmp-v1";
+/// Roots of images, unpacked; and the folders of containers that run.
+const ROOTS: &str = "roots-v1";
+const RUNS: &str = "runs-v1";
 
 impl Store {
     /// Opens the cache folder at `root`, and makes it if it is not there.
@@ -114,6 +117,27 @@ impl Store {
     /// Returns a folder for temporary files of this process, on the file system of the store. It vanishes afterwards.
     pub fn tmp(&self) -> &Path {
         self.session.folder()
+    }
+
+    /// Returns the folder for containers that run: each has one of its own there.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join(RUNS)
+    }
+
+    /// Returns where the root of an image is, unpacked, or shall be.
+    ///
+    /// # Errors
+    /// When the folder above cannot be made.
+    pub fn root_path(&self, key: &Digest) -> Result<PathBuf, StoreError> {
+        let folder = self.root.join(ROOTS);
+        match std::fs::create_dir_all(&folder) {
+            Ok(()) => Ok(folder.join(key.hex())),
+            Err(source) => Err(StoreError::Io {
+                doing: "make",
+                path: folder,
+                source,
+            }),
+        }
     }
 
     /// Writes a small file at once: all of it or nothing.

@@ -119,7 +119,6 @@ impl Single {
 
 impl Opened {
     /// Returns the image of one platform: the only one, that of `wanted` if that is said, or else that of the host.
-    #[expect(dead_code, reason = "for commands that take one platform")]
     pub(super) fn one(&self, wanted: Option<&Platform>) -> Result<&Single, Exit> {
         let images = || self.images.iter().filter(|it| it.is_image());
         let host = host();
