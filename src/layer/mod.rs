@@ -14,6 +14,7 @@ mod header;
 mod path;
 mod read;
 mod resolve;
+mod reuse;
 mod segment;
 mod tree;
 mod write;
@@ -28,6 +29,7 @@ pub use header::{BLOCK, padding, plain_header};
 pub use path::{LayerPath, PathError};
 pub use read::{FactsBuilder, Peeked, ReadError, decoder, detect};
 pub use resolve::{ResolveError, resolve};
+pub use reuse::{Anew, Placed, Reuse};
 pub use tree::{Attrs, Clash, Entry, Kind, Owner, Tree};
 pub use write::{Tick, WriteError, Written, write};
 

@@ -270,7 +270,7 @@ fn attrs(header: &tar::Header) -> io::Result<Attrs> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Content, Entry, Kind, Tree, resolve, write};
+    use super::super::{Anew, Content, Entry, Kind, Tree, resolve, write};
     use super::*;
     use std::sync::Arc;
 
@@ -288,7 +288,7 @@ mod tests {
         }
         let changes = resolve(&[Arc::new(tree)], &Facts::default()).unwrap();
         let mut out = Vec::new();
-        write(&changes, Compression::None, &mut out, &|_| true).unwrap();
+        write(&changes, Compression::None, &Anew, &mut out, &|_| true).unwrap();
         out
     }
 
