@@ -172,6 +172,24 @@ impl Inner {
         }
     }
 
+    /// Fetches a file whose digest its index does not say.
+    pub(super) fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, IndexError> {
+        let source = self.sources()?.iter().find(|it| it.name() == file.index);
+        let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
+            index: file.index.clone(),
+            file: file.file.clone(),
+        })?;
+        let wheel = Wheel {
+            url,
+            index: source,
+            login: None,
+            file: &file.file,
+            sha256: None,
+            size: file.size,
+        };
+        self.download(&wheel, store)
+    }
+
     /// Fetches a wheel from where a lock or a requirement says that it may be; `None` where none does.
     fn hinted(&self, wanted: &WantedWheel<'_>, store: &Store) -> Option<Result<Blob, IndexError>> {
         let mut url = Url::parse(wanted.hint?).ok()?;

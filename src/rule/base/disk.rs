@@ -71,12 +71,12 @@ impl Action for Import {
         let base = if self.is_layout {
             let layout = Layout::open(&path).map_err(explain)?;
             let found = layout.find(root, &self.platform).map_err(explain)?;
-            import(context, &found, &self.path, &mut |_, _| Ok(()))?
+            import(context, &found, &self.path, &mut |_, _, _| Ok(()))?
         } else {
             let archive = Archive::open(&path, context.store.tmp()).map_err(explain)?;
             let reference = self.reference.as_deref();
             let found = archive.find(reference, &self.platform).map_err(explain)?;
-            import(context, &found, &self.path, &mut |_, _| Ok(()))?
+            import(context, &found, &self.path, &mut |_, _, _| Ok(()))?
         };
         Ok(Product::Base(Arc::new(base)))
     }

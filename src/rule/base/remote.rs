@@ -222,9 +222,12 @@ fn gather(
     manifest: Digest,
 ) -> Result<(Facts, Pythons), ActionError> {
     let mut probe = Probe::default();
-    let base = import(remote.context, found, remote, &mut |path, content| {
-        probe.look(path.as_str(), content)
-    })?;
+    let base = import(
+        remote.context,
+        found,
+        remote,
+        &mut |layer, path, content| probe.look(layer, path.as_str(), content),
+    )?;
     let store = remote.context.store;
     store.put_memo(&facts_key(manifest), serde_json::json!(base.facts_blob))?;
     let config = Config::parse(&store.read_blob(&base.config)?);

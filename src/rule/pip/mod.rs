@@ -17,14 +17,18 @@
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
 //! That works for bases with `image`; for others, and from scratch, `python` must be said, and `libc` and `prefix` may be.
-//! A wheel for another platform or another Python cannot be chosen.
+//! A wheel for another platform or another Python cannot be chosen. On bases of AWS Lambda, packages go to the folder of the
+//! function.
 //!
 //! Scripts such as `uvicorn` land in `PREFIX/bin`, name the image's interpreter, and run as plain commands. Nothing of the
 //! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
 //!
-//! `find_links` are folders with wheels of one's own; they come before the indexes. `layout = "venv"` makes a virtual
-//! environment at `prefix`; put its `bin` into the image's `PATH`. With `split = "package"`, large packages are layers of
-//! their own; with `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
+//! `find_links` are folders with wheels of one's own; they come before the indexes. A wheel whose index says no digest is
+//! fetched when it is locked; from then on the lock decides.
+//!
+//! `layout = "venv"` makes a virtual environment at `prefix`; put its `bin` into the image's `PATH`. With
+//! `split = "package"`, large packages are layers of their own; with `"auto"`, what several targets of the workspace have in
+//! common is; `"none"` makes one layer.
 
 mod action;
 mod index;
