@@ -84,6 +84,10 @@ impl Probe {
         self.is_debian |= path == "var/lib/dpkg/status"
             || folder == "var/lib/dpkg/status.d"
             || path == "etc/debian_version";
+        // Chiselled images have neither. What counts is where Debian's Python looks.
+        if name == "site.py" && folder.starts_with("usr/lib/python3.") {
+            search(content, b"dist-packages", &mut |_| self.is_debian = true)?;
+        }
         self.is_rpm |= folder == "var/lib/rpm" || folder == "usr/lib/sysimage/rpm";
         if name.starts_with("ld-musl-") && name.contains(".so") {
             self.has_musl = true;
@@ -127,11 +131,12 @@ impl Probe {
 
     /// Forgets what a whiteout hides: what layers below have at its path.
     fn hide(&mut self, layer: usize, folder: &str, whiteout: &str) {
-        let hidden = match (whiteout, whiteout.trim_start_matches(WHITEOUT)) {
+        let name = whiteout.strip_prefix(WHITEOUT).unwrap_or_default();
+        let hidden = match whiteout {
             // The folder itself stays, without what was in it.
-            (OPAQUE, _) => folder.to_owned(),
-            (_, name) if folder.is_empty() => name.to_owned(),
-            (_, name) => format!("{folder}/{name}"),
+            OPAQUE => folder.to_owned(),
+            _ if folder.is_empty() => name.to_owned(),
+            _ => format!("{folder}/{name}"),
         };
         self.executables.retain(|(minor, root), of| {
             let path = format!("{root}/bin/python3.{minor}");

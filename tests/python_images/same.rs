@@ -180,9 +180,8 @@ fn real_packages_make_the_same_layers_on_another_machine() {
 
     let other = Space::new();
     other.write("image.toml", &manifest);
-    for file in ["image.lock"] {
-        fs::copy(space.path().join(file), other.path().join(file)).expect("a copy");
-    }
+    let lock = "image.lock";
+    fs::copy(space.path().join(lock), other.path().join(lock)).expect("a copy");
     let mut command = elsewhere(&other, &["build", "--locked", "--index-url", &url]);
     let there = built(&other, &Output::of(&mut command));
     assert_eq!(there, cold);

@@ -10,7 +10,7 @@ use imgdecl::oci::Digest;
 use super::peer;
 
 /// How many seconds a root may take.
-const PATIENCE: &str = "400";
+const PATIENCE: &str = "200";
 
 /// What decides a root.
 struct Making {
@@ -74,15 +74,22 @@ fn make(making: &Making) -> Option<Vec<u8>> {
     }
     // Under another name until it is whole: another run may make the same.
     let part = folder.join(format!("debian-{}-{}.tar", making.arch, std::process::id()));
-    let output = Command::new("timeout")
-        .arg(PATIENCE)
-        .arg(program)
-        .args(&args)
-        .arg(&part)
-        .env("SOURCE_DATE_EPOCH", "1735689600")
-        .stdin(Stdio::null())
-        .output()
-        .expect("timeout");
+    let run = || {
+        Command::new("timeout")
+            .arg(PATIENCE)
+            .arg(&program)
+            .args(&args)
+            .arg(&part)
+            .env("SOURCE_DATE_EPOCH", "1735689600")
+            .stdin(Stdio::null())
+            .output()
+            .expect("timeout")
+    };
+    let mut output = run();
+    if !output.status.success() {
+        // A mirror may be busy for a moment.
+        output = run();
+    }
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "mmdebstrap failed:\n{said}");
     fs::rename(&part, &file).expect("one file system");
