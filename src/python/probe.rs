@@ -20,6 +20,8 @@ pub struct Interpreter {
     pub site: String,
     /// The folder for packages of one platform, where it is another one.
     pub platsite: Option<String>,
+    /// The folders in the site folder that say which packages are there: `pip-24.0.dist-info`.
+    pub installed: Vec<String>,
 }
 
 impl Interpreter {
@@ -57,6 +59,8 @@ impl Pythons {
 pub struct Probe {
     /// The executables `python3.N`, by minor version and the root above their `bin`: the last layer that has them.
     executables: BTreeMap<(u32, String), usize>,
+    /// The folders that say which packages there are, and the last layer that has them.
+    infos: BTreeMap<String, usize>,
     /// The last number of versions that were found in files, by minor version and the root that the file belongs to.
     patches: BTreeMap<(u32, String), u32>,
     glibc: Option<u32>,
@@ -99,6 +103,11 @@ impl Probe {
             })?;
             self.glibc = self.glibc.max(highest);
         }
+        if matches!(name, "METADATA" | "PKG-INFO")
+            && (folder.ends_with(".dist-info") || folder.ends_with(".egg-info"))
+        {
+            self.infos.insert(folder.to_owned(), layer);
+        }
         let minor = name
             .strip_prefix("python3.")
             .and_then(|rest| rest.parse::<u32>().ok());
@@ -138,12 +147,14 @@ impl Probe {
             _ if folder.is_empty() => name.to_owned(),
             _ => format!("{folder}/{name}"),
         };
-        self.executables.retain(|(minor, root), of| {
-            let path = format!("{root}/bin/python3.{minor}");
+        let is_left = |path: &str, of: usize| {
             let rest = path.strip_prefix(hidden.as_str());
             let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
-            *of >= layer || !(hidden.is_empty() || rest.is_some_and(is_below))
-        });
+            of >= layer || !(hidden.is_empty() || rest.is_some_and(is_below))
+        };
+        self.executables
+            .retain(|(minor, root), of| is_left(&format!("{root}/bin/python3.{minor}"), *of));
+        self.infos.retain(|path, of| is_left(path, *of));
     }
 
     /// Returns what was found. `env` are the variables of the base's config, as `NAME=VALUE`: Docker's Python images say
@@ -204,10 +215,15 @@ impl Probe {
                 None,
             ),
         };
+        let infos = self.infos.keys().filter_map(|it| {
+            let (folder, name) = it.rsplit_once('/')?;
+            (site[1..] == *folder).then(|| name.to_owned())
+        });
         Interpreter {
             path: format!("/{root}/bin/python3.{minor}"),
             version,
             prefix,
+            installed: infos.collect(),
             site,
             platsite,
         }
@@ -331,6 +347,35 @@ mod tests {
             let site = &found.interpreters[0].site;
             assert_eq!(site, "/var/lang/lib/python3.12/site-packages");
         }
+    }
+
+    #[test]
+    fn packages_of_the_base_are_known() {
+        let site = "usr/local/lib/python3.11/site-packages";
+        let mut probe = Probe::default();
+        let mut look = |layer, path: &str| probe.look(layer, path, &mut &b""[..]).unwrap();
+        look(0, "usr/local/bin/python3.11");
+        for file in [
+            "pip-23.0.dist-info/METADATA",
+            "wheel-0.1.dist-info/METADATA",
+            "old-1.egg-info/PKG-INFO",
+            "pip/_vendor/x-1.dist-info/METADATA",
+            "more-2.dist-info/top_level.txt",
+        ] {
+            look(0, &format!("{site}/{file}"));
+        }
+        look(1, &format!("{site}/.wh.pip-23.0.dist-info"));
+        look(1, &format!("{site}/pip-24.0.dist-info/METADATA"));
+        look(1, "usr/lib/python3/dist-packages/apt-1.dist-info/METADATA");
+        let found = probe.finish(&[]).interpreters;
+        assert_eq!(
+            found[0].installed,
+            [
+                "old-1.egg-info",
+                "pip-24.0.dist-info",
+                "wheel-0.1.dist-info"
+            ]
+        );
     }
 
     #[test]

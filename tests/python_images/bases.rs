@@ -58,7 +58,10 @@ for entry in importlib.metadata.entry_points(group="console_scripts"):
     if entry.name == "uvicorn":
         assert callable(entry.load())
         found["entry point"] = entry.value
-import pydantic_core, boto3
+import pydantic_core, boto3, pathlib
+site = str(pathlib.Path(boto3.__file__).parent.parent)
+names = [it.metadata["Name"].lower() for it in importlib.metadata.distributions(path=[site])]
+assert len(names) == len(set(names)), names
 print(json.dumps({"found": found, "checked": checked, "paths": sys.path,
     "files": [pydantic_core.__file__, boto3.__file__], "executable": sys.executable}))
 "#;
@@ -189,7 +192,7 @@ fn own_python() -> Option<(PathBuf, String)> {
     Some((PathBuf::from(prefix), version.to_owned()))
 }
 
-/// Makes the layer that Docker's Python images have above Debian: an interpreter below `/usr/local`.
+/// Makes the layer that Docker's Python images have above Debian: an interpreter below `/usr/local`, with a pip.
 fn interpreter_layer(prefix: &Path) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let header = |kind: tar::EntryType, mode: u32, size: u64| {
@@ -203,14 +206,9 @@ fn interpreter_layer(prefix: &Path) -> Vec<u8> {
         header
     };
     let left_out = |path: &str| {
-        let parts = [
-            "/test/",
-            "/site-packages/",
-            "/__pycache__/",
-            "/idlelib/",
-            "/config-3.11",
-        ];
-        parts.iter().any(|it| path.contains(it))
+        let parts = ["/test/", "/__pycache__/", "/idlelib/", "/config-3.11"];
+        let site = path.split_once("/site-packages/");
+        parts.iter().any(|it| path.contains(it)) || site.is_some_and(|it| !it.1.starts_with("pip"))
     };
     let lib = prefix.join("lib");
     let mut paths = files(&lib.join("python3.11"));

@@ -39,9 +39,9 @@ const TAGS: [&str; 5] = [
     "cp39-abi3-musllinux_1_2_x86_64",
 ];
 
-/// Locks and builds an image on such a base, and looks where the files are.
+/// Locks and builds an image on such a base, and looks where the files are. Returns those of the layer.
 #[track_caller]
-fn check(profile: &Profile<'_>) {
+fn check(profile: &Profile<'_>) -> BTreeMap<String, Vec<u8>> {
     let server = Server::start(Setup::default());
     let layers = profile.layers.iter().map(|files| {
         let files = files.iter();
@@ -111,6 +111,7 @@ fn check(profile: &Profile<'_>) {
     let above = above[..above.len() - up].join("/");
     let rest = listed.expect("a path").trim_start_matches("../");
     assert_eq!(format!("{above}/{rest}"), path, "{record}");
+    files
 }
 
 /// A C library that has symbols up to a version of glibc.
@@ -379,4 +380,47 @@ fn the_manifest_chooses_among_interpreters_and_says_what_a_base_does_not() {
         script: ("opt/python/bin/hello", "/usr/local/bin/python3.12"),
         ..Profile::default()
     });
+}
+
+#[test]
+fn a_package_of_the_base_gives_way() {
+    let site = "usr/local/lib/python3.11/site-packages";
+    let path = |name: &str| format!("{site}/{name}");
+    let infos = [
+        "hello-0.9.dist-info/METADATA",
+        "native-2.0.dist-info/METADATA",
+        "Other_One-3.0.dist-info/METADATA",
+    ];
+    let infos = infos.map(path);
+    let mut layers = vec![
+        ("usr/local/bin/python3.11", "\u{7f}ELF 3.11.14\0"),
+        ("usr/lib/x86_64-linux-gnu/libc.so.6", GLIBC_36),
+    ];
+    layers.extend(
+        infos
+            .iter()
+            .map(|it| (it.as_str(), "Metadata-Version: 2.1\n")),
+    );
+    let profile = Profile {
+        layers: &[&layers],
+        lock: &["installed = ["],
+        wheel: "cp39-abi3-manylinux_2_36_x86_64",
+        site,
+        platsite: site,
+        script: ("usr/local/bin/hello", "/usr/local/bin/python3.11"),
+        ..Profile::default()
+    };
+    // Two versions of one package would be there, and Python would say either.
+    let files = check(&profile);
+    let whiteouts: Vec<&String> = files.keys().filter(|it| it.contains(".wh.")).collect();
+    assert_eq!(whiteouts, [&path(".wh.hello-0.9.dist-info")]);
+    // An environment has packages of its own.
+    let files = check(&Profile {
+        keys: "layout = \"venv\"\nprefix = \"/venv\"",
+        site: "venv/lib/python3.11/site-packages",
+        platsite: "venv/lib/python3.11/site-packages",
+        script: ("venv/bin/hello", "/venv/bin/python3.11"),
+        ..profile
+    });
+    assert!(!files.keys().any(|it| it.contains(".wh.")));
 }
