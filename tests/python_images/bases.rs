@@ -208,7 +208,8 @@ fn interpreter_layer(prefix: &Path) -> Vec<u8> {
     let left_out = |path: &str| {
         let parts = ["/test/", "/__pycache__/", "/idlelib/", "/config-3.11"];
         let site = path.split_once("/site-packages/");
-        parts.iter().any(|it| path.contains(it)) || site.is_some_and(|it| !it.1.starts_with("pip"))
+        parts.iter().any(|it| path.contains(it))
+            || site.is_some_and(|it| !it.1.starts_with("pip/") && !it.1.starts_with("pip-"))
     };
     let lib = prefix.join("lib");
     let mut paths = files(&lib.join("python3.11"));
