@@ -129,6 +129,12 @@ pub trait Packages: Sync {
     /// # Errors
     /// When no index has it, or it is not what is expected.
     fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError>;
+
+    /// Fetches a file into the store whose digest its index does not say, and so finds it out.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, ActionError>;
 }
 
 /// Picks from the files of a project those whose metadata will be asked for.
@@ -220,5 +226,9 @@ impl Packages for Offline {
 
     fn wheel(&self, wanted: &WantedWheel<'_>, _: &Store) -> Result<Blob, ActionError> {
         self.refuse(wanted.file.to_owned())
+    }
+
+    fn unsaid(&self, file: &PackageFile, _: &Store) -> Result<Blob, ActionError> {
+        self.refuse(file.file.clone())
     }
 }

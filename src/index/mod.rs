@@ -277,4 +277,8 @@ impl Packages for Indexes {
         let blob = inner.wheels.get(&wanted.sha256, &stopped, |_| false, work);
         blob.unwrap_or_else(|| Err(ActionError::stopped()))
     }
+
+    fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, ActionError> {
+        Ok(self.inner.unsaid(file, store)?)
+    }
 }

@@ -173,6 +173,24 @@ impl Inner {
         }
     }
 
+    /// Fetches a file whose digest its index does not say.
+    pub(super) fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, IndexError> {
+        let source = self.sources()?.iter().find(|it| it.name() == file.index);
+        let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
+            index: file.index.clone(),
+            file: file.file.clone(),
+        })?;
+        let wheel = Wheel {
+            url,
+            index: source,
+            login: None,
+            file: &file.file,
+            sha256: None,
+            size: file.size,
+        };
+        self.download(&wheel, store)
+    }
+
     /// Returns the size of a wheel: as the store has it, or its index or server says.
     pub(super) fn size_of(&self, wanted: &WantedWheel<'_>) -> Option<u64> {
         if let Some(blob) = held(&self.cache, wanted.sha256) {

@@ -113,6 +113,9 @@ struct PythonEntry {
     site: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     platsite: Option<String>,
+    /// What says which packages are in the site folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    installed: Vec<String>,
 }
 
 impl BaseEntry {
@@ -229,6 +232,7 @@ impl PlatformEntry {
                 prefix: entry.prefix,
                 site: entry.site,
                 platsite: entry.platsite,
+                installed: entry.installed,
             })
         });
         let libc = self.libc.map(|text| text.parse()).transpose().ok()?;
@@ -280,6 +284,7 @@ fn python_entry(python: &Interpreter) -> (String, PythonEntry) {
         prefix: python.prefix.clone(),
         site: python.site.clone(),
         platsite: python.platsite.clone(),
+        installed: python.installed.clone(),
     };
     (python.path.clone(), entry)
 }

@@ -181,6 +181,7 @@ mod tests {
                     prefix: "/usr/local".into(),
                     site: "/usr/local/lib/python3.11/dist-packages".into(),
                     platsite: None,
+                    installed: vec!["six-1.16.0.dist-info".into()],
                 }],
                 Some(Libc::Glibc { minor: 36 }),
             ),

@@ -7,8 +7,9 @@ mod random;
 pub(crate) mod registry;
 mod space;
 mod validate;
+pub(crate) mod wheel;
 
-pub(crate) use debian::debian_root;
+pub(crate) use debian::{debian, debian_root};
 pub(crate) use peers::{absent, peer};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::graph::{
     Action, ActionError, Context, KeyWriter, Lane, Origin, Product, TreeProduct, WantedWheel,
 };
-use crate::layer::{Tick, Tree};
+use crate::layer::{LayerPath, Tick, Tree};
 use crate::lock::WheelPin;
 use crate::oci::Digest;
 use crate::python::WheelName;
@@ -231,6 +231,31 @@ impl Action for Environment {
         let tree = tree.map_err(|error| {
             ActionError::of("imgdecl::wheel::scheme", &error).help(error.help())
         })?;
+        Ok(Product::Tree(TreeProduct::new(tree)))
+    }
+}
+
+/// Removes what the base says of packages that come in another version.
+pub(super) struct Displace(pub(super) Vec<LayerPath>);
+
+impl Action for Displace {
+    fn name(&self) -> &'static str {
+        "displace"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        self.0
+            .iter()
+            .for_each(|path| key.field("remove", path.as_str()));
+    }
+
+    fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        let mut tree = Tree::default();
+        self.0.iter().for_each(|path| tree.remove(path.clone()));
         Ok(Product::Tree(TreeProduct::new(tree)))
     }
 }

@@ -11,7 +11,7 @@ use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
 use crate::python::{Metadata, WheelName, specifiers, wheel};
-use crate::store::{Blob, blob_of_file};
+use crate::store::{Blob, Store, blob_of_file};
 
 /// The name of the index that folders of the workspace are.
 const LOCAL: &str = "find_links";
@@ -90,6 +90,11 @@ impl<'a> Sources<'a> {
         let path = self.own(candidate).filter(|_| candidate.index == LOCAL)?;
         let path = path.strip_prefix(&self.root).ok()?;
         path.to_str().map(str::to_owned)
+    }
+
+    /// Fetches the file of an index that does not say its digest.
+    pub(super) fn unsaid(&self, candidate: &Candidate, store: &Store) -> Result<Blob, ActionError> {
+        self.packages.unsaid(&file_of(candidate), store)
     }
 
     /// Returns all files of a package: wheels of the folders, or what the indexes list.

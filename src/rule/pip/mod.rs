@@ -17,15 +17,18 @@
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
 //! `python` chooses among several interpreters. From scratch, `python` must be said, and `libc` and `prefix` may be. A wheel
-//! for another platform or another Python cannot be chosen.
+//! for another platform or another Python cannot be chosen. On bases of AWS Lambda, packages go to the folder of the
+//! function. A package takes the place of what the base has of it in the same folder.
 //!
 //! Scripts such as `uvicorn` land in `PREFIX/bin`, name the image's interpreter, and run as plain commands. Nothing of the
 //! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
 //!
 //! `find_links` are folders with wheels of one's own; they come before the indexes. A wheel there that is replaced under its
-//! name is locked again. `layout = "venv"` makes a virtual environment at `prefix`; its `bin` comes first in the `PATH` of
-//! images that hold it, unless their `PATH` names it. With `split = "package"`, large packages are layers of their own; with
-//! `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
+//! name is locked again. A wheel whose index says no digest is fetched when it is locked; from then on the lock decides.
+//!
+//! `layout = "venv"` makes a virtual environment at `prefix`; its `bin` comes first in the `PATH` of images that hold it,
+//! unless their `PATH` names it. With `split = "package"`, large packages are layers of their own; with `"auto"`, what
+//! several targets of the workspace have in common is; `"none"` makes one layer.
 //!
 //! In one folder there is one version of a package: two targets of an image that lock different ones for it are an error,
 //! unless the later one has `on_conflict = "last"`.
@@ -329,6 +332,10 @@ impl Rule for Pip {
         if is_venv && let Some(venv) = place.venv() {
             nodes.push(lower.add(target, action::Environment(venv), vec![], origin.clone()));
         }
+        let displaced = place.displaced(is_venv, wheels.keys());
+        if !displaced.is_empty() {
+            nodes.push(lower.add(target, action::Displace(displaced), vec![], origin.clone()));
+        }
         let before = nodes.len();
         for (file, pin) in wheels {
             let install = Install {
@@ -347,7 +354,7 @@ impl Rule for Pip {
         let join = lower.add(target, join, nodes, origin);
         let shifted = groups.into_iter().enumerate().map(|(number, group)| {
             let own = group.into_iter().map(|index| index + before);
-            // The environment itself comes with the first layer.
+            // The environment itself, and what is removed, come with the first layer.
             let first = if number == 0 { before } else { 0 };
             (0..first).chain(own).collect()
         });

@@ -14,7 +14,7 @@ use crate::lock::{Lock, PipPin, WheelPin, Wheels};
 use crate::python::resolve::{Candidate, Question, ResolveError, resolve};
 use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
 use crate::rule::Need;
-use crate::store::blob_of_file;
+use crate::store::{Store, blob_of_file};
 
 /// What a need of the lock carries.
 pub(super) struct Payload {
@@ -95,12 +95,13 @@ fn wheels(
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
     let sources = Sources::new(context.ports.packages, inputs)?;
+    let store = context.store;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
             let tags = target.tags();
             for locked in &set.packages {
-                pins.push(of_lock(locked, inputs, target, &tags, &sources)?);
+                pins.push(of_lock(locked, inputs, target, &tags, &sources, store)?);
             }
         }
         None => {
@@ -113,7 +114,7 @@ fn wheels(
             };
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
             for resolved in found.packages.values() {
-                pins.push(of_candidate(&resolved.candidate, &sources)?);
+                pins.push(of_candidate(&resolved.candidate, &sources, store)?);
             }
         }
     }
@@ -165,23 +166,33 @@ fn measure(wheels: &mut Wheels, inputs: &Inputs, context: &Context<'_>) -> Resul
 
 type Pinned = (String, Option<crate::oci::Digest>, WheelPin);
 
-fn of_candidate(candidate: &Candidate, sources: &Sources<'_>) -> Result<Pinned, ActionError> {
-    let mut sha256 = candidate.sha256;
-    if sha256.is_none()
-        && let Some(path) = sources.own(candidate)
-    {
-        let hashed = blob_of_file(&path).map_err(|error| {
-            let message = format!("cannot read {}", path.display());
-            ActionError::new("imgdecl::pip::wheel", message).because(&error)
-        });
-        sha256 = Some(hashed?.digest);
+fn of_candidate(
+    candidate: &Candidate,
+    sources: &Sources<'_>,
+    store: &Store,
+) -> Result<Pinned, ActionError> {
+    let (mut sha256, mut size) = (candidate.sha256, candidate.size);
+    if sha256.is_none() {
+        let found = match sources.own(candidate) {
+            Some(path) => Some(blob_of_file(&path).map_err(|error| {
+                let message = format!("cannot read {}", path.display());
+                ActionError::new("imgdecl::pip::wheel", message).because(&error)
+            })?),
+            // The index says nothing of it: it is what comes now, and from then on the lock decides.
+            None if !candidate.index.is_empty() => Some(sources.unsaid(candidate, store)?),
+            // Who names a URL says what is there.
+            None => None,
+        };
+        if let Some(blob) = found {
+            (sha256, size) = (Some(blob.digest), Some(blob.size));
+        }
     }
     Ok((
         candidate.file.clone(),
         sha256,
         WheelPin {
             sha256: sha256.unwrap_or_else(|| crate::oci::Digest::of(b"")),
-            size: candidate.size,
+            size,
             // A URL that a requirement names belongs to what is asked for; that of an index does not.
             url: match candidate.index.is_empty() {
                 true => Some(candidate.url.clone()),
@@ -198,6 +209,7 @@ fn of_lock(
     target: &Target,
     tags: &Tags,
     sources: &Sources<'_>,
+    store: &Store,
 ) -> Result<Pinned, ActionError> {
     if !locked.wheels.is_empty() {
         let wheel = locked
@@ -229,7 +241,7 @@ fn of_lock(
     });
     let ranked = fits.filter_map(|it| Some((tags.rank(it.wheel.as_ref()?)?, it)));
     match ranked.min_by_key(|(rank, _)| *rank) {
-        Some((_, candidate)) => of_candidate(candidate, sources),
+        Some((_, candidate)) => of_candidate(candidate, sources, store),
         None => {
             let message = format!(
                 "no wheel of {} {} for {} has one of the digests that are asked for",
