@@ -243,6 +243,26 @@ pub(super) struct Inspect {
     #[command(flatten)]
     pub(super) open: Open,
 
+    /// Lists the entries of the layers. Fetches the layers of a reference into the cache
+    #[arg(long, conflicts_with = "raw")]
+    pub(super) files: bool,
+
+    /// Lists the largest files that later layers hide, by others in their place or by removing them. Needs the layers too
+    #[arg(long, conflicts_with = "raw")]
+    pub(super) waste: bool,
+
+    /// Only this layer, counted from 1, bottom first
+    #[arg(long, value_name = "N")]
+    pub(super) layer: Option<usize>,
+
+    /// Writes exact bytes: of the manifest or index, of the manifest of `--platform`, or of the layer `--layer` as it is kept
+    #[arg(long)]
+    pub(super) raw: bool,
+
+    /// With `--raw`: of the config
+    #[arg(long, requires = "raw", conflicts_with = "layer")]
+    pub(super) config: bool,
+
     /// The form of what is printed to stdout
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
