@@ -38,6 +38,8 @@ pub(super) enum Command {
     Push(Push),
     /// Shows what an image is made of: index, manifests, configs, layers, files
     Inspect(Inspect),
+    /// Compares two images, down to the first difference. Exit code 0: equal, 1: different
+    Diff(Diff),
     /// Looks after the cache
     Cache(Cache),
     /// Prints the reference of all rules, or of one
@@ -262,6 +264,29 @@ pub(super) struct Inspect {
     /// With `--raw`: of the config
     #[arg(long, requires = "raw", conflicts_with = "layer")]
     pub(super) config: bool,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = IMAGE)]
+pub(super) struct Diff {
+    /// An image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
+    pub(super) a: String,
+
+    /// The image to compare it with
+    #[arg(value_name = "IMAGE")]
+    pub(super) b: String,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+
+    /// All differences, up to 1,000, and not the first one alone
+    #[arg(long)]
+    pub(super) all: bool,
 
     /// The form of what is printed to stdout
     #[arg(long, value_enum, default_value_t)]

@@ -4,6 +4,7 @@
 mod args;
 mod build;
 mod cache;
+mod diff;
 mod environment;
 mod exit;
 mod file;
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Lock(lock) => lock::lock(&lock),
         Command::Push(push) => push::run(&push),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
+        Command::Diff(diff) => diff::diff(&diff),
         Command::Cache(cache) => cache::cache(&cache),
         Command::Rules { name } => rules::rules(name.as_deref()),
         Command::Schema => rules::schema(),

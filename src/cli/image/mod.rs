@@ -6,6 +6,7 @@
 //!
 //! Opening reads the documents alone, and checks them. [`Opener::layers`] makes sure that the layers' bytes are at hand.
 
+mod contents;
 mod open;
 mod target;
 mod word;
@@ -21,6 +22,7 @@ use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
 use crate::source::{Archive, Piece, SourceError};
 use crate::store::{Blob, Health, Store};
 use crate::ui::Progress;
+pub(super) use contents::Contents;
 use word::Named;
 
 /// Opens images.

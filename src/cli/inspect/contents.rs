@@ -1,24 +1,15 @@
-//! What is in layers: their entries and sizes, and what later layers hide of earlier ones.
+//! What is in the layers of images, and what later layers hide of earlier ones.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
 use std::ops::Bound;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
-use super::{ImageView, no_tar, unreadable};
+use super::ImageView;
+use crate::cli::args;
 use crate::cli::exit::Exit;
-use crate::cli::image::{Opened, Opener};
-use crate::cli::{CANCEL, args};
-use crate::layer::{self, LayerPath, OPAQUE, ReadError, TarEntry, TarKind, WHITEOUT};
-use crate::oci::{DiffId, Digest, Hasher};
-use crate::source::{Piece, Sizes};
-
-/// What is in a layer.
-pub(super) struct Contents {
-    pub(super) sizes: Sizes,
-    pub(super) entries: Vec<(TarEntry, Option<Digest>)>,
-}
+use crate::cli::image::{Contents, Opened, Opener};
+use crate::layer::{LayerPath, OPAQUE, TarKind, WHITEOUT};
+use crate::oci::DiffId;
 
 /// What later layers hide of earlier ones.
 #[derive(Default)]
@@ -53,7 +44,7 @@ pub(super) fn read(
                 continue;
             }
             let found = known.entry(layer.diff_id).or_insert_with(|| {
-                contents(layer.piece, layer.diff_id, args.files)
+                Contents::read(layer.piece, layer.diff_id, args.files)
                     .map_err(|failed| exit = exit.max(failed))
                     .map(Rc::new)
                     .ok()
@@ -71,34 +62,6 @@ pub(super) fn read(
         view.waste = all.map(|all| waste(&all));
     }
     Ok(exit)
-}
-
-/// Reads a layer, and checks it.
-fn contents(piece: &Piece, diff_id: DiffId, with_digests: bool) -> Result<Contents, Exit> {
-    let mut reader = piece.open_layer().map_err(|error| unreadable(&error))?;
-    let mut entries = Vec::new();
-    let tick = |_: u64| !CANCEL.load(Ordering::Relaxed);
-    let mut show = |entry: TarEntry, content: &mut dyn Read| -> io::Result<()> {
-        let digest = match with_digests && entry.kind == TarKind::File {
-            true => {
-                let mut hasher = Hasher::default();
-                io::copy(content, &mut hasher)?;
-                Some(hasher.finish())
-            }
-            false => None,
-        };
-        entries.push((entry, digest));
-        Ok(())
-    };
-    let listed = layer::entries(&mut reader, &tick, &mut show);
-    if matches!(listed, Err(ReadError::Stopped)) {
-        return Err(Exit::Stopped);
-    }
-    // A wrong digest says more than the damage that it made.
-    let sizes = reader.finish(Some(diff_id));
-    let sizes = sizes.map_err(|error| unreadable(&error))?;
-    listed.map_err(|error| no_tar(&piece.what, &error))?;
-    Ok(Contents { sizes, entries })
 }
 
 /// Finds what is hidden, by path alone: symlinks are not followed.
@@ -173,7 +136,9 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::Compression;
+    use crate::layer::TarEntry;
+    use crate::oci::{Compression, Digest};
+    use crate::source::Sizes;
     use crate::store::Blob;
 
     fn contents_of(entries: &[(&str, TarKind, u64)]) -> Contents {

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::contents::Contents;
 use super::{ImageView, LayerView, View};
+use crate::cli::image::Contents;
 use crate::layer::TarEntry;
 use crate::ui;
 

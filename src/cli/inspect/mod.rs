@@ -7,15 +7,14 @@ mod text;
 
 use serde_json::Value;
 
+use super::CANCEL;
 use super::args::{self, Format};
 use super::build::{print, stopped};
 use super::exit::Exit;
-use super::image::{Document, Opened, Opener, Origin, Single, explain};
+use super::image::{Contents, Document, Opened, Opener, Origin, Single};
 use super::setup::usage;
-use super::{CANCEL, report};
 use crate::oci::{Config, DiffId};
-use crate::source::SourceError;
-use contents::{Contents, Waste};
+use contents::Waste;
 use std::sync::atomic::Ordering;
 
 /// An image, and what was found out about it.
@@ -110,6 +109,7 @@ fn check_layer(opened: &Opened, layer: usize) -> Result<(), Exit> {
     let message = format!("{} has no layer {layer}", opened.name);
     let help = match most {
         0 => "it has no layers".to_owned(),
+        1 => "it has one layer".to_owned(),
         most => format!("its layers are 1 to {most}, bottom first"),
     };
     Err(usage("imgdecl::inspect::layer", &message, Some(help)))
@@ -143,28 +143,4 @@ fn image(image: &Single) -> ImageView<'_> {
             .collect(),
         waste: None,
     }
-}
-
-/// Reports a layer that cannot be read; the others are shown all the same.
-fn unreadable(error: &SourceError) -> Exit {
-    match CANCEL.load(Ordering::Relaxed) {
-        true => Exit::Stopped,
-        false => explain(error),
-    }
-}
-
-/// Reports a layer that is no tar.
-fn no_tar(what: &str, error: &crate::layer::ReadError) -> Exit {
-    if CANCEL.load(Ordering::Relaxed) {
-        return Exit::Stopped;
-    }
-    let cause = crate::graph::ActionError::of("imgdecl::image::damaged", error);
-    let causes: Vec<String> = cause.causes.iter().map(|it| format!(": {it}")).collect();
-    let message = format!(
-        "{what} cannot be read as a layer: {error}{}",
-        causes.concat()
-    );
-    let help = "the image is damaged: get it again from where it came";
-    report::plain("imgdecl::image::damaged", &message, Some(help.into()));
-    Exit::Failed
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::contents::{Contents, Waste};
+use super::contents::Waste;
 use super::{ImageView, LayerView, View};
-use crate::cli::image::Origin;
+use crate::cli::image::{Contents, Origin};
 use crate::layer::TarEntry;
 use crate::ui::{self, size};
 
