@@ -40,6 +40,8 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// Compares two images, down to the first difference. Exit code 0: equal, 1: different
     Diff(Diff),
+    /// Builds again, with all changed that must not matter, and compares. Exit code 0: equal, 1: different
+    Verify(Verify),
     /// Looks after the cache
     Cache(Cache),
     /// Prints the reference of all rules, or of one
@@ -287,6 +289,26 @@ pub(super) struct Diff {
     /// All differences, up to 1,000, and not the first one alone
     #[arg(long)]
     pub(super) all: bool,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Verify {
+    /// The manifest or its folder, then targets: images or groups. The manifest is `image.toml` here or in the nearest
+    /// parent folder if none is named; without targets, all images are verified
+    #[arg(value_name = "MANIFEST] [TARGET")]
+    pub(super) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+
+    /// Builds only once, and compares with this image: a reference, or a layout or archive, as `imgdecl inspect` takes it.
+    /// For several images, `oci:DIR` or `oci-archive:FILE` that has them under their names
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) against: Option<String>,
 
     /// The form of what is printed to stdout
     #[arg(long, value_enum, default_value_t)]

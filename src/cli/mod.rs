@@ -17,6 +17,7 @@ mod push;
 mod report;
 mod rules;
 mod setup;
+mod verify;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Push(push) => push::run(&push),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Diff(diff) => diff::diff(&diff),
+        Command::Verify(verify) => verify::verify(&verify),
         Command::Cache(cache) => cache::cache(&cache),
         Command::Rules { name } => rules::rules(name.as_deref()),
         Command::Schema => rules::schema(),

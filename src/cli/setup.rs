@@ -45,7 +45,7 @@ impl Common {
 /// The manifests, and what to build of them.
 pub(super) struct Setup {
     pub(super) spec: Spec,
-    manifest: PathBuf,
+    pub(super) manifest: PathBuf,
     /// The targets that the user named.
     pub(super) targets: Vec<TargetId>,
     platforms: Vec<Platform>,
@@ -178,7 +178,7 @@ impl Setup {
     }
 
     /// Returns the paths that are never inputs: outputs, the cache and the lock file.
-    fn never(&self) -> BTreeSet<PathBuf> {
+    pub(super) fn never(&self) -> BTreeSet<PathBuf> {
         let members = self.spec.members.values();
         let outs = members.map(|member| member.folder.join(OUT));
         let written = self.written.iter().cloned().chain(cache_dir());

@@ -8,6 +8,7 @@ mod group;
 mod host;
 mod image;
 mod layer;
+mod lend;
 mod lower;
 mod patterns;
 mod pip;
@@ -19,6 +20,7 @@ mod walk;
 
 pub use base::RESOLVE;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
+pub use lend::lend;
 pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};
 

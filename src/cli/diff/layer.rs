@@ -109,15 +109,15 @@ fn compression(a: &Piece, b: &Piece, place: Place, sink: &mut Sink) {
 
 /// Entries by path, and by how often the path stood before in the same tar.
 fn by_path(contents: &Contents) -> BTreeMap<(&[u8], usize), usize> {
-    let mut map = BTreeMap::new();
-    for (at, (entry, _)) in contents.entries.iter().enumerate() {
-        let mut count = 0;
-        while map.contains_key(&(&entry.path[..], count)) {
-            count += 1;
-        }
-        map.insert((&entry.path[..], count), at);
-    }
-    map
+    let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
+    let entries = contents.entries.iter().enumerate();
+    entries
+        .map(|(at, (entry, _))| {
+            let count = counts.entry(&entry.path).or_default();
+            *count += 1;
+            ((&entry.path[..], *count), at)
+        })
+        .collect()
 }
 
 /// Compares two tars.

@@ -14,7 +14,7 @@ use super::build::print;
 use super::exit::Exit;
 use super::image::{Document, Opened, Opener, Single};
 
-pub(super) use show::text;
+pub(super) use show::{one, text};
 
 /// How many differences are shown at most.
 const MOST: usize = 1000;

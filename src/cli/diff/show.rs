@@ -119,7 +119,8 @@ pub(super) fn json(a: &Opened, b: &Opened, found: &[Difference]) -> String {
     }))
 }
 
-fn one(difference: &Difference) -> Value {
+/// Shows one difference to scripts.
+pub(in crate::cli) fn one(difference: &Difference) -> Value {
     let Place {
         platform,
         layer,

@@ -12,6 +12,7 @@ mod target;
 mod word;
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::exit::Exit;
@@ -51,7 +52,7 @@ pub(super) struct Opened {
 /// Where an image was found.
 pub(super) enum Origin {
     /// It is a target, and was built into the store. Whether its layers are there too.
-    Target(Box<Setup>, Cell<bool>),
+    Target(Rc<Setup>, Cell<bool>),
     /// In a layout.
     Layout,
     /// In an archive, which keeps a temporary copy if it was compressed.

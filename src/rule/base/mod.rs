@@ -45,6 +45,7 @@ use crate::source::SourceError;
 use crate::spec::{Key, Problem, Problems, Target, Type};
 use disk::{FindLayout, Import};
 pub use remote::RESOLVE;
+pub(super) use remote::lend;
 use remote::{Fetch, Known, Unpinned};
 
 const KEYS: &[Key] = &[
