@@ -14,7 +14,7 @@ use crate::ui::Mode;
     name = "imgdecl",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 a build failed, 2 the command line or a manifest is wrong, \
+    after_help = "Exit codes: 0 done, 1 a build failed or images differ, 2 the command line or a manifest is wrong, \
                   3 a registry failed, 4 the cache is damaged, 130 stopped, 101 a bug.\n\n\
                   Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
                   IMGDECL_CONFIG names the file about registries, in place of ~/.config/imgdecl/config.toml, \

@@ -102,7 +102,7 @@ impl Setup {
             Err(error) => return Err(load_error(error, &path)),
         };
         let Ok(id) = spec.resolve_typed(word, fits) else {
-            let names = spec.names_from(&spec.home, |_| true, &fits);
+            let names = spec.names_from(&spec.home, |_| true, fits);
             missed.near = nearest(word, &names).map(str::to_owned);
             return Ok(Err(missed));
         };

@@ -8,7 +8,7 @@ use super::{Level, Place, Sink};
 use crate::cli::CANCEL;
 use crate::cli::build::stopped;
 use crate::cli::exit::Exit;
-use crate::cli::image::{Contents, Layer, Opened, Opener, Single, explain};
+use crate::cli::image::{Budget, Contents, Layer, Opened, Opener, Single, explain, open_layer};
 use crate::layer::{self, TarEntry};
 use crate::oci::Digest;
 use crate::source::{Piece, SourceError};
@@ -123,8 +123,9 @@ fn by_path(contents: &Contents) -> BTreeMap<(&[u8], usize), usize> {
 /// Compares two tars.
 fn tars(a: &Layer<'_>, b: &Layer<'_>, place: &Place, sink: &mut Sink) -> Result<(), Exit> {
     let before = sink.found.len();
-    let contents_a = Contents::read(a.piece, a.diff_id, true)?;
-    let contents_b = Contents::read(b.piece, b.diff_id, true)?;
+    let mut budget = Budget::default();
+    let contents_a = Contents::read(a.piece, a.diff_id, true, &mut budget)?;
+    let contents_b = Contents::read(b.piece, b.diff_id, true, &mut budget)?;
     let (paths_a, paths_b) = (by_path(&contents_a), by_path(&contents_b));
     let mut keys: Vec<(&(&[u8], usize), usize)> = paths_a.iter().map(|(k, at)| (k, *at)).collect();
     keys.sort_by_key(|(_, at)| *at);
@@ -169,7 +170,7 @@ fn tars(a: &Layer<'_>, b: &Layer<'_>, place: &Place, sink: &mut Sink) -> Result<
         sink.push(Level::Tar, place, shown(&a.0.path), shown(&b.0.path));
         return Ok(());
     }
-    let (mut of_a, mut of_b) = (open(a.piece)?, open(b.piece)?);
+    let (mut of_a, mut of_b) = (open_layer(a.piece)?, open_layer(b.piece)?);
     let (offset, a, b) = first(&mut of_a, &mut of_b).map_err(|error| broken(a.piece, error))?;
     let place = Place {
         field: Some("bytes between the entries' contents".to_owned()),
@@ -277,7 +278,7 @@ fn each(
     wanted: usize,
     show: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>,
 ) -> Result<(), Exit> {
-    let mut reader = open(piece)?;
+    let mut reader = open_layer(piece)?;
     let mut at = 0;
     let tick = |_: u64| !CANCEL.load(Ordering::Relaxed);
     let read = layer::entries(&mut reader, &tick, &mut |_, content| {
@@ -294,11 +295,10 @@ fn each(
     }
 }
 
-fn open(piece: &Piece) -> Result<impl Read + '_, Exit> {
-    piece.open_layer().map_err(|error| explain(&error))
-}
-
 fn broken(piece: &Piece, source: io::Error) -> Exit {
+    if CANCEL.load(Ordering::Relaxed) {
+        return stopped();
+    }
     explain(&SourceError::Io {
         path: piece.path.clone(),
         source,

@@ -23,7 +23,7 @@ use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
 use crate::source::{Archive, Piece, SourceError};
 use crate::store::{Blob, Health, Store};
 use crate::ui::Progress;
-pub(super) use contents::Contents;
+pub(super) use contents::{Budget, Contents, open as open_layer};
 use word::Named;
 
 /// Opens images.
@@ -329,7 +329,7 @@ pub(super) fn explain(error: &SourceError) -> Exit {
     let (code, help) = match error {
         SourceError::Reference { .. } => (
             "imgdecl::image::name",
-            "name one: oci:DIR:NAME, oci-archive:FILE:NAME or docker-archive:FILE:REF",
+            "name one of these: oci:DIR:NAME, oci-archive:FILE:NAME or docker-archive:FILE:REF",
         ),
         SourceError::NoLayout { .. } => (
             "imgdecl::image::layout",

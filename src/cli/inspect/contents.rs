@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::ImageView;
 use crate::cli::args;
 use crate::cli::exit::Exit;
-use crate::cli::image::{Contents, Opened, Opener};
+use crate::cli::image::{Budget, Contents, Opened, Opener};
 use crate::layer::{LayerPath, OPAQUE, TarKind, WHITEOUT};
 use crate::oci::DiffId;
 
@@ -36,6 +36,7 @@ pub(super) fn read(
     let mut exit = Exit::Done;
     // Platforms share layers.
     let mut known: BTreeMap<DiffId, Option<Rc<Contents>>> = BTreeMap::new();
+    let mut budget = Budget::default();
     for view in images.iter_mut().filter(|view| view.image.is_image()) {
         let layers = opener.layers(opened, view.image)?;
         for (slot, layer) in view.layers.iter_mut().zip(&layers) {
@@ -44,7 +45,7 @@ pub(super) fn read(
                 continue;
             }
             let found = known.entry(layer.diff_id).or_insert_with(|| {
-                Contents::read(layer.piece, layer.diff_id, args.files)
+                Contents::read(layer.piece, layer.diff_id, args.files, &mut budget)
                     .map_err(|failed| exit = exit.max(failed))
                     .map(Rc::new)
                     .ok()

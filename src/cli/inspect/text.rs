@@ -225,7 +225,10 @@ fn config(text: &mut String, it: &ImageView<'_>) {
             _ => false,
         };
         if !is_empty {
-            let _ = writeln!(text, "  {word:<10}  {}", one_line(&value.to_string()));
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            let _ = writeln!(text, "  {word:<10}  {}", one_line(&value));
         }
     }
     let annotations = it.manifest.as_ref().map(|it| &it["annotations"]);

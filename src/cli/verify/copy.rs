@@ -136,12 +136,13 @@ impl Copier<'_> {
             // Sockets, pipes and devices are no input that a build takes.
             return Ok(());
         }
-        // As a umask of 077 leaves it.
-        let mode = metadata.permissions().mode() & 0o700 | 0o600;
+        // As a umask of 077 leaves it; that anyone may execute it is all that counts.
+        let is_open = metadata.is_dir() || metadata.permissions().mode() & 0o111 != 0;
+        let mode = if is_open { 0o700 } else { 0o600 };
         fs::set_permissions(to, fs::Permissions::from_mode(mode)).map_err(fail(to))?;
         // Some day in the past, for each path another one.
         let [first, second, third, ..] = *Digest::of(from.as_os_str().as_bytes()).bytes();
-        let seconds = u64::from_be_bytes([0, 0, 0, 0, 0x20 | first >> 4, second, third, 7]);
+        let seconds = u64::from_be_bytes([0, 0, 0, 0, 0x20 | (first >> 4), second, third, 7]);
         let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, 999_999_999);
         let set = File::open(to).and_then(|file| file.set_modified(time));
         set.map_err(fail(to))
