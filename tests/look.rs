@@ -785,3 +785,44 @@ fn verify_says_the_same_of_git() {
     let output = space.ok(&["verify", "service/"]);
     assert!(output.stdout.contains("app equal"), "{}", output.stdout);
 }
+
+#[test]
+fn skopeo_sees_the_same() {
+    let Some(skopeo) = peer("skopeo") else { return };
+    let space = Space::new();
+    Made::write(&[made()], &space.path().join("out"));
+    let run = |args: &[&str]| {
+        let output = Output::of(space.program(&skopeo).args(args));
+        assert_eq!(output.status, 0, "skopeo {args:?}: {}", output.stderr);
+        output.stdout
+    };
+    let ours = |args: &[&str]| space.ok(&[&["inspect"][..], args].concat()).stdout;
+    assert_eq!(
+        run(&["inspect", "--raw", "oci:out"]),
+        ours(&["oci:out", "--raw"])
+    );
+    let config = run(&["inspect", "--raw", "--config", "oci:out"]);
+    assert_eq!(config, ours(&["oci:out", "--raw", "--config"]));
+    // Archives as it writes them.
+    let look = |word: &str| -> Vec<Value> {
+        let looked: Value =
+            serde_json::from_str(&ours(&[word, "--files", "--format", "json"])).expect("JSON");
+        let layers = looked["platforms"][0]["layers"]
+            .as_array()
+            .expect("layers")
+            .iter();
+        layers
+            .map(|it| json!([it["diff_id"], it["files"]]))
+            .collect()
+    };
+    let expected = look("oci:out");
+    for word in [
+        "docker-archive:docker.tar:team/app:1",
+        "oci-archive:oci.tar:v1",
+    ] {
+        run(&["--insecure-policy", "copy", "oci:out", word]);
+        assert_eq!(look(word), expected, "{word}");
+    }
+    let diff = space.ok(&["diff", "oci:out", "oci-archive:oci.tar"]);
+    assert!(diff.stdout.starts_with("equal:"), "{}", diff.stdout);
+}
