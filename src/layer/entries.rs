@@ -158,20 +158,29 @@ fn read<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<TarEntry> {
         )),
         _ => None,
     };
+    let old = header.as_old();
     Ok(TarEntry {
         path: entry.path_bytes().into_owned(),
         kind,
-        mode: header.mode()? & 0o7777,
-        uid: header.uid()?,
-        gid: header.gid()?,
+        mode: number(&old.mode, header.mode())? & 0o7777,
+        uid: number(&old.uid, header.uid())?,
+        gid: number(&old.gid, header.gid())?,
         user: header.username_bytes().unwrap_or_default().to_vec(),
         group: header.groupname_bytes().unwrap_or_default().to_vec(),
-        mtime: header.mtime()?,
+        mtime: number(&old.mtime, header.mtime())?,
         size: entry.size(),
         link: entry.link_name_bytes().map(|it| it.into_owned()),
         device,
         records,
     })
+}
+
+/// Takes a field that was left empty for a zero, as other readers do.
+fn number<T: Default>(field: &[u8], read: io::Result<T>) -> io::Result<T> {
+    match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        true => Ok(T::default()),
+        false => read,
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +229,8 @@ mod tests {
         );
         assert_eq!((file.kind, &file.user[..]), (TarKind::File, &b"me"[..]));
         assert_eq!(file.records.len(), 2);
+        // Its other fields were left empty.
+        assert_eq!((link.uid, link.gid, link.mtime), (0, 0, 0));
         assert_eq!(link.link.as_deref(), Some(&b"../../etc/passwd"[..]));
         let mut stop = |_: TarEntry, _: &mut dyn Read| Ok(());
         assert!(matches!(
