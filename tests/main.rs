@@ -13,6 +13,7 @@ mod floors;
 mod fuzz;
 mod golden;
 mod index;
+mod look;
 mod peers;
 mod python;
 mod python_images;

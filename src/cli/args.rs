@@ -14,7 +14,7 @@ use crate::ui::Mode;
     name = "imgdecl",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 a build failed, 2 the command line or a manifest is wrong, \
+    after_help = "Exit codes: 0 done, 1 a build failed or images differ, 2 the command line or a manifest is wrong, \
                   3 a registry failed, 4 the cache is damaged, 130 stopped, 101 a bug.\n\n\
                   Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
                   IMGDECL_CONFIG names the file about registries, in place of ~/.config/imgdecl/config.toml, \
@@ -42,6 +42,10 @@ pub(super) enum Command {
     Unpack(Unpack),
     /// Runs an image: its root is unpacked, and removed afterwards. Exits with what its process exits with
     Run(Run),
+    /// Compares two images, down to the first difference. Exit code 0: equal, 1: different
+    Diff(Diff),
+    /// Builds again, with all changed that must not matter, and compares. Exit code 0: equal, 1: different
+    Verify(Verify),
     /// Looks after the cache
     Cache(Cache),
     /// Prints the reference of all rules, or of one
@@ -246,6 +250,69 @@ pub(super) struct Inspect {
 
     #[command(flatten)]
     pub(super) open: Open,
+
+    /// Lists the entries of the layers. Fetches the layers of a reference into the cache
+    #[arg(long, conflicts_with = "raw")]
+    pub(super) files: bool,
+
+    /// Lists the largest files that later layers hide, by others in their place or by removing them. Needs the layers too
+    #[arg(long, conflicts_with = "raw")]
+    pub(super) waste: bool,
+
+    /// Only this layer, counted from 1, bottom first
+    #[arg(long, value_name = "N")]
+    pub(super) layer: Option<usize>,
+
+    /// Writes exact bytes: of the manifest or index, of the manifest of `--platform`, or of the layer `--layer` as it is kept
+    #[arg(long)]
+    pub(super) raw: bool,
+
+    /// With `--raw`: of the config
+    #[arg(long, requires = "raw", conflicts_with = "layer")]
+    pub(super) config: bool,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = IMAGE)]
+pub(super) struct Diff {
+    /// An image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
+    pub(super) a: String,
+
+    /// The image to compare it with
+    #[arg(value_name = "IMAGE")]
+    pub(super) b: String,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+
+    /// All differences, up to 1,000, and not the first one alone
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Verify {
+    /// The manifest or its folder, then targets: images or groups. The manifest is `image.toml` here or in the nearest
+    /// parent folder if none is named; without targets, all images are verified
+    #[arg(value_name = "MANIFEST] [TARGET")]
+    pub(super) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+
+    /// Builds only once, and compares with this image: a reference, or a layout or archive, as `imgdecl inspect` takes it.
+    /// For several images, `oci:DIR` or `oci-archive:FILE` that has them under their names
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) against: Option<String>,
 
     /// The form of what is printed to stdout
     #[arg(long, value_enum, default_value_t)]

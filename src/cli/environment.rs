@@ -191,6 +191,56 @@ pub(super) fn indexes() -> IndexEnvironment {
     }
 }
 
+/// Returns the program that is running.
+pub(super) fn executable() -> std::io::Result<PathBuf> {
+    env::current_exe()
+}
+
+/// Returns the variables with which a process whose home is elsewhere finds the user's own settings and credentials.
+pub(super) fn settings_of_home() -> Vec<(&'static str, PathBuf)> {
+    let Some(home) = path("HOME") else {
+        return Vec::new();
+    };
+    let all = [
+        ("XDG_CONFIG_HOME", ".config"),
+        ("DOCKER_CONFIG", ".docker"),
+        ("NETRC", ".netrc"),
+        ("GIT_CONFIG_GLOBAL", ".gitconfig"),
+    ];
+    // One that is set stays; one whose file is not there would be an error.
+    let own = all.into_iter().filter(|(name, _)| path(name).is_none());
+    own.map(|(name, file)| (name, home.join(file)))
+        .filter(|(_, file)| file.exists())
+        .collect()
+}
+
+/// Returns the folder of git's own files and the topmost folder of the work tree that a folder lies in.
+pub(super) fn git_folders(folder: &Path) -> Option<(PathBuf, PathBuf)> {
+    let asked = ["rev-parse", "--absolute-git-dir", "--show-toplevel"];
+    let mut command = Command::new("git");
+    let output = command.arg("-C").arg(folder).args(asked).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut lines = text.lines().map(PathBuf::from);
+    let (git, top) = (lines.next()?, lines.next()?);
+    let is_whole = output.status.success() && git.is_absolute() && top.is_absolute();
+    is_whole.then_some((git, top))
+}
+
+/// Returns the files that git knows in a work tree, relative to its topmost folder.
+pub(super) fn git_files(top: &Path) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut command = Command::new("git");
+    let output = command.arg("-C").arg(top).args(["ls-files", "-z"]).output();
+    let Some(output) = output.ok().filter(|it| it.status.success()) else {
+        return Vec::new();
+    };
+    let names = output.stdout.split(|&byte| byte == 0);
+    let names = names.filter(|it| !it.is_empty());
+    names
+        .map(|name| PathBuf::from(std::ffi::OsStr::from_bytes(name)))
+        .collect()
+}
+
 /// The host, as the language sees it.
 pub(super) struct RealHost {
     epoch: Option<u64>,

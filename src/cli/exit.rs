@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub(super) enum Exit {
     /// 0: done.
     Done,
-    /// 1: a build failed, or an output could not be written.
+    /// 1: a build failed, an output could not be written, or images differ.
     Failed,
     /// 2: the command line or a manifest is wrong.
     Usage,

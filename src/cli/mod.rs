@@ -4,6 +4,7 @@
 mod args;
 mod build;
 mod cache;
+mod diff;
 mod environment;
 mod exit;
 mod file;
@@ -18,6 +19,7 @@ mod rules;
 mod run;
 mod setup;
 mod unpack;
+mod verify;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Unpack(args) => unpack::unpack(&args),
         Command::Run(run) => run::run(&run),
+        Command::Diff(diff) => diff::diff(&diff),
+        Command::Verify(verify) => verify::verify(&verify),
         Command::Cache(cache) => cache::cache(&cache),
         Command::Rules { name } => rules::rules(name.as_deref()),
         Command::Schema => rules::schema(),

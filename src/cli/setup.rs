@@ -45,7 +45,7 @@ impl Common {
 /// The manifests, and what to build of them.
 pub(super) struct Setup {
     pub(super) spec: Spec,
-    manifest: PathBuf,
+    pub(super) manifest: PathBuf,
     /// The targets that the user named.
     pub(super) targets: Vec<TargetId>,
     platforms: Vec<Platform>,
@@ -102,7 +102,7 @@ impl Setup {
             Err(error) => return Err(load_error(error, &path)),
         };
         let Ok(id) = spec.resolve_typed(word, fits) else {
-            let names = spec.names_from(&spec.home, |_| true, &fits);
+            let names = spec.names_from(&spec.home, |_| true, fits);
             missed.near = nearest(word, &names).map(str::to_owned);
             return Ok(Err(missed));
         };
@@ -200,7 +200,7 @@ impl Setup {
     }
 
     /// Returns the paths that are never inputs: outputs, the cache and the lock file.
-    fn never(&self) -> BTreeSet<PathBuf> {
+    pub(super) fn never(&self) -> BTreeSet<PathBuf> {
         let members = self.spec.members.values();
         let outs = members.map(|member| member.folder.join(OUT));
         let written = self.written.iter().cloned().chain(cache_dir());

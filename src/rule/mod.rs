@@ -9,6 +9,7 @@ mod host;
 mod image;
 mod installed;
 mod layer;
+mod lend;
 mod lower;
 mod patterns;
 mod pip;
@@ -22,6 +23,7 @@ pub use base::{OnDisk, RESOLVE};
 pub use host::digest_of;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub use installed::Installed;
+pub use lend::lend;
 pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};
 

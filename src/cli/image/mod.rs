@@ -6,11 +6,13 @@
 //!
 //! Opening reads the documents alone, and checks them. [`Opener::layers`] makes sure that the layers' bytes are at hand.
 
+mod contents;
 mod open;
 mod target;
 mod word;
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::exit::Exit;
@@ -21,6 +23,7 @@ use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
 use crate::source::{Archive, Piece, SourceError};
 use crate::store::{Blob, Health, Store};
 use crate::ui::Progress;
+pub(super) use contents::{Budget, Contents, open as open_layer};
 use word::Named;
 
 /// Opens images.
@@ -49,7 +52,7 @@ pub(super) struct Opened {
 /// Where an image was found.
 pub(super) enum Origin {
     /// It is a target, and was built into the store. Whether its layers are there too.
-    Target(Box<Setup>, Cell<bool>),
+    Target(Rc<Setup>, Cell<bool>),
     /// In a layout.
     Layout,
     /// In an archive, which keeps a temporary copy if it was compressed.
@@ -325,7 +328,7 @@ pub(super) fn explain(error: &SourceError) -> Exit {
     let (code, help) = match error {
         SourceError::Reference { .. } => (
             "imgdecl::image::name",
-            "name one: oci:DIR:NAME, oci-archive:FILE:NAME or docker-archive:FILE:REF",
+            "name one of these: oci:DIR:NAME, oci-archive:FILE:NAME or docker-archive:FILE:REF",
         ),
         SourceError::NoLayout { .. } => (
             "imgdecl::image::layout",

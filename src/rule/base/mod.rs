@@ -51,6 +51,7 @@ use crate::spec::{Key, Problem, Problems, Target, Type};
 pub use disk::OnDisk;
 use disk::{FindLayout, Import};
 pub use remote::RESOLVE;
+pub(super) use remote::lend;
 use remote::{Fetch, Known, Unpinned};
 
 const KEYS: &[Key] = &[

@@ -8,11 +8,11 @@ use super::import::{Source, import_and_probe, import_remote};
 use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Product};
 use crate::layer::Facts;
 use crate::lock::{BasePin, Lock, PlatformPin};
-use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
 use crate::python::Pythons;
 use crate::rule::Need;
 use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
-use crate::store::{Blob, Health};
+use crate::store::{Blob, Health, Store, StoreError};
 
 /// A registry's repository, as a source of images. What is fetched is kept in the store.
 struct Remote<'a> {
@@ -114,6 +114,31 @@ impl Source for Remote<'_> {
 /// Returns the key under which the descriptor of a manifest is remembered.
 fn manifest_key(manifest: Digest) -> Digest {
     Digest::of(format!("manifest 1 {manifest}").as_bytes())
+}
+
+/// Gives another store the documents and layers of a base that is pinned, as far as this one has them. What was found out
+/// about them is not passed on.
+pub(in crate::rule) fn lend(pin: &BasePin, from: &Store, to: &Store) -> Result<(), StoreError> {
+    for platform in pin.platforms.values() {
+        let key = manifest_key(platform.manifest);
+        let known = from.memo(&key)?;
+        let known: Option<Descriptor> = known.and_then(|it| serde_json::from_value(it).ok());
+        let Some(descriptor) = known.filter(|it| it.digest == platform.manifest) else {
+            continue;
+        };
+        if !from.lend(&Blob::from(&descriptor), to)? {
+            continue;
+        }
+        let bytes = from.read_blob(&Blob::from(&descriptor))?;
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
+            continue;
+        };
+        to.put_memo(&key, serde_json::json!(descriptor))?;
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            from.lend(&Blob::from(blob), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the key under which all facts of an image are remembered.
