@@ -7,7 +7,7 @@ pub(crate) mod registry;
 mod space;
 mod validate;
 
-pub(crate) use peers::{absent, peer};
+pub(crate) use peers::{absent, peer, pip_and_uv, temporary};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
 pub(crate) use validate::{Entry, Layer, Layout, validate};
