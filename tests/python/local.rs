@@ -60,10 +60,10 @@ fn local_versions_are_chosen_as_uv_does() {
         space.write(
             "image.toml",
             "[pip.deps]\nrequirements = [\"requirements.txt\"]\nfind_links = [\"wheels\"]\npython = \"3.11\"\n\
-             libc = \"glibc 2.28\"\n\n[image.app]\nbase = \"scratch\"\nlayers = [\"deps\"]\n",
+             libc = \"glibc 2.28\"\n\n[image.app]\nbase = \"scratch\"\nlayers = [\"deps\"]\nplatforms = [\"linux/amd64\"]\n",
         );
         let _ = fs::remove_file(space.path().join("image.lock"));
-        let output = space.run(&["lock", "--platform", "linux/amd64"]);
+        let output = space.run(&["lock"]);
         let ours = match output.status {
             0 => {
                 let lock = fs::read_to_string(space.path().join("image.lock")).expect("image.lock");

@@ -145,7 +145,8 @@ fn hard_sets_have_the_answers_of_uv() {
     assert!(sets.len() - conflicts >= 30 && conflicts >= 10, "too few");
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
-        for _ in 0..2 {
+        // Most of it is waiting for the index.
+        for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(set) = sets.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(error) = set.compare((&uv, &pip)) {

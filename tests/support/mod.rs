@@ -10,4 +10,4 @@ mod validate;
 pub(crate) use peers::{absent, peer, pip_and_uv, temporary};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
-pub(crate) use validate::{Entry, Layer, Layout, validate};
+pub(crate) use validate::{Entry, Layer, Layout, PlatformImage, validate};
