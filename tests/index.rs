@@ -494,6 +494,44 @@ fn metadata_costs_little() {
     assert_eq!(log.len(), 3);
 }
 
+/// HTML lists no sizes: they cost a byte each, where a server gives ranges.
+#[test]
+fn sizes_cost_little() {
+    let (one, two) = (large(), Wheel::new("a-b", "2.0", 400_000, 2));
+    let sizes = |shape: Shape| {
+        let index = Index::start(shape, &[("a-b", &one), ("a-b", &two)]);
+        let kit = Kit::new();
+        let client = kit.of(&[&index]);
+        let files = client.files("a-b").unwrap();
+        index.take();
+        let first = client.sizes(&files);
+        assert_eq!(client.sizes(&files), first);
+        (first, index.take())
+    };
+    let html = |has_ranges| Shape {
+        is_json: false,
+        has_ranges,
+        ..Shape::default()
+    };
+    let mut known = vec![Some(one.bytes.len() as u64), Some(two.bytes.len() as u64)];
+    let (mut found, log) = sizes(html(true));
+    found.sort();
+    known.sort();
+    assert_eq!(found, known);
+    assert_eq!(log.len(), 2);
+    assert!(
+        log.iter()
+            .all(|it| it.starts_with("206 ") && it.ends_with(" 0-0")),
+        "{log:?}"
+    );
+    // JSON says it.
+    let (mut found, log) = sizes(Shape::default());
+    found.sort();
+    assert_eq!((found, log), (known, Vec::new()));
+    // A server without ranges says nothing: no wheel is fetched for it.
+    assert_eq!(sizes(html(false)).0, [None, None]);
+}
+
 #[test]
 fn a_server_is_asked_for_ranges_once_if_it_has_none() {
     let (one, two) = (large(), Wheel::new("a-b", "2.0", 400_000, 2));

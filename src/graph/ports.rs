@@ -119,6 +119,9 @@ pub trait Packages: Sync {
     /// Begins to fetch the metadata of files, and returns at once.
     fn prefetch_metadata(&self, files: Vec<PackageFile>);
 
+    /// Returns the sizes of files, where that can be had without fetching them: an index need not list it.
+    fn sizes(&self, files: &[PackageFile]) -> Vec<Option<u64>>;
+
     /// Fetches a wheel into the store: from `hint`, where a lock or a requirement names a place, else from where the
     /// indexes list it. `expected` decides whether it is the right one; without a size, only the digest does.
     ///
@@ -209,6 +212,10 @@ impl Packages for Offline {
     fn prefetch_project(&self, _: &str, _: Pick) {}
 
     fn prefetch_metadata(&self, _: Vec<PackageFile>) {}
+
+    fn sizes(&self, files: &[PackageFile]) -> Vec<Option<u64>> {
+        files.iter().map(|file| file.size).collect()
+    }
 
     fn wheel(&self, wanted: &WantedWheel<'_>, _: &Store) -> Result<Blob, ActionError> {
         self.refuse(wanted.file.to_owned())

@@ -57,6 +57,31 @@ impl Inner {
         self.local(&blob, file, &wheel)
     }
 
+    /// Returns the size of a wheel without fetching it: as the index lists it, or as a server says it when it is asked for
+    /// the first byte. `None` where nothing says it, or where that fails: then whoever fetches the wheel tells why.
+    pub(super) fn size_of(&self, file: &PackageFile) -> Option<u64> {
+        let known = || Some(held(&self.cache, file.sha256?)?.size);
+        if let Some(size) = file.size.or_else(known) {
+            return Some(size);
+        }
+        let url: Url = file.url.parse().ok()?;
+        let sources = self.sources().ok()?;
+        let index = sources.iter().find(|it| it.name() == file.index);
+        let host = place::authority(&url);
+        if self.is_whole_only(&host) {
+            return None;
+        }
+        let remote = Remote::of(self, format!("the size of `{}`", file.file), url, index);
+        match remote.ask("0-0", 1) {
+            Ok((bytes, (0, 0, size), _)) if bytes.len() == 1 => size,
+            Err(Trouble::Unable) => {
+                self.set_whole_only(host);
+                None
+            }
+            _ => None,
+        }
+    }
+
     /// Looks into the cache.
     fn remembered(&self, file: &PackageFile) -> Result<Option<String>, IndexError> {
         for key in by_digest(file).into_iter().chain([by_place(file)]) {
@@ -236,21 +261,27 @@ struct Remote<'a> {
 }
 
 impl<'a> Remote<'a> {
+    /// What is not asked yet.
+    fn of(inner: &'a Inner, what: String, url: Url, index: Option<&'a Source>) -> Self {
+        Self {
+            inner,
+            index,
+            url,
+            what,
+            etag: None,
+            size: 0,
+            tail: Vec::new(),
+        }
+    }
+
     fn open(
         inner: &'a Inner,
         file: &PackageFile,
         url: &Url,
         index: Option<&'a Source>,
     ) -> Result<Self, Trouble> {
-        let mut remote = Self {
-            inner,
-            index,
-            url: url.clone(),
-            what: format!("the end of `{}`", file.file),
-            etag: None,
-            size: 0,
-            tail: Vec::new(),
-        };
+        let what = format!("the end of `{}`", file.file);
+        let mut remote = Self::of(inner, what, url.clone(), index);
         let (bytes, range, etag) = remote.ask(&format!("-{TAIL}"), TAIL)?;
         let (first, last, Some(size)) = range else {
             return Err(Trouble::Unable);

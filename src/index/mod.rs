@@ -73,6 +73,7 @@ struct Inner {
     sources: OnceLock<Result<Vec<Source>, ActionError>>,
     pages: Flights<String, Result<Arc<Vec<PackageFile>>, PackageError>>,
     metadata: Flights<String, Result<Arc<String>, PackageError>>,
+    sizes: Flights<String, Option<u64>>,
     wheels: Flights<Digest, Result<Blob, ActionError>>,
     /// The hosts that give no ranges.
     whole_only: Mutex<BTreeSet<String>>,
@@ -124,6 +125,7 @@ impl Indexes {
             sources: OnceLock::new(),
             pages: Flights::default(),
             metadata: Flights::default(),
+            sizes: Flights::default(),
             wheels: Flights::default(),
             whole_only: Mutex::default(),
         };
@@ -180,6 +182,13 @@ impl Inner {
         let text = self.metadata.get(&key(file), &stopped, |_| true, work);
         text.unwrap_or_else(|| Err(IndexError::Stopped.into()))
     }
+
+    fn size(&self, file: &PackageFile) -> Option<u64> {
+        let stopped = || self.monitor.is_stopped();
+        let work = || self.size_of(file);
+        let size = self.sizes.get(&key(file), &stopped, |_| true, work);
+        size.flatten()
+    }
 }
 
 /// What tells files apart.
@@ -219,6 +228,17 @@ impl Packages for Indexes {
 
     fn prefetch_metadata(&self, files: Vec<PackageFile>) {
         fetch_all(&self.inner, files, &self.crew.adder());
+    }
+
+    fn sizes(&self, files: &[PackageFile]) -> Vec<Option<u64>> {
+        let crew = self.crew.adder();
+        for file in files.iter().filter(|file| file.size.is_none()).cloned() {
+            let inner = Arc::clone(&self.inner);
+            crew.add(Box::new(move || {
+                inner.size(&file);
+            }));
+        }
+        files.iter().map(|file| self.inner.size(file)).collect()
     }
 
     fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError> {

@@ -67,7 +67,9 @@ fn excuse(path: &str) -> Option<&'static str> {
         };
     }
     if path.contains("__pycache__/") {
-        return Some("was made by some Python, perhaps of another version, from sources with another time");
+        return Some(
+            "was made by some Python, perhaps of another version, from sources with another time",
+        );
     }
     (path == ".lock").then_some("uv keeps others from its folder")
 }

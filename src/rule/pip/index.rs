@@ -9,6 +9,7 @@ use pep508_rs::PackageName;
 
 use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
+use crate::oci::Digest;
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
 use crate::python::{Metadata, WheelName, specifiers, wheel};
 use crate::store::{Blob, blob_of_file};
@@ -83,6 +84,20 @@ impl<'a> Sources<'a> {
         let listed = self.local.get(&candidate.name)?;
         let found = listed.iter().find(|(it, _)| it.file == candidate.file);
         found.map(|(_, path)| path.clone())
+    }
+
+    /// Returns a wheel as an index lists it, if one does.
+    pub(super) fn listed(&self, file: &str, sha256: Option<Digest>) -> Option<PackageFile> {
+        let name = WheelName::parse(file).ok()?.name;
+        let files = self.packages.files(name.as_ref()).ok()?;
+        let mut same = files.iter();
+        same.find(|it| it.file == file && it.sha256 == sha256)
+            .cloned()
+    }
+
+    /// Returns the sizes of files that indexes list, where they can be had without fetching them.
+    pub(super) fn sizes(&self, files: &[PackageFile]) -> Vec<Option<u64>> {
+        self.packages.sizes(files)
     }
 
     /// Returns all files of a package: wheels of the folders, or what the indexes list.

@@ -114,6 +114,7 @@ fn wheels(
             }
         }
     }
+    size(&mut pins, &sources);
     let mut wheels = Wheels::new();
     for (file, sha256, mut pin) in pins {
         if sha256.is_none() {
@@ -133,6 +134,23 @@ fn wheels(
 }
 
 type Pinned = (String, Option<crate::oci::Digest>, WheelPin);
+
+/// Has the sizes asked for that an index did not list, so that a wheel need not be fetched for its size alone.
+fn size(pins: &mut [Pinned], sources: &Sources<'_>) {
+    let (mut asked, mut files) = (Vec::new(), Vec::new());
+    for (at, (file, sha256, pin)) in pins.iter().enumerate() {
+        if pin.size.is_some() || pin.url.is_some() || sha256.is_none() {
+            continue;
+        }
+        if let Some(listed) = sources.listed(file, *sha256) {
+            asked.push(at);
+            files.push(listed);
+        }
+    }
+    for (at, size) in asked.into_iter().zip(sources.sizes(&files)) {
+        pins[at].2.size = size;
+    }
+}
 
 fn of_candidate(candidate: &Candidate, sources: &Sources<'_>) -> Result<Pinned, ActionError> {
     let mut sha256 = candidate.sha256;
