@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use imgdecl::oci::Digest;
 use imgdecl::python::WheelName;
+use imgdecl::store::Store;
 use serde::Deserialize;
+use tempfile::NamedTempFile;
 use toml::Table;
 
 use crate::support::{BINARY, Output, Space, temporary};
@@ -105,17 +109,26 @@ pub(super) fn uv(space: &Space, uv: &PathBuf, pip: &PathBuf, args: &[&str]) -> C
         .args(args)
         .env("UV_CACHE_DIR", temporary().join("uv-cache"))
         .env("UV_PYTHON_DOWNLOADS", "never");
-    let mut asked = space.program(pip);
-    let index = Output::of(hosted(&mut asked).args(["config", "get", "global.index-url"]));
-    let named = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].map(std::env::var);
-    if let [Err(_), Err(_), pip] = named {
-        if let Ok(url) = pip {
-            command.env("UV_DEFAULT_INDEX", url);
-        } else if index.status == 0 {
-            command.env("UV_DEFAULT_INDEX", index.stdout.trim());
-        }
+    if let Some(index) = index_of(pip) {
+        command.env("UV_DEFAULT_INDEX", index);
     }
     command
+}
+
+/// The index that pip was told to ask, unless uv was told too; asked once.
+fn index_of(pip: &PathBuf) -> Option<&'static str> {
+    static INDEX: OnceLock<Option<String>> = OnceLock::new();
+    let index = INDEX.get_or_init(|| {
+        let named = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].map(std::env::var);
+        match named {
+            [Err(_), Err(_), Ok(index)] => return Some(index),
+            [Err(_), Err(_), Err(_)] => {}
+            _ => return None,
+        }
+        let asked = Output::of(Command::new(pip).args(["config", "get", "global.index-url"]));
+        (asked.status == 0).then(|| asked.stdout.trim().to_owned())
+    });
+    index.as_deref()
 }
 
 /// The binary as users have it where it was built, since it asks much of a processor; else the one under test.
@@ -241,6 +254,33 @@ pub(super) fn compile(
     }
     assert!(!chosen.versions.is_empty(), "{}", output.stdout);
     Ok(chosen)
+}
+
+/// Puts the wheels of earlier runs into a new cache: nothing else of these runs is believed.
+pub(super) fn seed(cache: &Path, wanted: impl Fn(&str) -> bool) {
+    let store = Store::open(cache).expect("a cache");
+    for entry in fs::read_dir(wheels()).expect("wheels") {
+        let path = entry.expect("a wheel").path();
+        if wanted(&path.to_string_lossy()) {
+            let bytes = fs::read(&path).expect("a wheel");
+            store.put_blob(&bytes).expect("a blob");
+        }
+    }
+}
+
+/// Keeps the wheels that a build fetched, for later runs and for other tools.
+pub(super) fn keep<'a>(cache: &Path, pins: impl Iterator<Item = &'a Pin>) {
+    let store = Store::open(cache).expect("a cache");
+    for pin in pins {
+        let path = wheels().join(&pin.file);
+        if !path.exists() {
+            let bytes = fs::read(store.blob_path(&pin.sha256)).expect("a wheel in the cache");
+            // Another test may look at the folder: a wheel is there at once, or not at all.
+            let mut file = NamedTempFile::new_in(temporary()).expect("a file");
+            file.write_all(&bytes).expect("a file");
+            file.persist(path).expect("a file");
+        }
+    }
 }
 
 /// The folder of wheels that were fetched in earlier runs.

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use imgdecl::oci::Digest;
-use imgdecl::store::Store;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use super::hosted::{
-    Chosen, EXCLUDE_NEWER, Pin, Platform, chosen, compile, hosted, pins, uv, wheels,
+    Chosen, EXCLUDE_NEWER, Pin, Platform, chosen, compile, hosted, keep, pins, seed, uv, wheels,
 };
-use crate::support::{Output, PlatformImage, Space, pip_and_uv, temporary, validate};
+use crate::support::{Output, PlatformImage, Space, pip_and_uv, validate};
 
 /// The sets that are built, by the names of their images.
 const SETS: [(&str, &[&str]); 6] = [
@@ -208,32 +206,13 @@ fn build(space: &Space, platform: &Platform) -> BTreeMap<&'static str, Vec<Pin>>
     }
     space.write("image.toml", manifest);
     // The cache is new, so that nothing but wheels is of an earlier run.
-    {
-        let store = Store::open(space.cache()).expect("a cache");
-        for entry in fs::read_dir(wheels()).expect("wheels") {
-            let path = entry.expect("a wheel").path();
-            if could_be_for(&path.to_string_lossy(), platform) {
-                let bytes = fs::read(&path).expect("a wheel");
-                store.put_blob(&bytes).expect("a blob");
-            }
-        }
-    }
+    seed(space.cache(), |wheel| could_be_for(wheel, platform));
     let mut command = space.command(&["build"]);
     let built = Output::of(hosted(&mut command).env("IMGDECL_CACHE_DIR", space.cache()));
     assert_eq!(built.status, 0, "{}", built.stderr);
     let lock = fs::read_to_string(space.path().join("image.lock")).expect("image.lock");
     let pinned = SETS.map(|(name, _)| (name, pins(&lock, &format!("{name}-deps"), platform)));
-    let store = Store::open(space.cache()).expect("a cache");
-    for pin in pinned.iter().flat_map(|(_, pins)| pins) {
-        let path = wheels().join(&pin.file);
-        if !path.exists() {
-            let bytes = fs::read(store.blob_path(&pin.sha256)).expect("a wheel in the cache");
-            // Another test may look at the folder: a wheel is there at once, or not at all.
-            let mut file = NamedTempFile::new_in(temporary()).expect("a file");
-            file.write_all(&bytes).expect("a file");
-            file.persist(path).expect("a file");
-        }
-    }
+    keep(space.cache(), pinned.iter().flat_map(|(_, pins)| pins));
     pinned.into()
 }
 
@@ -318,11 +297,8 @@ fn compare(libc: &str, arch: &str) {
         return;
     };
     let (space, platform) = (Space::new(), Platform::new("3.11", libc, arch));
-    let t = std::time::Instant::now();
     let pinned = build(&space, &platform);
-    eprintln!("T build {:?}", t.elapsed());
     let layout = validate(&space.path().join("imgdecl-out"));
-    eprintln!("T validate {:?}", t.elapsed());
     let mut wrong = Vec::new();
     for (name, _) in SETS {
         let chosen = chosen(&pinned[name]);
@@ -336,9 +312,7 @@ fn compare(libc: &str, arch: &str) {
         let ours = ours(image);
         for (tool, is_uv) in [("uv", true), ("pip", false)] {
             let target = install(&space, (&uv, &pip), &platform, &uvs, is_uv);
-            eprintln!("T {name} {tool} installed {:?}", t.elapsed());
             let found = difference(&ours, target.path());
-            eprintln!("T {name} {tool} compared {:?}", t.elapsed());
             wrong.extend(found.iter().map(|it| format!("{name}, {tool}: {it}")));
             if is_uv && name != "transcripts" && name != "flask" {
                 check_machine(target.path(), &platform);
