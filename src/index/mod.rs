@@ -232,8 +232,8 @@ impl Packages for Indexes {
 
     fn sizes(&self, files: &[PackageFile]) -> Vec<Option<u64>> {
         let crew = self.crew.adder();
-        for file in files.iter().filter(|file| file.size.is_none()).cloned() {
-            let inner = Arc::clone(&self.inner);
+        for file in files.iter().filter(|file| file.size.is_none()) {
+            let (inner, file) = (Arc::clone(&self.inner), file.clone());
             crew.add(Box::new(move || {
                 inner.size(&file);
             }));

@@ -247,8 +247,8 @@ pub(super) fn compile(
         };
         let start = format!("Selecting: {name}=={version} [");
         let selected = output.stderr.lines().filter(|it| it.contains(&start));
-        let file = selected.filter_map(|it| it.rsplit_once('(')?.1.strip_suffix(')'));
-        let file = file.last();
+        let mut file = selected.filter_map(|it| it.rsplit_once('(')?.1.strip_suffix(')'));
+        let file = file.next_back();
         chosen.add(file.unwrap_or_else(|| panic!("uv says no file of {pin}")));
         assert_eq!(chosen.versions.get(name).map(String::as_str), Some(version));
     }
