@@ -10,7 +10,7 @@ mod validate;
 pub(crate) mod wheel;
 
 pub(crate) use debian::{debian, debian_root};
-pub(crate) use peers::{absent, peer};
+pub(crate) use peers::{absent, peer, pip_and_uv, temporary};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
-pub(crate) use validate::{Entry, Layer, Layout, check_runtime_config, validate};
+pub(crate) use validate::{Entry, Layer, Layout, PlatformImage, check_runtime_config, validate};
