@@ -287,6 +287,7 @@ fn resolve(
         store,
         ports,
         tick: &tick,
+        note: &|text| progress.note(text),
     };
     let start = |need: &Need| match need.payload {
         Some(_) => progress.note(&format!("resolving {}", need.target)),

@@ -13,7 +13,8 @@
 //! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras` and
 //! `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds them
 //! by file name and digest: a build takes these and nothing else. Locks of other tools are taken as they are: `pylock`
-//! (PEP 751) and `uv_lock`, and requirements with `--hash`.
+//! (PEP 751) and `uv_lock`, and requirements with `--hash`. Where several projects share a uv.lock, `package` says whose
+//! dependencies are meant. The projects themselves are no packages of the layer: put them into the image as `[files]`.
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
 //! That works for bases with `image`; for others, and from scratch, `python` must be said, and `libc` and `prefix` may be.
@@ -80,6 +81,12 @@ const KEYS: &[Key] = &[
         Type::String,
         "",
         "A uv.lock, which is taken as it is.",
+    ),
+    Key::new(
+        "package",
+        Type::String,
+        "",
+        "The project of `uv_lock`'s workspace that is installed. The one of the lock's folder, if nothing is said.",
     ),
     Key::new(
         "constraints",
@@ -165,6 +172,7 @@ struct PipTable {
     pyproject: Option<Spanned<String>>,
     pylock: Option<Spanned<String>>,
     uv_lock: Option<Spanned<String>>,
+    package: Option<Spanned<String>>,
     #[serde(default)]
     constraints: Vec<Spanned<String>>,
     #[serde(default)]

@@ -1,6 +1,6 @@
 //! Pins Python packages: what is asked for becomes wheels, by file name and digest, for each target of Python.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pep440_rs::Version;
@@ -55,6 +55,7 @@ pub(super) fn pin(
             }
         }
     }
+    let mut warnings = BTreeSet::new();
     for payload in payloads {
         let key = payload.target.name();
         if targets.contains_key(&key) {
@@ -64,7 +65,13 @@ pub(super) fn pin(
             targets.insert(key, wheels.clone());
             continue;
         }
-        let wheels = wheels(&inputs, &payload.target, &preferences, context);
+        let wheels = wheels(
+            &inputs,
+            &payload.target,
+            &preferences,
+            &mut warnings,
+            context,
+        );
         let wheels = wheels.map_err(|error| match error.origin {
             Some(_) => error,
             None => error.at(&first.origin),
@@ -76,6 +83,9 @@ pub(super) fn pin(
         }
         targets.insert(key, wheels);
     }
+    warnings
+        .iter()
+        .for_each(|text| (context.note)(&format!("{name}: {text}")));
     let pin = PipPin {
         inputs: inputs.digest,
         targets,
@@ -89,6 +99,7 @@ fn wheels(
     inputs: &Inputs,
     target: &Target,
     preferences: &BTreeMap<PackageName, Version>,
+    warnings: &mut BTreeSet<String>,
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
     let sources = Sources::new(context.ports.packages, inputs)?;
@@ -96,6 +107,7 @@ fn wheels(
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
             let tags = target.tags();
+            warnings.extend(set.warnings);
             for locked in &set.packages {
                 pins.push(of_lock(locked, inputs, target, &tags, &sources)?);
             }
@@ -109,6 +121,7 @@ fn wheels(
                 preferences,
             };
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
+            warnings.extend(found.warnings);
             for resolved in found.packages.values() {
                 pins.push(of_candidate(&resolved.candidate, &sources)?);
             }
