@@ -108,7 +108,7 @@ impl Solver<'_> {
         };
         let listing = match found {
             Ok(files) => Ok(Arc::new(self.rules.list(files))),
-            Err(error @ IndexError::Failed(_)) => {
+            Err(error @ IndexError::Failed { .. }) => {
                 return Err(self.failure(name, name.to_string(), error));
             }
             Err(error) => Err(error),
