@@ -6,6 +6,7 @@ mod build;
 mod cache;
 mod environment;
 mod exit;
+mod export;
 mod file;
 mod index;
 mod inspect;

@@ -4,6 +4,7 @@
 //! Texts come in through traits and as strings; only [`wheel`] reads files, and nothing here opens a socket. Knows
 //! nothing of rules or the graph.
 
+mod export;
 mod filename;
 mod link;
 mod lock;
@@ -21,6 +22,7 @@ mod target;
 mod uv_lock;
 pub mod wheel;
 
+pub use export::{ExportError, Exported, ExportedWheel, WheelPlace, export};
 pub use filename::{WheelName, WheelNameError};
 pub use link::{Link, LinkError, Requirement};
 pub use lock::{LockSet, Locked, LockedWheel, hashed};

@@ -28,6 +28,7 @@
 //! their own; with `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
 
 mod action;
+mod export;
 mod index;
 mod inputs;
 mod pin;
@@ -337,6 +338,16 @@ impl Rule for Pip {
         lock: &mut Lock,
     ) -> Result<(), ActionError> {
         pin::pin(needs, update, context, lock)
+    }
+
+    fn export(
+        &self,
+        needs: &[&Need],
+        context: &Context<'_>,
+        lock: &Lock,
+        folder: &std::path::Path,
+    ) -> Result<Option<String>, ActionError> {
+        export::export(needs, context, lock, folder)
     }
 }
 
