@@ -171,7 +171,7 @@ impl Solver<'_> {
         let asked = self.question.asked.iter().find(|it| it.name() == first);
         ResolveError::Index {
             what,
-            error,
+            error: Box::new(error),
             needed_by: match needed_by.is_empty() {
                 true => String::new(),
                 false => format!(" ({})", needed_by.join(", ")),

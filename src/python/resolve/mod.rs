@@ -150,7 +150,7 @@ pub enum ResolveError {
         /// What was asked for, as `flask` or `flask 3.0`.
         what: String,
         /// What the index said.
-        error: IndexError,
+        error: Box<IndexError>,
         /// The packages that led there, as " (needed by a, needed by b)".
         needed_by: String,
         /// The requirement that led there.
@@ -169,9 +169,11 @@ impl ResolveError {
     pub fn help(&self) -> String {
         match self {
             Self::Conflict(conflict) => conflict.help(),
-            Self::Index { error: IndexError::Failed { help: Some(help), .. }, .. } => help.clone(),
-            Self::Index { error: IndexError::NotFound { .. }, .. } => "check the spelling, or name the index that has it".to_owned(),
-            Self::Index { .. } => "try again when the index answers".to_owned(),
+            Self::Index { error, .. } => match &**error {
+                IndexError::Failed { help: Some(help), .. } => help.clone(),
+                IndexError::NotFound { asked } => elsewhere(asked),
+                _ => "try again when the index answers".to_owned(),
+            },
             Self::Hard { .. } => "pin some of the packages, or lock them with another tool and use its lock: `uv_lock`, `pylock`, or \
                  requirements with hashes"
                 .to_owned(),
