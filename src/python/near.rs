@@ -10,6 +10,7 @@ const GUESSES: usize = 8;
 /// What code imports, and the package that has it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("attr", &["attrs"]),
+    ("beautifulsoup", &["beautifulsoup4"]),
     ("bs4", &["beautifulsoup4"]),
     ("crypto", &["pycryptodome"]),
     ("cv2", &["opencv-python-headless", "opencv-python"]),
@@ -99,6 +100,25 @@ pub fn guesses(name: &PackageName) -> Vec<PackageName> {
         let common = similar(name, COMMON.split_whitespace());
         all.extend(common.into_iter().take(3).map(str::to_owned));
     }
+    // Where something is likely, what is made up would only be in its way: others may have made it up before.
+    if all.is_empty() {
+        all = variants(text);
+    }
+    let mut found: Vec<PackageName> = Vec::new();
+    for guess in all {
+        // The parser takes an empty name.
+        let guess: Option<PackageName> = guess.parse().ok().filter(|_| guess.len() > 1);
+        if let Some(guess) = guess.filter(|it| it != name && !found.contains(it)) {
+            found.push(guess);
+        }
+    }
+    found.truncate(GUESSES);
+    found
+}
+
+/// Returns other names that a package of a name might have.
+fn variants(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
     let joined = text.replace('-', "");
     let stripped = ["python-", "py-", "py"]
         .iter()
@@ -114,16 +134,7 @@ pub fn guesses(name: &PackageName) -> Vec<PackageName> {
         Some(one) => one.to_owned(),
         None => format!("{text}s"),
     });
-    let mut found: Vec<PackageName> = Vec::new();
-    for guess in all {
-        // The parser takes an empty name.
-        let guess: Option<PackageName> = guess.parse().ok().filter(|_| guess.len() > 1);
-        if let Some(guess) = guess.filter(|it| it != name && !found.contains(it)) {
-            found.push(guess);
-        }
-    }
-    found.truncate(GUESSES);
-    found
+    all
 }
 
 #[cfg(test)]

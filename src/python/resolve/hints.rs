@@ -1,7 +1,6 @@
 //! What there is, and what to do about it, where a package of a conflict cannot be had.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::discriminant;
 use std::sync::Arc;
 
 use pep508_rs::PackageName;
@@ -48,11 +47,15 @@ impl Hints<'_> {
         }
     }
 
+    /// Tells whether the user asks for a package.
+    fn is_asked(&self, name: &PackageName) -> bool {
+        self.question.asked.iter().any(|it| it.name() == name)
+    }
+
     /// Of a package that no index has.
     fn unknown(&mut self, name: &PackageName, asked: &[String]) {
-        let is_asked = |it: &PackageName| self.question.asked.iter().any(|own| own.name() == it);
         // What a package needs is no slip of the user's.
-        if is_asked(name) {
+        if self.is_asked(name) {
             let known = self.listings.iter().filter(|it| it.1.is_ok());
             let known = known.map(|it| it.0.as_ref());
             let mut names: Vec<String> = near::similar(name, known)
@@ -83,7 +86,7 @@ impl Hints<'_> {
             .filter(|it| range.contains(&it.point))
             .filter_map(|it| Some((it, it.choice.as_ref().err()?)))
             .collect();
-        let Some((_, first)) = faulty.first() else {
+        let Some((newer, first)) = faulty.first() else {
             let versions: Vec<String> = newest()
                 .take(VERSIONS)
                 .map(|it| it.point.to_string())
@@ -97,41 +100,23 @@ impl Hints<'_> {
             }
             return;
         };
-        let kind = discriminant(*first);
-        let same = faulty.iter().filter(|it| discriminant(it.1) == kind);
-        let target = &self.rules.target;
-        let wheel = format!(
-            "build a wheel of {package} for the target, and point `find_links` at its folder"
-        );
-        for (release, fault) in same.take(VERSIONS) {
-            let said = format!("{package} {} {}", release.point, fault.words(target));
-            match fault {
-                Fault::Wheels(misfits) => {
-                    self.lines.push(format!("{said}:"));
-                    self.misfits(misfits);
-                    break;
-                }
-                _ => self.lines.push(said),
-            }
+        if self.is_asked(name) {
+            let others = near::imported(name).iter().map(|it| (*it).to_owned());
+            self.lines.extend(did_you_mean(&others.collect::<Vec<_>>()));
         }
-        match first {
-            Fault::Wheels(_) | Fault::Sources => {
-                self.lines.push(wheel);
-                let others: Vec<String> = near::imported(name)
-                    .iter()
-                    .map(|it| (*it).to_owned())
-                    .collect();
-                self.lines.extend(did_you_mean(&others));
-            }
-            Fault::Yanked(_) => self.lines.push(format!(
+        self.faults(package, &faulty);
+        self.lines.push(match first {
+            Fault::Wheels(_) | Fault::Sources => format!(
+                "build a wheel of {package} for the target, and point `find_links` at its folder"
+            ),
+            Fault::Yanked(_) => format!(
                 "a version that was yanked is taken only where you ask for just that one, as `{package}=={}`",
-                faulty[0].0.point
-            )),
+                newer.point
+            ),
             Fault::Python(_) => {
-                let text = "take a newer Python: a base that has one, or another `python`";
-                self.lines.push(text.to_owned());
+                "take a newer Python: a base that has one, or another `python`".to_owned()
             }
-        }
+        });
         let usable = newest().find(|it| {
             let choice = it.choice.as_ref();
             choice.is_ok_and(|it| !it.version.any_prerelease())
@@ -142,6 +127,39 @@ impl Hints<'_> {
                 release.point
             );
             self.lines.push(text);
+        }
+    }
+
+    /// Says what is wrong with versions, newest first. Where that is that no wheel fits, one version is example enough.
+    fn faults(&mut self, package: &Package, faulty: &[(&Release, &Fault)]) {
+        let target = &self.rules.target;
+        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+        for (release, fault) in faulty {
+            let (words, version) = (fault.words(target), release.point.to_string());
+            if let Fault::Wheels(misfits) = fault {
+                if groups.is_empty() {
+                    self.lines.push(format!("{package} {version} {words}:"));
+                    self.misfits(misfits);
+                }
+                break;
+            }
+            match groups.iter_mut().find(|it| it.0 == words) {
+                Some((_, versions)) => versions.push(version),
+                None => groups.push((words, vec![version])),
+            }
+        }
+        self.versions(package, groups);
+    }
+
+    /// Says what is wrong with groups of versions.
+    fn versions(&mut self, package: &Package, groups: Vec<(String, Vec<String>)>) {
+        for (words, versions) in groups.into_iter().take(VERSIONS) {
+            let shown = versions[..versions.len().min(VERSIONS)].join(", ");
+            self.lines
+                .push(match versions.len().saturating_sub(VERSIONS) {
+                    0 => format!("{package} {shown} {words}"),
+                    more => format!("{package} {shown} and {more} more: {words}"),
+                });
         }
     }
 
