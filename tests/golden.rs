@@ -174,8 +174,9 @@ impl Case {
 
     /// Tells whether the case builds into folders or files, by one command.
     pub(crate) fn writes(&self) -> bool {
+        let builds = self.args.first().is_some_and(|it| it == "build");
         let pushes = self.args.iter().any(|it| it == "--push");
-        !pushes && !self.folder.join("run").exists()
+        builds && !pushes && !self.folder.join("run").exists()
     }
 
     /// Returns the address of the case's registry: one for each case, and each time the same.

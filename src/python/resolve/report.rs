@@ -52,6 +52,10 @@ impl Conflict {
         let mut facts = Vec::new();
         gather(&tree, &mut facts);
         let report = match &tree {
+            // A constraint and a requirement that exclude each other are one empty range.
+            DerivationTree::External(External::FromDependencyOf(Package::Root, _, package, _)) => {
+                format!("no version of {package} meets all that is asked of it")
+            }
             DerivationTree::External(fact) => words.format_external(fact),
             DerivationTree::Derived(_) => words
                 .format_single(&facts)
@@ -93,7 +97,8 @@ impl Conflict {
         }
     }
 
-    pub(super) fn help(&self) -> String {
+    /// Says what there is, or what to do.
+    pub fn help(&self) -> String {
         match self.hints.is_empty() {
             true => "loosen one of these requirements".to_owned(),
             false => self.hints.join("\n"),

@@ -12,7 +12,7 @@ use super::inputs::Inputs;
 use crate::graph::{ActionError, Context, Failure, Origin, SourceText};
 use crate::lock::{Lock, PipPin, WheelPin, Wheels};
 use crate::python::resolve::{
-    Candidate, Index, IndexError, Question, ResolveError, elsewhere, resolve,
+    Candidate, Conflict, Index, IndexError, Question, ResolveError, elsewhere, resolve,
 };
 use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
 use crate::rule::Need;
@@ -20,6 +20,9 @@ use crate::store::blob_of_file;
 
 /// How many files or versions a message names.
 const HINTS: usize = 4;
+
+/// How many requirements it names.
+const PLACES: usize = 12;
 
 /// What a need of the lock carries.
 pub(super) struct Payload {
@@ -291,6 +294,20 @@ fn of_input(error: &InputError) -> ActionError {
         .at(&origin(&error.place))
 }
 
+/// Names the requirements that take part in a conflict, and says what to do about them.
+fn help(conflict: &Conflict) -> String {
+    let mut lines = Vec::new();
+    if conflict.places.len() > 1 {
+        lines.push("these requirements take part:".to_owned());
+        let places = conflict.places.iter().take(PLACES);
+        lines.extend(places.map(|(place, text)| format!("  {place}: {text}")));
+        let more = conflict.places.len().saturating_sub(PLACES);
+        lines.extend((more > 0).then(|| format!("  and {more} more")));
+    }
+    lines.push(conflict.help());
+    lines.join("\n")
+}
+
 fn of_resolve(error: &ResolveError) -> ActionError {
     match error {
         ResolveError::Conflict(conflict) => {
@@ -300,9 +317,7 @@ fn of_resolve(error: &ResolveError) -> ActionError {
                 .unwrap_or("the requirements exclude each other");
             let mut found = ActionError::new("imgdecl::pip::conflict", first);
             found.causes = lines.map(str::to_owned).collect();
-            if !conflict.hints.is_empty() {
-                found.help = Some(conflict.hints.join("\n"));
-            }
+            found.help = Some(help(conflict));
             match conflict.places.first() {
                 Some((place, _)) => found.at(&origin(place)),
                 None => found,
