@@ -273,7 +273,10 @@ fn what_refuses_is_not_passed_over() {
     assert_eq!(second.take(), [""; 0]);
     // One that does not have it gives way.
     assert_eq!(client.files("a-b").unwrap()[0].index, "i1");
-    assert!(matches!(client.files("none"), Err(PackageError::NotFound)));
+    assert!(matches!(
+        client.files("none"),
+        Err(PackageError::NotFound { .. })
+    ));
     first.take();
     second.take();
     for (status, tries) in [(401, 1), (403, 1), (500, 3), (503, 3), (418, 1)] {
@@ -307,8 +310,14 @@ fn packages_are_pinned_to_indexes() {
     assert_eq!(client.files("acme-x").unwrap()[0].index, "own");
     assert_eq!(client.files("a-b").unwrap()[0].index, "all");
     // Not even where its own index does not have it.
-    assert!(matches!(client.files("other"), Err(PackageError::NotFound)));
-    assert!(matches!(client.files("none"), Err(PackageError::NotFound)));
+    assert!(matches!(
+        client.files("other"),
+        Err(PackageError::NotFound { .. })
+    ));
+    assert!(matches!(
+        client.files("none"),
+        Err(PackageError::NotFound { .. })
+    ));
     assert_eq!(
         first.take(),
         ["200 /simple/a-b/", "404 /simple/none/"],
@@ -725,7 +734,10 @@ fn what_was_fetched_before_is_there() {
     assert_eq!(index.take().len(), 24);
     // One that fails is told when it is asked for.
     client.prefetch_project("none", Box::new(|_| panic!("there are no files")));
-    assert!(matches!(client.files("none"), Err(PackageError::NotFound)));
+    assert!(matches!(
+        client.files("none"),
+        Err(PackageError::NotFound { .. })
+    ));
 }
 
 #[test]

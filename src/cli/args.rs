@@ -163,6 +163,15 @@ pub(super) struct Lock {
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub(super) update: Option<Vec<String>>,
 
+    /// Writes what is locked for each `[pip.NAME]` in the form of another tool too
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) export: Option<Export>,
+
+    /// Where that goes: a file, a folder, or `-` for stdout [default: `pylock.toml` beside image.lock, or
+    /// `pylock.NAME.toml` where there are several]
+    #[arg(long, short, value_name = "PATH", requires = "export")]
+    pub(super) output: Option<String>,
+
     /// Overrides a variable of `[vars]`; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) set: Vec<(String, String)>,
@@ -170,6 +179,13 @@ pub(super) struct Lock {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t)]
     pub(super) progress: Mode,
+}
+
+/// The forms of locks that `lock --export` writes.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Export {
+    /// pylock.toml (PEP 751)
+    Pylock,
 }
 
 #[derive(clap::Args)]

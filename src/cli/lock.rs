@@ -11,6 +11,7 @@ use super::CANCEL;
 use super::args;
 use super::build::{print, stopped};
 use super::exit::Exit;
+use super::export::export;
 use super::file::write_file;
 use super::index::{self, Chosen};
 use super::net::Net;
@@ -75,12 +76,30 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     let new = resolve(&setup, plan, &old, update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
     let moved = lock::changes(&old, &new);
+    let exported = match args.export {
+        None => String::new(),
+        Some(args::Export::Pylock) => {
+            let plan = setup.plan(&new, false)?;
+            let context = Context {
+                store: &store,
+                ports: net.ports(),
+                tick: &|_| !CANCEL.load(Ordering::Relaxed),
+                note: &|text| progress.note(text),
+            };
+            export(args, &setup, &plan.needs, &new, &context)?
+        }
+    };
+    // A lock on stdout is alone there.
+    if args.output.as_deref() == Some("-") {
+        moved.iter().for_each(|line| progress.note(line));
+        return print(&exported);
+    }
     let text: String = match (moved.is_empty(), new.is_empty()) {
         (true, true) => "nothing to lock: no base is in a registry\n".to_owned(),
         (true, false) => format!("{} is up to date\n", lock::FILE),
         _ => moved.iter().map(|line| format!("{line}\n")).collect(),
     };
-    let exit = print(&text)?;
+    let exit = print(&(text + &exported))?;
     // What does not go together is better told now than by the build.
     setup.plan(&new, false)?;
     Ok(exit)
@@ -292,6 +311,7 @@ fn resolve(
         store,
         ports,
         tick: &tick,
+        note: &|text| progress.note(text),
     };
     let start = |need: &Need| match need.payload {
         Some(_) => progress.note(&format!("resolving {}", need.target)),

@@ -7,6 +7,7 @@ mod cache;
 mod diff;
 mod environment;
 mod exit;
+mod export;
 mod file;
 mod image;
 mod index;

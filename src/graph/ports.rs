@@ -89,7 +89,10 @@ pub struct PackageFile {
 pub enum PackageError {
     /// No index has a package of this name.
     #[error("no index has a package of this name")]
-    NotFound,
+    NotFound {
+        /// The names of those that were asked.
+        asked: Vec<String>,
+    },
     /// What a file says of itself cannot be read.
     #[error("{0}")]
     Malformed(String),

@@ -233,10 +233,8 @@ impl Inner {
         let files = self.files(wanted.project).map_err(|error| match error {
             PackageError::Failed(error) => error,
             PackageError::Malformed(why) => ActionError::new("imgdecl::index::content", why),
-            PackageError::NotFound => {
-                let asked = self.asked(wanted.project).unwrap_or_default();
+            PackageError::NotFound { asked: indexes } => {
                 let project = wanted.project.to_owned();
-                let indexes = asked.iter().map(|it| it.name().to_owned()).collect();
                 IndexError::NotFound { project, indexes }.into()
             }
         })?;

@@ -10,7 +10,7 @@ use pep508_rs::PackageName;
 use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
-use crate::python::{Metadata, WheelName, specifiers, wheel};
+use crate::python::{Metadata, WheelName, guesses, similar, specifiers, wheel};
 use crate::store::{Blob, Store, blob_of_file};
 
 /// The name of the index that folders of the workspace are.
@@ -112,17 +112,15 @@ impl<'a> Sources<'a> {
 
 fn index_error(error: PackageError) -> IndexError {
     match error {
-        PackageError::NotFound => IndexError::NotFound,
+        PackageError::NotFound { asked } => IndexError::NotFound { asked },
         PackageError::Malformed(text) => IndexError::Malformed(text),
         PackageError::Failed(error) => {
-            let mut text = error.message.clone();
+            let mut why = error.message.clone();
             for cause in &error.causes {
-                text.push_str(&format!(": {cause}"));
+                why.push_str(&format!(": {cause}"));
             }
-            if let Some(help) = &error.help {
-                text.push_str(&format!(" ({help})"));
-            }
-            IndexError::Failed(text)
+            let help = error.help;
+            IndexError::Failed { why, help }
         }
     }
 }
@@ -201,7 +199,8 @@ impl Index for Sources<'_> {
         let text: Arc<String> = match self.own(candidate) {
             Some(path) => {
                 let blob = blob_of_file(&path).map_err(|error| {
-                    IndexError::Failed(format!("cannot read {}: {error}", path.display()))
+                    let why = format!("cannot read {}: {error}", path.display());
+                    IndexError::Failed { why, help: None }
                 })?;
                 let text = wheel::metadata(&path, &candidate.file, blob.digest);
                 Arc::new(text.map_err(|error| malformed(&error.problem))?)
@@ -212,6 +211,27 @@ impl Index for Sources<'_> {
             }
         };
         Metadata::parse(&text).map_err(|error| malformed(&error))
+    }
+
+    fn similar(&self, name: &PackageName) -> Vec<PackageName> {
+        let local = similar(name, self.local.keys().map(AsRef::as_ref));
+        let mut found: Vec<PackageName> =
+            local.into_iter().filter_map(|it| it.parse().ok()).collect();
+        let guesses = guesses(name);
+        // All at once; each is then waited for.
+        for guess in &guesses {
+            let nothing = Box::new(|_: &[PackageFile]| Vec::new());
+            self.packages.prefetch_project(guess.as_ref(), nothing);
+        }
+        for guess in guesses {
+            match self.packages.files(guess.as_ref()) {
+                Ok(files) if !files.is_empty() => found.push(guess),
+                Ok(_) | Err(PackageError::NotFound { .. } | PackageError::Malformed(_)) => {}
+                // An index that fails now would fail for the others too.
+                Err(PackageError::Failed(_)) => break,
+            }
+        }
+        found
     }
 
     fn prefetch(&self, wanted: Wanted) {

@@ -13,7 +13,10 @@
 //! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras` and
 //! `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds them
 //! by file name and digest: a build takes these and nothing else. Locks of other tools are taken as they are: `pylock`
-//! (PEP 751) and `uv_lock`, and requirements with `--hash`.
+//! (PEP 751) and `uv_lock`, and requirements with `--hash`. Where several projects share a uv.lock, `package` says whose
+//! dependencies are meant. The projects themselves are no packages of the layer: put them into the image as `[files]`.
+//! The other way round, `imgdecl lock --export pylock` writes what is locked as pylock.toml, one file for all platforms of a
+//! target: with markers where platforms differ, and with the URLs that the indexes give that day.
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
 //! `python` chooses among several interpreters. From scratch, `python` must be said, and `libc` and `prefix` may be. A wheel
@@ -34,6 +37,7 @@
 //! unless the later one has `on_conflict = "last"`.
 
 mod action;
+mod export;
 mod index;
 mod inputs;
 mod pin;
@@ -88,6 +92,12 @@ const KEYS: &[Key] = &[
         Type::String,
         "",
         "A uv.lock, which is taken as it is.",
+    ),
+    Key::new(
+        "package",
+        Type::String,
+        "",
+        "The project of `uv_lock`'s workspace that is installed. The one of the lock's folder, if nothing is said.",
     ),
     Key::new(
         "constraints",
@@ -173,6 +183,7 @@ struct PipTable {
     pyproject: Option<Spanned<String>>,
     pylock: Option<Spanned<String>>,
     uv_lock: Option<Spanned<String>>,
+    package: Option<Spanned<String>>,
     #[serde(default)]
     constraints: Vec<Spanned<String>>,
     #[serde(default)]
@@ -370,6 +381,16 @@ impl Rule for Pip {
         lock: &mut Lock,
     ) -> Result<(), ActionError> {
         pin::pin(needs, update, context, lock)
+    }
+
+    fn export(
+        &self,
+        needs: &[&Need],
+        context: &Context<'_>,
+        lock: &Lock,
+        folder: &std::path::Path,
+    ) -> Result<Option<String>, ActionError> {
+        export::export(needs, context, lock, folder)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pins Python packages: what is asked for becomes wheels, by file name and digest, for each target of Python.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pep440_rs::Version;
@@ -11,10 +11,18 @@ use super::index::Sources;
 use super::inputs::Inputs;
 use crate::graph::{ActionError, Context, Failure, Origin, SourceText, WantedWheel};
 use crate::lock::{Lock, PipPin, WheelPin, Wheels};
-use crate::python::resolve::{Candidate, Question, ResolveError, resolve};
+use crate::python::resolve::{
+    Candidate, Conflict, Index, IndexError, Question, ResolveError, elsewhere, resolve,
+};
 use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
 use crate::rule::Need;
 use crate::store::{Store, blob_of_file};
+
+/// How many files or versions a message names.
+const HINTS: usize = 4;
+
+/// How many requirements it names.
+const PLACES: usize = 12;
 
 /// What a need of the lock carries.
 pub(super) struct Payload {
@@ -57,6 +65,7 @@ pub(super) fn pin(
             }
         }
     }
+    let mut warnings = BTreeSet::new();
     for payload in payloads {
         let key = payload.target.name();
         if targets.contains_key(&key) {
@@ -67,7 +76,13 @@ pub(super) fn pin(
             targets.insert(key, wheels.clone());
             continue;
         }
-        let wheels = wheels(&inputs, &payload.target, &preferences, context);
+        let wheels = wheels(
+            &inputs,
+            &payload.target,
+            &preferences,
+            &mut warnings,
+            context,
+        );
         let wheels = wheels.map_err(|error| match error.origin {
             Some(_) => error,
             None => error.at(&first.origin),
@@ -79,6 +94,9 @@ pub(super) fn pin(
         }
         targets.insert(key, wheels);
     }
+    warnings
+        .iter()
+        .for_each(|text| (context.note)(&format!("{name}: {text}")));
     let pin = PipPin {
         inputs: inputs.digest,
         targets,
@@ -92,6 +110,7 @@ fn wheels(
     inputs: &Inputs,
     target: &Target,
     preferences: &BTreeMap<PackageName, Version>,
+    warnings: &mut BTreeSet<String>,
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
     let sources = Sources::new(context.ports.packages, inputs)?;
@@ -100,6 +119,7 @@ fn wheels(
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
             let tags = target.tags();
+            warnings.extend(set.warnings);
             for locked in &set.packages {
                 pins.push(of_lock(locked, inputs, target, &tags, &sources, store)?);
             }
@@ -113,6 +133,7 @@ fn wheels(
                 preferences,
             };
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
+            warnings.extend(found.warnings);
             for resolved in found.packages.values() {
                 pins.push(of_candidate(&resolved.candidate, &sources, store)?);
             }
@@ -231,31 +252,69 @@ fn of_lock(
     }
     // Only digests are known: the index names the files that have them.
     let files = sources.files(&locked.name).map_err(|error| {
-        let message = format!("{} {} cannot be had: {error}", locked.name, locked.version);
-        remote(ActionError::new("imgdecl::pip::index", message)).at(&origin(&locked.place))
+        let at = |message: String| ActionError::new("imgdecl::pip::index", message);
+        let error = match error {
+            IndexError::NotFound { asked } => {
+                let names = sources.similar(&locked.name);
+                let near = names.first().map(|it| format!("did you mean `{it}`?"));
+                let help: Vec<String> = near.into_iter().chain([elsewhere(&asked)]).collect();
+                at(format!("{} is in no index", locked.name)).help(help.join("\n"))
+            }
+            error => {
+                let help = match &error {
+                    IndexError::Failed { help, .. } => help.clone(),
+                    _ => None,
+                };
+                let message = format!("{} {} cannot be had: {error}", locked.name, locked.version);
+                ActionError {
+                    help,
+                    ..remote(at(message))
+                }
+            }
+        };
+        error.at(&origin(&locked.place))
     })?;
-    let fits = files.iter().filter(|it| it.version == locked.version);
-    let fits = fits.filter(|it| {
-        it.sha256
-            .is_some_and(|found| locked.hashes.contains(&found))
-    });
-    let ranked = fits.filter_map(|it| Some((tags.rank(it.wheel.as_ref()?)?, it)));
-    match ranked.min_by_key(|(rank, _)| *rank) {
-        Some((_, candidate)) => of_candidate(candidate, sources, store),
-        None => {
-            let message = format!(
-                "no wheel of {} {} for {} has one of the digests that are asked for",
-                locked.name,
-                locked.version,
-                target.name()
-            );
-            Err(ActionError::new("imgdecl::pip::hash", message)
-                .at(&origin(&locked.place))
-                .help(
-                    "add the digest of a wheel that fits, as `pip-compile --generate-hashes` does",
-                ))
-        }
+    let of_version = files.iter().filter(|it| it.version == locked.version);
+    let is_asked = |it: &&Candidate| it.sha256.is_some_and(|it| locked.hashes.contains(&it));
+    let rank = |it: &Candidate| tags.rank(it.wheel.as_ref()?);
+    let fits = of_version.clone().filter(is_asked);
+    let ranked = fits.filter_map(|it| Some((rank(it)?, it)));
+    if let Some((_, candidate)) = ranked.min_by_key(|(rank, _)| *rank) {
+        return of_candidate(candidate, sources, store);
     }
+    // What has such a digest and does not fit, then what fits and has another one.
+    let misfit = of_version.clone().filter(is_asked).map(|it| {
+        let words = it.wheel.as_ref().and_then(|wheel| wheel.misfit(target));
+        let words = words.unwrap_or_else(|| "no wheel".to_owned());
+        format!("{} has one of them, and is {words}", it.file)
+    });
+    let other = of_version
+        .clone()
+        .filter(|it| rank(it).is_some())
+        .filter_map(|it| Some(format!("{} has {}", it.file, it.sha256?)));
+    let mut help: Vec<String> = misfit.chain(other).take(HINTS).collect();
+    help.push(match of_version.clone().next() {
+        None => {
+            let versions: BTreeSet<&Version> = files.iter().map(|it| &it.version).collect();
+            let newest = versions.into_iter().rev().take(HINTS);
+            let newest: Vec<String> = newest.map(Version::to_string).collect();
+            format!("the newest versions are {}", newest.join(", "))
+        }
+        Some(_) => {
+            "if a file is the right one, add its digest, as `pip-compile --generate-hashes` does; else find out why it changed"
+                .to_owned()
+        }
+    });
+    let (name, version) = (&locked.name, &locked.version);
+    let message = match of_version.clone().next() {
+        None => format!("there is no {name} {version}"),
+        Some(_) => format!(
+            "no wheel of {name} {version} for {} has one of the digests that are asked for",
+            target.name()
+        ),
+    };
+    let error = ActionError::new("imgdecl::pip::hash", message);
+    Err(error.at(&origin(&locked.place)).help(help.join("\n")))
 }
 
 fn origin(place: &Place) -> Origin {
@@ -281,6 +340,20 @@ fn of_input(error: &InputError) -> ActionError {
         .at(&origin(&error.place))
 }
 
+/// Names the requirements that take part in a conflict, and says what to do about them.
+fn help(conflict: &Conflict) -> String {
+    let mut lines = Vec::new();
+    if conflict.places.len() > 1 {
+        lines.push("these requirements take part:".to_owned());
+        let places = conflict.places.iter().take(PLACES);
+        lines.extend(places.map(|(place, text)| format!("  {place}: {text}")));
+        let more = conflict.places.len().saturating_sub(PLACES);
+        lines.extend((more > 0).then(|| format!("  and {more} more")));
+    }
+    lines.push(conflict.help());
+    lines.join("\n")
+}
+
 fn of_resolve(error: &ResolveError) -> ActionError {
     match error {
         ResolveError::Conflict(conflict) => {
@@ -290,16 +363,15 @@ fn of_resolve(error: &ResolveError) -> ActionError {
                 .unwrap_or("the requirements exclude each other");
             let mut found = ActionError::new("imgdecl::pip::conflict", first);
             found.causes = lines.map(str::to_owned).collect();
-            if !conflict.hints.is_empty() {
-                found.help = Some(conflict.hints.join("\n"));
-            }
+            found.help = Some(help(conflict));
             match conflict.places.first() {
                 Some((place, _)) => found.at(&origin(place)),
                 None => found,
             }
         }
         ResolveError::Index { place, .. } => {
-            let found = remote(ActionError::of("imgdecl::pip::index", error));
+            let found = ActionError::of("imgdecl::pip::index", error).help(error.help());
+            let found = remote(found);
             match place {
                 Some(place) => found.at(&origin(place)),
                 None => found,
