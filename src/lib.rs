@@ -26,9 +26,10 @@
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
 //! | 6 | [`net`] | exchanges with hosts: connections, TLS, proxies, time limits, tries | what is asked: registries, rules |
+//! | 7 | [`daemon`] | Docker and podman on this machine: their sockets, and loading images into them | rules, exec, the store |
 //! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
-//! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
+//! | 7 | [`output`] | one file for each sink: layout, archive, docker archive | rules, exec |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
 //!
 //! # How a layer comes about
@@ -60,6 +61,7 @@
 )]
 
 pub mod cli;
+pub mod daemon;
 pub mod exec;
 pub mod graph;
 pub mod index;

@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::daemon;
+use crate::oci::Platform;
 use crate::registry::{Places, Proxies};
 use crate::spec::Host;
 
@@ -88,6 +90,33 @@ pub(super) fn proxies() -> Proxies {
         all: text(["all_proxy", "ALL_PROXY"]),
         none: text(["no_proxy", "NO_PROXY"]),
     }
+}
+
+/// Returns what the environment says of Docker and podman.
+pub(super) fn daemons() -> daemon::Settings {
+    let text = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
+    daemon::Settings {
+        docker_host: text("DOCKER_HOST"),
+        container_host: text("CONTAINER_HOST"),
+        has_tls: text("DOCKER_TLS_VERIFY").is_some(),
+        cert_path: path("DOCKER_CERT_PATH"),
+        home: path("HOME"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+    }
+}
+
+/// Returns the platform of containers on this machine.
+pub(super) fn host_platform() -> Platform {
+    let architecture = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "loongarch64" => "loong64",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        other => other,
+    };
+    Platform::new("linux", architecture)
 }
 
 /// What the environment says of package indexes.

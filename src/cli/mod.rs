@@ -9,6 +9,7 @@ mod exit;
 mod file;
 mod index;
 mod inspect;
+mod load;
 mod lock;
 mod net;
 mod push;
