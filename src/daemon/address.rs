@@ -118,10 +118,7 @@ impl Settings {
             "unix" if rest.starts_with('/') => Ok(Address::Socket(rest.into())),
             "unix" => Err("the path of a socket starts with /".to_owned()),
             "tcp" | "http" | "https" => self.host(scheme, rest),
-            "ssh" => Err(
-                "imgdecl opens no SSH connection. Forward the socket yourself: ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST"
-                    .to_owned(),
-            ),
+            "ssh" => Err("imgdecl opens no SSH connection".to_owned()),
             other => Err(format!("imgdecl does not know `{other}:`")),
         }
     }

@@ -76,6 +76,9 @@ impl DaemonError {
     /// Returns how to mend it, if that is known.
     pub fn help(&self) -> Option<String> {
         let text = match self {
+            Self::Address { value, .. } if value.starts_with("ssh:") => {
+                "forward the socket yourself: ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST, and DOCKER_HOST=unix:///tmp/docker.sock"
+            }
             Self::Address { .. } => "write unix:///PATH/TO/SOCKET or tcp://HOST:PORT",
             Self::Nowhere { .. } => {
                 "start Docker or podman, or name its socket: DOCKER_HOST=unix:///PATH/TO/SOCKET. `--output docker-archive:FILE` needs none"

@@ -149,7 +149,7 @@ impl Action for ImageAction {
 fn convert(descriptor: &Descriptor, flavour: Flavour) -> Result<Descriptor, ActionError> {
     let Some(media_type) = flavour.of(&descriptor.media_type) else {
         let message = format!(
-            "Docker has no media type for the layer {}, an {}",
+            "the layer {} is {}, for which Docker has no media type",
             descriptor.digest, descriptor.media_type
         );
         return Err(ActionError::new("imgdecl::image::media_types", message)
