@@ -1,7 +1,7 @@
 //! imgdecl builds container images from one TOML file. No daemon, no Dockerfile; the same bytes on every machine.
 //!
 //! ```text
-//! image.toml ──spec──▶ Spec ──pin──▶ Lock ──plan──▶ Graph ──exec──▶ Products ──output──▶ layout │ archive │ registry
+//! image.toml ──spec──▶ Spec ──pin──▶ Lock ──plan──▶ Graph ──exec──▶ Products ──output──▶ layout │ archive │ registry │ daemon
 //!                          rules pin what   rules lower     actions run,
 //!                          the lock lacks   their targets   cached by key
 //! ```

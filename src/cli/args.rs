@@ -19,7 +19,7 @@ use crate::ui::Mode;
                   Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
                   IMGDECL_CONFIG names the file about registries, in place of ~/.config/imgdecl/config.toml, \
                   REGISTRY_AUTH_FILE one with credentials; CI makes \
-                  `--locked` the default; DOCKER_HOST, CONTAINER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say where \
+                  `--locked` the default; DOCKER_HOST, CONTAINER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say where \
                   `--load` finds Docker or podman; NO_COLOR turns colours off."
 )]
 pub(super) struct Args {
@@ -111,8 +111,8 @@ pub(super) struct Build {
     #[arg(long, conflicts_with = "offline")]
     pub(super) push: bool,
 
-    /// Loads the images into Docker or podman: the one that DOCKER_HOST or CONTAINER_HOST names, or the first that
-    /// answers. Of several platforms, the daemon's is loaded. Without `--output`, nothing else is written
+    /// Loads the images into Docker or podman: the one that DOCKER_HOST, CONTAINER_HOST or the Docker context names, or
+    /// the first that answers. Of several platforms, the daemon's is loaded. Without `--output`, nothing else is written
     #[arg(long)]
     pub(super) load: bool,
 

@@ -100,6 +100,8 @@ pub(super) fn daemons() -> daemon::Settings {
         container_host: text("CONTAINER_HOST"),
         has_tls: text("DOCKER_TLS_VERIFY").is_some(),
         cert_path: path("DOCKER_CERT_PATH"),
+        docker_context: text("DOCKER_CONTEXT"),
+        docker_config: path("DOCKER_CONFIG"),
         home: path("HOME"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
     }

@@ -125,7 +125,7 @@ fn failure(error: &DaemonError) -> Exit {
     }
     report::error("imgdecl::daemon", error, error.help());
     match error {
-        DaemonError::Address { .. } => Exit::Usage,
+        DaemonError::Address { .. } | DaemonError::Context { .. } => Exit::Usage,
         _ => Exit::Failed,
     }
 }

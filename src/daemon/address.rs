@@ -1,11 +1,12 @@
-//! Where daemons may be: as DOCKER_HOST and CONTAINER_HOST say it, or where they usually are. Opens nothing.
+//! Where daemons may be: as DOCKER_HOST, CONTAINER_HOST and Docker's contexts say it, or where they usually are. Opens no
+//! connection.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use reqwest::Url;
 
-use super::DaemonError;
+use super::{DaemonError, context};
 use crate::net::tls::Trust;
 
 /// What the environment says of daemons.
@@ -19,6 +20,10 @@ pub struct Settings {
     pub has_tls: bool,
     /// `DOCKER_CERT_PATH`: the folder with `ca.pem`, `cert.pem` and `key.pem`.
     pub cert_path: Option<PathBuf>,
+    /// `DOCKER_CONTEXT`.
+    pub docker_context: Option<String>,
+    /// `DOCKER_CONFIG`: the folder with docker's `config.json` and contexts.
+    pub docker_config: Option<PathBuf>,
     /// The home folder.
     pub home: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
@@ -42,8 +47,8 @@ pub(super) enum Address {
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) address: Address,
-    /// The variable that names it.
-    pub(super) named_by: Option<&'static str>,
+    /// What names it, if anything does.
+    pub(super) named_by: Option<String>,
 }
 
 /// Whom connections over a socket trust: nobody is asked.
@@ -86,14 +91,17 @@ impl Settings {
         for (variable, value) in named {
             let Some(value) = value else { continue };
             let address = self.parse(value).map_err(|why| DaemonError::Address {
-                variable,
+                what: variable.to_owned(),
                 value: value.clone(),
                 why,
             })?;
             return Ok(vec![Candidate {
                 address,
-                named_by: Some(variable),
+                named_by: Some(variable.to_owned()),
             }]);
+        }
+        if let Some(candidate) = self.context()? {
+            return Ok(vec![candidate]);
         }
         let below = |folder: &Option<PathBuf>, rest: &str| Some(folder.as_ref()?.join(rest));
         let usual = [
@@ -108,6 +116,42 @@ impl Settings {
             named_by: None,
         };
         Ok(usual.into_iter().flatten().map(candidate).collect())
+    }
+
+    /// Returns where the Docker context in use leads, if it is not the default one.
+    fn context(&self) -> Result<Option<Candidate>, DaemonError> {
+        let folder = self.docker_config.clone();
+        let folder = folder.or_else(|| Some(self.home.as_ref()?.join(".docker")));
+        let Some(folder) = folder else {
+            return Ok(None);
+        };
+        let name = match &self.docker_context {
+            Some(name) => Some(name.clone()).filter(|name| context::is_named(name)),
+            None => context::current(&folder),
+        };
+        let Some(name) = name else { return Ok(None) };
+        let what = format!("the Docker context `{name}`");
+        let found = context::read(&folder, &name);
+        let context = found.map_err(|why| DaemonError::Context {
+            what: what.clone(),
+            why,
+        })?;
+        let settings = Self {
+            has_tls: context.certificates.is_some(),
+            cert_path: context.certificates,
+            ..self.clone()
+        };
+        match settings.parse(&context.host) {
+            Ok(address) => Ok(Some(Candidate {
+                address,
+                named_by: Some(what),
+            })),
+            Err(why) => Err(DaemonError::Address {
+                what,
+                value: context.host,
+                why,
+            }),
+        }
     }
 
     fn parse(&self, text: &str) -> Result<Address, String> {
@@ -183,7 +227,7 @@ mod tests {
             ..Settings::default()
         };
         let candidates = settings.candidates()?;
-        assert_eq!(candidates[0].named_by, Some("DOCKER_HOST"));
+        assert_eq!(candidates[0].named_by.as_deref(), Some("DOCKER_HOST"));
         Ok(match &candidates[0].address {
             Address::Socket(path) => format!("socket {}", path.display()),
             Address::Host { url, .. } => url.clone(),
@@ -246,7 +290,7 @@ mod tests {
             ..settings.clone()
         };
         assert_eq!(
-            podman.candidates().unwrap()[0].named_by,
+            podman.candidates().unwrap()[0].named_by.as_deref(),
             Some("CONTAINER_HOST")
         );
     }

@@ -8,13 +8,21 @@ use crate::net::Fault;
 /// Why an image is in no daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// A variable names no address that can be used.
-    #[error("{variable} is `{value}`: {why}")]
+    /// A variable or a context names no address that can be used.
+    #[error("{what} is `{value}`: {why}")]
     Address {
-        /// The variable.
-        variable: &'static str,
+        /// The variable or the context.
+        what: String,
         /// Its value.
         value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A context is none.
+    #[error("{what} cannot be used: {why}")]
+    Context {
+        /// The context.
+        what: String,
         /// What is wrong with it.
         why: String,
     },
@@ -25,14 +33,14 @@ pub enum DaemonError {
         tried: Vec<(String, Fault)>,
     },
     /// It does not answer.
-    #[error("cannot reach Docker or podman at {place}{}: {fault}", named(*named_by))]
+    #[error("cannot reach Docker or podman at {place}{}: {fault}", named(named_by))]
     Unreachable {
         /// The socket or host.
         place: String,
         /// Why.
         fault: Fault,
-        /// The variable that names it.
-        named_by: Option<&'static str>,
+        /// The variable or context that names it.
+        named_by: Option<String>,
     },
     /// What answers is no Docker and no podman.
     #[error("what answers at {place} is no Docker and no podman: {why}")]
@@ -67,8 +75,9 @@ fn list(tried: &[(String, Fault)]) -> String {
     tried.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn named(by: Option<&'static str>) -> String {
-    by.map(|by| format!(", which {by} names"))
+fn named(by: &Option<String>) -> String {
+    by.as_ref()
+        .map(|by| format!(", which {by} names"))
         .unwrap_or_default()
 }
 
@@ -80,6 +89,9 @@ impl DaemonError {
                 "forward the socket yourself: ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST, and DOCKER_HOST=unix:///tmp/docker.sock"
             }
             Self::Address { .. } => "write unix:///PATH/TO/SOCKET or tcp://HOST:PORT",
+            Self::Context { .. } => {
+                "choose another: docker context use default, or DOCKER_HOST=unix:///PATH/TO/SOCKET"
+            }
             Self::Nowhere { .. } => {
                 "start Docker or podman, or name its socket: DOCKER_HOST=unix:///PATH/TO/SOCKET. `--output docker-archive:FILE` needs none"
             }

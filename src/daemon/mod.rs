@@ -5,6 +5,7 @@
 //! of how images are made, of the environment, or of how things are shown.
 
 mod address;
+mod context;
 mod error;
 
 pub use address::Settings;

@@ -135,7 +135,7 @@ fn pick(target: &str, platforms: &[Platform], host: &Platform) -> Result<usize, 
     };
     found.ok_or_else(|| OutputError::Platform {
         name: target.to_owned(),
-        wanted: host.clone(),
+        wanted: host.to_string(),
         have: platforms.iter().map(ToString::to_string).collect(),
     })
 }

@@ -277,7 +277,7 @@ pub enum OutputError {
         /// The image.
         name: String,
         /// The platform.
-        wanted: Platform,
+        wanted: String,
         /// What there is.
         have: Vec<String>,
     },
