@@ -450,3 +450,47 @@ fn a_load_that_is_cut_is_told() {
     let expected = "the connection was cut";
     assert!(output.stderr.contains(expected), "{}", output.stderr);
 }
+
+#[test]
+fn of_several_platforms_the_host_s_is_taken() {
+    let host = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => return absent(&format!("another architecture than {other}")),
+    };
+    let space = Space::new();
+    let manifest = |platforms: &str| {
+        format!(
+            "[image.app]\nbase = \"scratch\"\nlayers = [{{ files = {{ text = {{ \"/app\" = \"${{arch}}\" }} }} }}]\nplatforms = {platforms}\ncompression = \"zstd\"\n"
+        )
+    };
+    space.write("image.toml", manifest(r#"["linux/arm64", "linux/amd64"]"#));
+    let platform = |more: &[&str]| {
+        let args = ["build", "-o", "docker-archive:a.tar", "--progress", "plain"];
+        let output = space.ok(&[&args, more].concat());
+        let warning = "app has layers in zstd, which Docker reads since version 23\n";
+        assert!(output.stderr.contains(warning), "{}", output.stderr);
+        let layout = validate(&space.path().join("a.tar"));
+        let image = &layout.images["app"];
+        assert_eq!(image.platforms.len(), 1);
+        image.platforms[0].platform.clone()
+    };
+    assert_eq!(platform(&[]), format!("linux/{host}"));
+    for other in ["linux/arm64", "linux/amd64"] {
+        assert_eq!(platform(&["--platform", other]), other);
+    }
+    let before = fs::read(space.path().join("a.tar")).expect("an archive");
+    space.write(
+        "image.toml",
+        manifest(r#"["linux/s390x", "linux/ppc64le"]"#),
+    );
+    let output = space.run(&["build", "-o", "docker-archive:a.tar"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    let expected =
+        format!("`app` has no image for linux/{host}; it has linux/s390x, linux/ppc64le");
+    assert!(output.stderr.contains(&expected), "{}", output.stderr);
+    // Nothing was built, and what was there is whole.
+    assert!(!output.stderr.contains("built"), "{}", output.stderr);
+    let after = fs::read(space.path().join("a.tar")).expect("an archive");
+    assert!(before == after);
+}
