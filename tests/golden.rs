@@ -10,9 +10,10 @@
 //! | `env` | variables, `NAME=VALUE`, one a line |
 //! | `index.json` | a package index on loopback: `tests/support/index/data.rs` says what it may hold |
 //! | `registry.json` | a registry on loopback, and its faults: see below |
+//! | `daemon.json` | a daemon that DOCKER_HOST names, and its faults: see `Data` in `tests/support/daemon.rs` |
 //! | `needs` | programs that must be there, one a line; `root` and `unshare` say what the test must be able to do |
 //! | `expected/exit` | the exit code; absent means 0. Only cases named `bad-…` may fail |
-//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]`, the home as `[HOME]`, the registry as `[REGISTRY]` and the package index as `[INDEX]`; absent means nothing |
+//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]`, the home as `[HOME]`, the registry as `[REGISTRY]`, the package index as `[INDEX]` and the daemon's socket as `[SOCKET]`; absent means nothing |
 //! | `expected/registry` | the registry's image tags at the end, and all requests of a run that ended well, sorted |
 //! | `expected/plan` | what `imgdecl plan` prints with an empty cache |
 //! | `expected/layers` | every entry of every layer |
@@ -54,6 +55,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::daemon::{self, Daemon};
 use crate::support::index::{self, Index};
 use crate::support::registry::{Data, Server};
 use crate::support::{BINARY, Entry, Layer, Layout, Output, Space, absent, copy, peer, validate};
@@ -61,7 +63,7 @@ use crate::support::{BINARY, Entry, Layer, Layout, Output, Space, absent, copy, 
 /// How many cases run at once.
 const THREADS: usize = 4;
 /// What of a case's folder is not its input.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "expected",
     "setup",
     "run",
@@ -70,6 +72,7 @@ const OURS: [&str; 8] = [
     "needs",
     "registry.json",
     "index.json",
+    "daemon.json",
 ];
 
 /// The servers of a case, as long as they are there.
@@ -175,8 +178,8 @@ impl Case {
     /// Tells whether the case builds into folders or files, by one command.
     pub(crate) fn writes(&self) -> bool {
         let builds = self.args.first().is_some_and(|it| it == "build");
-        let pushes = self.args.iter().any(|it| it == "--push");
-        builds && !pushes && !self.folder.join("run").exists()
+        let sends = self.args.iter().any(|it| it == "--push" || it == "--load");
+        builds && !sends && !self.folder.join("run").exists()
     }
 
     /// Returns the address of the case's registry: one for each case, and each time the same.
@@ -226,6 +229,17 @@ impl Case {
         servers
     }
 
+    /// Starts the case's daemon, if it has one.
+    fn daemon(&self, space: &Space) -> Option<Daemon> {
+        let file = self.folder.join("daemon.json");
+        let data = file.exists().then(|| daemon::Data::read(&file))?;
+        let folder = space
+            .path()
+            .parent()
+            .expect("a folder above the work folder");
+        Some(Daemon::start(data, folder))
+    }
+
     /// Returns the command of the case, with its servers.
     pub(crate) fn command(&self, space: &Space, servers: &Servers) -> Command {
         let set = servers.args();
@@ -253,7 +267,7 @@ impl Case {
                 "-o" | "--output" | "--progress" | "--tag" | "--metadata-file" => {
                     rest.next();
                 }
-                "--explain" | "--push" | "--locked" | "--offline" => {}
+                "--explain" | "--push" | "--load" | "--locked" | "--offline" => {}
                 arg => args.push(arg),
             }
         }
@@ -301,7 +315,10 @@ impl Case {
         if let Some(registry) = registry {
             registry.rewind();
         }
-        let output = Output::of(&mut self.command(&space, &servers));
+        let daemon = self.daemon(&space);
+        let mut command = self.command(&space, &servers);
+        command.envs(daemon.iter().map(|it| ("DOCKER_HOST", it.host())));
+        let output = Output::of(&mut command);
 
         let root = space.path().display().to_string();
         let mut actual = BTreeMap::from([
@@ -312,8 +329,11 @@ impl Case {
             ("stderr", hide_root(&output.stderr, &root)),
         ]);
         let home = space.path().with_file_name("home").display().to_string();
+        let socket = space.path().with_file_name("docker.sock");
+        let socket = socket.display().to_string();
         for text in actual.values_mut() {
-            *text = hide_waits(&text.replace(&home, "[HOME]"));
+            let hidden = text.replace(&home, "[HOME]").replace(&socket, "[SOCKET]");
+            *text = hide_waits(&hidden);
         }
         if output.status != 0 {
             actual.insert("exit", format!("{}\n", output.status));
@@ -325,6 +345,9 @@ impl Case {
             );
         }
         let mut sinks = self.sinks(space.path());
+        if let Some(loaded) = daemon.as_ref().and_then(Daemon::loaded) {
+            sinks.push(loaded.to_owned());
+        }
         if let Some(registry) = registry {
             registry.check_tags();
             let failed = output.status != 0;

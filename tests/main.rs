@@ -8,6 +8,7 @@
 
 mod crash;
 mod determinism;
+mod docker;
 mod docs;
 mod floors;
 mod fuzz;

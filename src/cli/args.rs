@@ -19,7 +19,8 @@ use crate::ui::Mode;
                   Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
                   IMGDECL_CONFIG names the file about registries, in place of ~/.config/imgdecl/config.toml, \
                   REGISTRY_AUTH_FILE one with credentials; CI makes \
-                  `--locked` the default; NO_COLOR turns colours off."
+                  `--locked` the default; DOCKER_HOST, CONTAINER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say where \
+                  `--load` finds Docker or podman; NO_COLOR turns colours off."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -109,7 +110,8 @@ pub(super) struct Build {
     #[command(flatten)]
     pub(super) index: Index,
 
-    /// Where images go: `oci:DIR` or `oci-archive:FILE`; repeatable. `none` writes nothing: digests need no bytes
+    /// Where images go: `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`; repeatable. `none` writes nothing: digests
+    /// need no bytes
     #[arg(long, short, value_name = "OUTPUT")]
     pub(super) output: Vec<Sink>,
 
@@ -117,11 +119,16 @@ pub(super) struct Build {
     #[arg(long, conflicts_with = "offline")]
     pub(super) push: bool,
 
+    /// Loads the images into Docker or podman: the one that DOCKER_HOST, CONTAINER_HOST or the Docker context names, or
+    /// the first that answers. Of several platforms, the daemon's is loaded. Without `--output`, nothing else is written
+    #[arg(long)]
+    pub(super) load: bool,
+
     /// Fails where image.lock lacks something, in place of resolving it [default: true if CI is set]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) locked: Option<bool>,
 
-    /// Opens no socket: fails where something is not in the cache
+    /// Opens no socket, but that of `--load`: fails where something is not in the cache
     #[arg(long)]
     pub(super) offline: bool,
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::daemon;
 use crate::oci::{Digest, Platform};
 use crate::registry::{Places, Proxies};
 use crate::rule::digest_of;
@@ -116,6 +117,21 @@ pub(super) fn proxies() -> Proxies {
         https: text(["https_proxy", "HTTPS_PROXY"]),
         all: text(["all_proxy", "ALL_PROXY"]),
         none: text(["no_proxy", "NO_PROXY"]),
+    }
+}
+
+/// Returns what the environment says of Docker and podman.
+pub(super) fn daemons() -> daemon::Settings {
+    let text = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
+    daemon::Settings {
+        docker_host: text("DOCKER_HOST"),
+        container_host: text("CONTAINER_HOST"),
+        has_tls: text("DOCKER_TLS_VERIFY").is_some(),
+        cert_path: path("DOCKER_CERT_PATH"),
+        docker_context: text("DOCKER_CONTEXT"),
+        docker_config: path("DOCKER_CONFIG"),
+        home: path("HOME"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
     }
 }
 

@@ -12,6 +12,7 @@ mod file;
 mod image;
 mod index;
 mod inspect;
+mod load;
 mod lock;
 mod net;
 mod push;

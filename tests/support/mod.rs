@@ -1,5 +1,6 @@
 //! What tests share: work folders, an independent checker of images, and other programs to compare with.
 
+pub(crate) mod daemon;
 mod debian;
 pub(crate) mod index;
 mod peers;

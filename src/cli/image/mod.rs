@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::environment::host_platform;
 use super::exit::Exit;
 use super::net::Net;
 use super::setup::{self, Setup, here, usage};
@@ -124,7 +125,7 @@ impl Opened {
     /// Returns the image of one platform: the only one, that of `wanted` if that is said, or else that of the host.
     pub(super) fn one(&self, wanted: Option<&Platform>) -> Result<&Single, Exit> {
         let images = || self.images.iter().filter(|it| it.is_image());
-        let host = host();
+        let host = host_platform();
         let platform = match (wanted, images().count()) {
             (Some(wanted), _) => wanted,
             (None, 1) => return images().next().ok_or(Exit::Bug),
@@ -140,19 +141,6 @@ impl Opened {
             )
         })
     }
-}
-
-/// Returns the platform of images that this machine runs: containers are Linux, wherever they run.
-pub(super) fn host() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        other => other,
-    };
-    Platform::new("linux", architecture)
 }
 
 fn no_platform(name: &str, wanted: &str, have: &[String]) -> Exit {

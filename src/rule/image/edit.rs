@@ -149,7 +149,10 @@ impl Edit {
                 .unwrap_or_else(|| Platform::new("linux", "amd64")),
             base_name,
             created: created_at(created, target, lower, collect),
-            annotations: table.annotations,
+            annotations: table
+                .annotations
+                .map(toml::Spanned::into_inner)
+                .unwrap_or_default(),
             env,
             replace,
             unite: BTreeMap::from([

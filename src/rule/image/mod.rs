@@ -32,7 +32,13 @@
 //! folders follow that container runtimes use then.
 //!
 //! An image of one platform is a manifest; an image of several is an index over manifests, in the order of `platforms`.
-//! `repository`, `platforms`, `compression` and `created` come from `[defaults]` where the image does not say.
+//! `repository`, `platforms`, `compression`, `media_types` and `created` come from `[defaults]` where the image does not
+//! say.
+//!
+//! `media_types = "docker"` writes manifests, manifest lists, configs and layers with the media types of Docker's image
+//! manifest v2, schema 2, for tools that know no others. A base of either kind serves: its layers are named anew, and their
+//! bytes and digests stay. Docker's manifests know neither zstd nor annotations: both are errors there, and the
+//! annotations about the base are left out.
 //!
 //! A health check is a table: `healthcheck = { test = ["CMD", "curl", "-f", "localhost"], interval = "30s" }`, with
 //! `timeout`, `start_period`, `start_interval` and `retries`; `test = ["NONE"]` turns the base's off.
@@ -52,16 +58,16 @@ use toml::Spanned;
 
 use action::{ImageAction, IndexAction};
 use edit::Edit;
-use names::Where;
+use names::{Where, flavour};
 use values::{HEALTHCHECK, Healthcheck, Port};
 
 use super::layer::{LayerAction, StackAction};
 use super::value::{Collect, fields};
 use super::{Lower, Lowered, RULES, Rule};
 use crate::graph::{NodeId, Origin};
-use crate::oci::{Annotations, Compression};
+use crate::oci::{Annotations, Compression, Flavour};
 use crate::rule::{BelowPython, Installed, LayerTrees};
-use crate::spec::{Key, LayerEntry, Problem, Problems, Scope, Target, Type};
+use crate::spec::{Key, LayerEntry, Problem, Problems, Scope, Table, Target, Type};
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -154,6 +160,12 @@ const KEYS: &[Key] = &[
         "How new layers are compressed.",
     ),
     Key::new(
+        "media_types",
+        Type::OneOf(&Flavour::NAMES),
+        "\"oci\"",
+        "Whose media types manifests, configs and layers have.",
+    ),
+    Key::new(
         "created",
         Type::String,
         "\"1970-01-01T00:00:00Z\"",
@@ -177,12 +189,11 @@ struct ImageTable {
     volumes: Vec<Spanned<String>>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    #[serde(default)]
-    annotations: Annotations,
+    annotations: Option<Spanned<Annotations>>,
     stop_signal: Option<String>,
     healthcheck: Option<Healthcheck>,
     shell: Option<Vec<String>>,
-    compression: Option<String>,
+    compression: Option<Spanned<String>>,
     created: Option<Spanned<String>>,
 }
 
@@ -269,12 +280,10 @@ impl Rule for Image {
                     .help("an image has at least one layer (image-spec, manifest.md): add one"),
             );
         }
-        let compression = table
-            .compression
-            .as_deref()
-            .or(defaults.compression.as_deref());
+        let compression = table.compression.as_ref().map(Spanned::get_ref);
         let compression = compression
-            .and_then(Compression::from_name)
+            .or(defaults.compression.as_ref())
+            .and_then(|name| Compression::from_name(name))
             .unwrap_or_default();
         let mut packages = below.packages;
         for layer in &layers {
@@ -291,6 +300,16 @@ impl Rule for Image {
                 )));
             }
             packages.push(own.clone());
+        }
+        let flavour = flavour(target, lower).unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            Flavour::default()
+        });
+        if flavour == Flavour::Docker {
+            let zstd = compression == Compression::Zstd && !layers.is_empty();
+            for problem in not_dockers(&table, at, zstd) {
+                collect.0.push(problem);
+            }
         }
         let edit = Edit::new(
             target,
@@ -325,6 +344,7 @@ impl Rule for Image {
         let action = ImageAction {
             edit,
             has_base: below.image.is_some(),
+            flavour,
         };
         let image = lower.add(target, action, inputs, at.origin());
         Ok(Lowered::Image(ImageNodes {
@@ -334,6 +354,35 @@ impl Rule for Image {
             packages,
         }))
     }
+}
+
+/// Says what Docker's manifests cannot hold.
+fn not_dockers(table: &ImageTable, at: &Table, zstd: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if zstd {
+        let own = table.compression.as_ref().map(Spanned::span);
+        let message = "Docker has no media type for layers in zstd";
+        let problem = at.problem(
+            "imgdecl::image::media_types",
+            own.unwrap_or_else(|| at.span.clone()),
+            message,
+            "this image has media_types = \"docker\"",
+        );
+        let help = "write compression = \"gzip\", or leave media_types = \"docker\" out";
+        problems.push(problem.help(help));
+    }
+    if let Some(annotations) = table.annotations.as_ref()
+        && !annotations.get_ref().is_empty()
+    {
+        let problem = at.problem(
+            "imgdecl::image::media_types",
+            annotations.span(),
+            "Docker's manifests have no annotations",
+            "this image has media_types = \"docker\"",
+        );
+        problems.push(problem.help("write them as `labels`, which stand in the config"));
+    }
+    problems
 }
 
 /// A layer of an image.
@@ -561,7 +610,10 @@ pub fn index(
         .expandable("annotations", Scope::Stamped, &vars);
     Ok(lower.add(
         target,
-        IndexAction { annotations },
+        IndexAction {
+            annotations,
+            flavour: flavour(target, lower)?,
+        },
         images,
         target.table.origin(),
     ))
