@@ -343,8 +343,10 @@ pub(super) struct Verify {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = IMAGE)]
 pub(super) struct Unpack {
-    /// The image: a layout or an archive, and the name of an image in it, as `imgdecl-out:app`
+    /// The image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
     pub(super) image: String,
 
     /// The folder: it must not exist, or be empty
@@ -354,9 +356,8 @@ pub(super) struct Unpack {
     #[arg(long)]
     pub(super) bundle: bool,
 
-    /// The platform, as `linux/arm64` [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(super) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(super) open: Open,
 
     /// How many bytes the layers may have, uncompressed
     #[arg(long, value_name = "SIZE", default_value = "64GB", value_parser = bytes)]

@@ -14,12 +14,11 @@ use super::exit::Exit;
 use super::image::Opener;
 use super::setup::{here, usage};
 use super::{CANCEL, report};
-use crate::oci::{Config, Platform};
+use crate::oci::Platform;
 use crate::runtime::bundle::{Bind, BundleError, Net, Options, Rootless};
 use crate::runtime::{
     ApplyError, Chroot, Container, ENGINES, Ended, Engine, Image, RunError, Watch,
 };
-use crate::source::Piece;
 use crate::ui;
 
 /// The signals that are passed on.
@@ -90,16 +89,7 @@ pub(super) fn run(args: &args::Run) -> Result<Exit, Exit> {
     if let Some(platform) = &single.platform {
         check_platform(&opened.name, platform)?;
     }
-    let layers: Vec<Piece> = opener
-        .layers(&opened, single)?
-        .iter()
-        .map(|layer| layer.piece.clone())
-        .collect();
-    let bytes = single.config.as_ref().map(|it| &it.bytes[..]);
-    let config = Config::parse(bytes.unwrap_or_default()).map_err(|error| {
-        report::error("imgdecl::run::config", &error, None);
-        Exit::Failed
-    })?;
+    let (config, layers) = opener.ready(&opened)?;
     opener.progress.finish();
     let image = Image {
         config: &config,

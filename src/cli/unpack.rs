@@ -1,28 +1,27 @@
 //! `unpack`: an image as files again, or as a bundle that OCI runtimes run.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::args;
 use super::build::stopped;
-use super::environment::host_platform;
 use super::exit::Exit;
-use super::setup::{here, store, usage};
+use super::image::Opener;
+use super::setup::here;
 use super::{CANCEL, report};
-use crate::oci::{Config, Platform};
+use crate::oci::Config;
 use crate::runtime::bundle::{self, BundleError, Options, Rootless};
 use crate::runtime::{Applied, ApplyError, Image, Limits, Stage, apply};
-use crate::source::{Archive, Found, Layout, SourceError};
-use crate::store::Store;
 use crate::ui;
 
 /// The folder of a bundle that holds the root.
 const ROOTFS: &str = "rootfs";
 
 pub(super) fn unpack(args: &args::Unpack) -> Result<Exit, Exit> {
-    let platform = args.platform.clone().unwrap_or_else(host_platform);
-    let opened = open(&args.image, &platform)?;
+    let opener = Opener::new(&args.open)?;
+    let opened = opener.open(&args.image)?;
+    let (config, layers) = opener.ready(&opened)?;
+    opener.progress.finish();
     let limits = Limits {
         bytes: args.max_size,
         entries: args.max_entries,
@@ -30,8 +29,8 @@ pub(super) fn unpack(args: &args::Unpack) -> Result<Exit, Exit> {
         ..Limits::default()
     };
     let image = Image {
-        config: &opened.config,
-        layers: &opened.found.layers,
+        config: &config,
+        layers: &layers,
     };
     let target = here()?.join(&args.dir);
     let stage = Stage::new(&target).map_err(failed)?;
@@ -43,7 +42,7 @@ pub(super) fn unpack(args: &args::Unpack) -> Result<Exit, Exit> {
     let applied = apply(&image, &root, &limits, &go_on).map_err(failed)?;
     let mut notes = notes(&applied);
     if args.bundle {
-        let spec = spec(&opened.config, &root, &mut notes)?;
+        let spec = spec(&config, &root, &mut notes)?;
         stage
             .write("config.json", &spec.to_bytes())
             .map_err(failed)?;
@@ -128,53 +127,4 @@ fn failed(error: ApplyError) -> Exit {
     };
     report::error("imgdecl::unpack", &error, error.help());
     exit
-}
-
-/// An image, ready to be read.
-struct Opened {
-    config: Config,
-    found: Found,
-    /// Holds the uncompressed copy of an archive, and the cache that it lies in.
-    _kept: Option<(Archive, Arc<Store>)>,
-}
-
-/// Opens the image of one platform: `PATH` or `PATH:NAME` of a layout or an archive.
-fn open(image: &str, platform: &Platform) -> Result<Opened, Exit> {
-    let here = here()?;
-    let fail = |error: SourceError| {
-        report::error("imgdecl::unpack::image", &error, None);
-        Exit::Failed
-    };
-    let (path, name) = match image.rsplit_once(':') {
-        Some((path, name)) if !here.join(image).exists() => (here.join(path), Some(name)),
-        _ => (here.join(image), None),
-    };
-    if !path.exists() {
-        let message = format!("there is no image `{image}`");
-        let help = "name a layout or an archive, and an image in it: `imgdecl-out:app`";
-        return Err(usage(
-            "imgdecl::unpack::image",
-            &message,
-            Some(help.to_owned()),
-        ));
-    }
-    let (found, kept) = if path.is_dir() {
-        let layout = Layout::open(&path).map_err(fail)?;
-        let root = layout.select(name).map_err(fail)?;
-        (layout.find(&root, platform).map_err(fail)?, None)
-    } else {
-        let store = store()?;
-        let archive = Archive::open(&path, store.tmp()).map_err(fail)?;
-        (
-            archive.find(name, platform).map_err(fail)?,
-            Some((archive, store)),
-        )
-    };
-    let config = found.config.read().map_err(fail)?;
-    let config = Config::parse(&config).map_err(|error| fail(error.into()))?;
-    Ok(Opened {
-        config,
-        found,
-        _kept: kept,
-    })
 }

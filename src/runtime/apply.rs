@@ -22,7 +22,7 @@ use super::pipe::{Pipe, name};
 use super::place::{Place, place, shown};
 use super::prune::{Key, Prune};
 use super::root::{Folder, OURS, Root, Visit, visit};
-use super::settle::{Meta, Settle, attributes, owner, settle_open};
+use super::settle::{Meta, Settle, attributes, owner, settle_open, unmapped};
 use super::{Applied, ApplyError, Image, Limits};
 use crate::layer::{OPAQUE, Tick, WHITEOUT};
 
@@ -60,6 +60,7 @@ pub fn apply(
         tick,
         is_root: rustix::process::geteuid().is_root(),
         written: BTreeSet::new(),
+        hidden: BTreeSet::new(),
         is_lowest: true,
         last: None,
         applied: Applied::default(),
@@ -72,6 +73,7 @@ pub fn apply(
         for (number, (layer, diff_id)) in image.layers.iter().zip(diff_ids).enumerate() {
             applier.layer = name(number, layer);
             applier.written.clear();
+            applier.hidden.clear();
             applier.is_lowest = number == 0;
             if let Err(error) = applier.entries(&mut Entries::new(&mut pipe)) {
                 return Err(pipe.failure().unwrap_or(error));
@@ -94,6 +96,8 @@ struct Applier<'a> {
     folders: BTreeMap<u64, Meta>,
     /// What this layer wrote: its own whiteouts do not hide that, wherever they stand in it.
     written: BTreeSet<Key>,
+    /// What this layer hid: once is enough, as lower layers bring nothing more.
+    hidden: BTreeSet<Key>,
     /// There is nothing below, so nothing can be hidden.
     is_lowest: bool,
     /// The folder that was found last, and by which path.
@@ -267,6 +271,11 @@ impl Applier<'_> {
                 _ => return Err(explain(&self.layer, path, error)),
             },
         };
+        let what = if is_opaque { &[][..] } else { hidden };
+        self.hold(what.len())?;
+        if !self.hidden.insert((folder.inode, what.into())) {
+            return Ok(());
+        }
         let done = if is_opaque {
             self.last = None;
             visit(folder, &mut self.prune(true)).map(drop)
@@ -455,7 +464,8 @@ impl Applier<'_> {
     fn settle_named(&mut self, at: &Folder, name: &[u8], meta: &Meta) -> io::Result<()> {
         if self.is_root {
             let (uid, gid) = owner(meta);
-            chownat(&at.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            let given = chownat(&at.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
+            given.map_err(|error| unmapped(meta, error))?;
         }
         if meta.attributes.is_empty() {
             return Ok(());

@@ -98,7 +98,7 @@ impl Pipe {
         self.bytes
     }
 
-    /// Reads the layer to its end, checks it against its descriptor and its diff_id, and goes on to the next one.
+    /// Reads the layer to its end, checks its diff_id, and goes on to the next one. Its blob was checked before it ended.
     pub(super) fn finish(
         &mut self,
         name: &str,

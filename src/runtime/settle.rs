@@ -47,6 +47,21 @@ pub(super) fn owner(meta: &Meta) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
 }
 
+/// Explains why an owner was refused.
+pub(super) fn unmapped(meta: &Meta, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    let (uid, gid) = (meta.uid, meta.gid);
+    let what = match error.kind() {
+        // Root of a user namespace has but some users.
+        io::ErrorKind::InvalidInput => "has no number in this user namespace",
+        _ => "cannot be given",
+    };
+    io::Error::new(
+        error.kind(),
+        format!("its owner {uid}:{gid} {what}: {error}"),
+    )
+}
+
 /// Gives owner, attributes, mode and times to what is open, in this order: a new owner takes setuid bits and capabilities
 /// away, and attributes can be set only where one may write. Returns how many attributes were refused.
 pub(super) fn settle_open(
@@ -56,7 +71,7 @@ pub(super) fn settle_open(
 ) -> io::Result<u64> {
     if is_root {
         let (uid, gid) = owner(meta);
-        fchown(fd, uid, gid)?;
+        fchown(fd, uid, gid).map_err(|error| unmapped(meta, error))?;
     }
     let refused = attributes(meta, |name, value| {
         fsetxattr(fd, name, value, XattrFlags::empty())

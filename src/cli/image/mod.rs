@@ -272,6 +272,18 @@ impl<'a> Opener<'a> {
             .collect())
     }
 
+    /// Returns config and layers of the image of one platform, to be unpacked: the layers' bytes are at hand then.
+    pub(super) fn ready(&self, opened: &Opened) -> Result<(Config, Vec<Piece>), Exit> {
+        let image = opened.one(self.args.platform.first())?;
+        let layers = self.layers(opened, image)?;
+        let layers = layers.iter().map(|layer| layer.piece.clone()).collect();
+        match image.parsed() {
+            Some(config) => Ok((config, layers)),
+            // Whoever has layers has a config.
+            None => Err(Exit::Bug),
+        }
+    }
+
     /// Returns the image tags of the repository of an image, if that is known.
     pub(super) fn tags(&self, opened: &Opened) -> Vec<String> {
         let (Origin::Registry(reference), Some(client)) = (&opened.origin, self.net.client())
