@@ -15,6 +15,7 @@ mod golden;
 mod index;
 mod peers;
 mod python;
+mod python_images;
 mod registry;
 mod remote;
 mod support;
