@@ -248,13 +248,15 @@ impl Rule for Pip {
         let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
         // The base is not locked yet: what fits it is not known.
         let Some(place) = place else {
+            // What was locked for these requirements may well fit: that shows once the base is.
+            let pinned = lower.lock.pips.get(&target.id.to_string());
             lower.need(Need {
                 target: target.id.clone(),
                 platform,
                 wanted: inputs.digest.to_string(),
                 origin: origin.clone(),
                 was: None,
-                is_pinned: false,
+                is_pinned: pinned.is_some_and(|pin| pin.inputs == inputs.digest),
                 waits: true,
                 payload: None,
             });
