@@ -185,7 +185,11 @@ fn the_examples_build() {
         // What builds on an image of a public registry is built by a test of its own, on another base.
         if fs::read_to_string(entry.path().join("image.lock")).is_ok() {
             let plan = space.ok(&["plan", &format!("examples/{name}")]);
-            assert!(plan.stderr.contains("image.lock lacks `python`"), "{}", plan.stderr);
+            assert!(
+                plan.stderr.contains("image.lock lacks `python`"),
+                "{}",
+                plan.stderr
+            );
             assert_eq!(plan.stderr.lines().count(), 1, "{}", plan.stderr);
             continue;
         }

@@ -14,6 +14,7 @@ mod lock;
 mod net;
 mod push;
 mod report;
+mod resolve;
 mod rules;
 mod setup;
 
@@ -59,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Plan(plan) => build::plan(&plan),
         Command::Lock(lock) => lock::lock(&lock),
         Command::Push(push) => push::run(&push),
+        Command::Resolve(resolve) => resolve::resolve(&resolve),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Cache(cache) => cache::cache(&cache),
         Command::Rules { name } => rules::rules(name.as_deref()),

@@ -260,6 +260,17 @@ pub fn data(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes bytes to stdout as they are: for what is the user's own.
+///
+/// # Errors
+/// When stdout cannot be written. A reader that went away is no error.
+pub fn raw(bytes: &[u8]) -> io::Result<()> {
+    match io::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 /// Formats a number of bytes.
 pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
