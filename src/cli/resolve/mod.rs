@@ -185,7 +185,7 @@ fn find(file: &mut File, catalogue: &Catalogue, with_digests: bool, problems: &m
     for it in places::placeholders(&source.text) {
         let code = "imgdecl::resolve::target";
         if it.name.is_empty() {
-            let message = "no target follows";
+            let message = "`imgdecl://` stands without a target";
             let problem = Problem::new(code, source, it.span, message, "of which image?");
             problems.push(problem.help("write it as imgdecl://TARGET"));
             continue;
