@@ -19,3 +19,4 @@ mod python_images;
 mod registry;
 mod remote;
 mod support;
+mod youtube_qa;
