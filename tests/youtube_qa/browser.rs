@@ -12,7 +12,7 @@ use super::service::free_port;
 use crate::support::peer;
 
 /// How long the browser may take to start, and a page to show what is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The key under which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 

@@ -13,7 +13,7 @@ use super::http::ask;
 use crate::support::{Output, Space, absent, peer};
 
 /// How long a service may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Returns a port of loopback that nobody listens on.
 pub(super) fn free_port() -> u16 {
