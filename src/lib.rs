@@ -1,7 +1,7 @@
 //! imgdecl builds container images from one TOML file. No daemon, no Dockerfile; the same bytes on every machine.
 //!
 //! ```text
-//! image.toml ──spec──▶ Spec ──pin──▶ Lock ──plan──▶ Graph ──exec──▶ Products ──output──▶ layout │ archive │ registry
+//! image.toml ──spec──▶ Spec ──pin──▶ Lock ──plan──▶ Graph ──exec──▶ Products ──output──▶ layout │ archive │ registry │ daemon
 //!                          rules pin what   rules lower     actions run,
 //!                          the lock lacks   their targets   cached by key
 //! ```
@@ -26,9 +26,11 @@
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
 //! | 6 | [`net`] | exchanges with hosts: connections, TLS, proxies, time limits, tries | what is asked: registries, rules |
+//! | 7 | [`daemon`] | Docker and podman on this machine: their sockets, and loading images into them | rules, exec, the store |
 //! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
-//! | 7 | [`output`] | one file for each sink: layout, archive | rules, exec |
+//! | 7 | [`output`] | one file for each sink: layout, archive, docker archive | rules, exec |
+//! | 7 | [`runtime`] | layers as files again: the applier, bundles for OCI runtimes | rules, exec, the graph, registries |
 //! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
 //!
 //! # How a layer comes about
@@ -60,6 +62,7 @@
 )]
 
 pub mod cli;
+pub mod daemon;
 pub mod exec;
 pub mod graph;
 pub mod index;
@@ -73,6 +76,7 @@ pub mod plan;
 pub mod python;
 pub mod registry;
 pub mod rule;
+pub mod runtime;
 pub mod source;
 pub mod spec;
 pub mod store;

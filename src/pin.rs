@@ -49,6 +49,7 @@ pub fn pin(
     let mut new = lock.clone();
     let wanted: BTreeSet<String> = targets.keys().map(|id| id.to_string()).collect();
     new.bases.retain(|name, _| wanted.contains(name));
+    new.disks.retain(|name, _| wanted.contains(name));
     new.pips.retain(|name, _| wanted.contains(name));
     let mut errors = Vec::new();
     for (id, needs) in targets {
@@ -57,7 +58,7 @@ pub fn pin(
             Update::Targets(ids) => ids.contains(id),
             Update::All => true,
         };
-        let (Some(first), Some(target)) = (needs.first(), spec.target(id)) else {
+        let Some(first) = needs.first() else {
             continue;
         };
         if !is_update && needs.iter().all(|need| need.is_pinned) {
@@ -67,7 +68,7 @@ pub fn pin(
             continue;
         }
         start(first);
-        let rule = RULES[target.rule];
+        let rule = RULES[first.rule];
         if let Err(error) = rule.pin(&needs, is_update, context, &mut new) {
             let label = Label {
                 rule: rule.name(),

@@ -72,17 +72,16 @@ fn compare(first: &Left, second: Result<Left, String>, what: &str) -> Result<(),
 /// Builds a case in every way.
 fn matrix(case: &Case) -> Result<(), String> {
     let source = Space::new();
-    // A registry of the case serves all builds.
-    let registry = case.prepare(&source, None);
-    let registry = registry.as_ref();
+    // The servers of the case serve all builds.
+    let servers = &case.prepare(&source, None);
     let source = source.path();
 
     let space = Space::new();
     space.copy(source);
-    let first = build(case, space.path(), &mut case.command(&space, registry))?;
+    let first = build(case, space.path(), &mut case.command(&space, servers))?;
 
     // A warm cache: the outputs are there, then they are not.
-    let again = build(case, space.path(), &mut case.command(&space, registry));
+    let again = build(case, space.path(), &mut case.command(&space, servers));
     compare(&first, again, "a second run")?;
     for sink in case.sinks(space.path()) {
         let removed = match sink.is_dir() {
@@ -91,13 +90,13 @@ fn matrix(case: &Case) -> Result<(), String> {
         };
         removed.map_err(|error| error.to_string())?;
     }
-    let again = build(case, space.path(), &mut case.command(&space, registry));
+    let again = build(case, space.path(), &mut case.command(&space, servers));
     compare(&first, again, "a warm cache and no output")?;
 
     let with = |what: &str, fill: &dyn Fn(&Path), tune: &dyn Fn(&mut Command)| {
         let space = Space::new();
         fill(space.path());
-        let mut command = case.command(&space, registry);
+        let mut command = case.command(&space, servers);
         tune(&mut command);
         compare(&first, build(case, space.path(), &mut command), what)
     };
@@ -124,7 +123,7 @@ fn matrix(case: &Case) -> Result<(), String> {
         let script = format!("umask {umask}; exec \"$0\" \"$@\"");
         let space = Space::new();
         space.copy(source);
-        let plain = case.command(&space, registry);
+        let plain = case.command(&space, servers);
         let mut command = space.program("sh");
         command.args(["-c", &script, BINARY]).args(plain.get_args());
         for (name, value) in plain.get_envs() {
@@ -155,7 +154,7 @@ fn matrix(case: &Case) -> Result<(), String> {
     let built = build(
         case,
         &work,
-        case.command(&space, registry).current_dir(&work),
+        case.command(&space, servers).current_dir(&work),
     );
     compare(&first, built, "another folder")
 }

@@ -14,7 +14,7 @@ const FLOORS: &[(u32, &[&str])] = &[
     (4, &["rule"]),
     (5, &["pin", "plan"]),
     (6, &["exec", "net"]),
-    (7, &["index", "output", "registry"]),
+    (7, &["daemon", "index", "output", "registry", "runtime"]),
     (8, &["cli", "ui"]),
 ];
 
@@ -26,8 +26,18 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ("exec", &["rule", "spec", "plan", "output"]),
     ("net", &["rule", "spec", "plan", "exec", "registry"]),
     ("output", &["rule", "exec", "plan", "spec"]),
+    (
+        "daemon",
+        &[
+            "rule", "spec", "exec", "plan", "pin", "layer", "store", "graph",
+        ],
+    ),
     ("index", &["rule", "spec", "exec", "plan", "pin", "layer"]),
     ("registry", &["rule", "exec", "plan", "pin", "layer"]),
+    (
+        "runtime",
+        &["rule", "exec", "plan", "spec", "pin", "graph", "net"],
+    ),
     ("pin", &["exec", "output"]),
     ("layer", &["store"]),
     ("source", &["graph", "rule"]),

@@ -104,6 +104,7 @@ fn manifests() {
         let request = Request {
             lock: &Lock::default(),
             with_bytes: true,
+            is_locking: false,
             spec: &spec,
             host: &NoHost,
             targets: Vec::new(),

@@ -8,10 +8,12 @@
 //! | `args` | the arguments, one a line; without it `build --progress none` |
 //! | `run` | a script for `sh -eu` that runs `$IMGDECL` itself, where it must be run in a special way |
 //! | `env` | variables, `NAME=VALUE`, one a line |
+//! | `index.json` | a package index on loopback: `tests/support/index/data.rs` says what it may hold |
 //! | `registry.json` | a registry on loopback, and its faults: see below |
+//! | `daemon.json` | a daemon that DOCKER_HOST names, and its faults: see `Data` in `tests/support/daemon.rs` |
 //! | `needs` | programs that must be there, one a line; `root` and `unshare` say what the test must be able to do |
 //! | `expected/exit` | the exit code; absent means 0. Only cases named `bad-…` may fail |
-//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]`, the home as `[HOME]` and the registry as `[REGISTRY]`; absent means nothing |
+//! | `expected/stdout`, `stderr` | what is printed, with the work folder as `[ROOT]`, the home as `[HOME]`, the registry as `[REGISTRY]`, the package index as `[INDEX]` and the daemon's socket as `[SOCKET]`; absent means nothing |
 //! | `expected/registry` | the registry's image tags at the end, and all requests of a run that ended well, sorted |
 //! | `expected/plan` | what `imgdecl plan` prints with an empty cache |
 //! | `expected/layers` | every entry of every layer |
@@ -53,13 +55,15 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::daemon::{self, Daemon};
+use crate::support::index::{self, Index};
 use crate::support::registry::{Data, Server};
 use crate::support::{BINARY, Entry, Layer, Layout, Output, Space, absent, copy, peer, validate};
 
 /// How many cases run at once.
 const THREADS: usize = 4;
 /// What of a case's folder is not its input.
-const OURS: [&str; 7] = [
+const OURS: [&str; 9] = [
     "expected",
     "setup",
     "run",
@@ -67,7 +71,40 @@ const OURS: [&str; 7] = [
     "env",
     "needs",
     "registry.json",
+    "index.json",
+    "daemon.json",
 ];
+
+/// The servers of a case, as long as they are there.
+#[derive(Default)]
+pub(crate) struct Servers {
+    pub(crate) registry: Option<Server>,
+    index: Option<Index>,
+}
+
+impl Servers {
+    /// Returns the arguments that name the registry.
+    fn args(&self) -> Vec<String> {
+        let set = self.registry.iter().map(|it| it.host());
+        set.flat_map(|host| ["--set".to_owned(), format!("registry={host}")])
+            .collect()
+    }
+
+    /// Names them to a command: the registry to scripts, the index as uv and pip would have it.
+    fn name(&self, command: &mut Command) {
+        command.envs(self.registry.iter().map(|it| ("REGISTRY", it.host())));
+        command.envs(self.index.iter().map(|it| ("UV_DEFAULT_INDEX", it.url())));
+    }
+
+    /// Hides where they are.
+    fn hide(&self, text: &mut String) {
+        let registry = self.registry.iter().map(|it| (it.host(), "[REGISTRY]"));
+        let index = self.index.iter().map(|it| (it.host(), "[INDEX]"));
+        for (host, name) in registry.chain(index) {
+            *text = text.replace(host, name);
+        }
+    }
+}
 
 /// A case.
 pub(crate) struct Case {
@@ -140,8 +177,9 @@ impl Case {
 
     /// Tells whether the case builds into folders or files, by one command.
     pub(crate) fn writes(&self) -> bool {
-        let pushes = self.args.iter().any(|it| it == "--push");
-        !pushes && !self.folder.join("run").exists()
+        let builds = self.args.first().is_some_and(|it| it == "build");
+        let sends = self.args.iter().any(|it| it == "--push" || it == "--load");
+        builds && !sends && !self.folder.join("run").exists()
     }
 
     /// Returns the address of the case's registry: one for each case, and each time the same.
@@ -154,8 +192,8 @@ impl Case {
         format!("127.{}.{}.{}:20500", part(8), part(24), part(40))
     }
 
-    /// Fills a space with the case's inputs, and starts its registry if it has one: at `address`, or anywhere.
-    pub(crate) fn prepare(&self, space: &Space, address: Option<String>) -> Option<Server> {
+    /// Fills a space with the case's inputs, and starts the servers that it has: its registry at `address`, or anywhere.
+    pub(crate) fn prepare(&self, space: &Space, address: Option<String>) -> Servers {
         copy(&self.folder, space.path());
         for name in OURS {
             let path = space.path().join(name);
@@ -167,13 +205,17 @@ impl Case {
         }
         let file = self.folder.join("registry.json");
         let data = file.exists().then(|| Data::read(&file));
-        let server = data.as_ref().map(|data| data.start(address));
+        let index = self.folder.join("index.json");
+        let servers = Servers {
+            registry: data.as_ref().map(|data| data.start(address)),
+            index: index.exists().then(|| index::Data::start(&index)),
+        };
         let setup = self.folder.join("setup");
         if setup.exists() {
             let cache = space.path().with_file_name("setup-cache");
             let mut command = space.program("sh");
             command.arg("-eu").arg(&setup).env("IMGDECL", BINARY);
-            command.envs(server.iter().map(|it| ("REGISTRY", it.host())));
+            servers.name(&mut command);
             let output = Output::of(command.env("IMGDECL_CACHE_DIR", cache));
             assert_eq!(
                 output.status, 0,
@@ -181,44 +223,56 @@ impl Case {
                 output.stdout, output.stderr
             );
         }
-        if let Some((server, data)) = server.as_ref().zip(data) {
+        if let Some((server, data)) = servers.registry.as_ref().zip(data) {
             data.load(server, space.path());
         }
-        server
+        servers
     }
 
-    /// Returns the command of the case, with its registry if it has one.
-    pub(crate) fn command(&self, space: &Space, registry: Option<&Server>) -> Command {
-        let mut args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        let set = registry.map(|it| format!("registry={}", it.host()));
-        args.extend(set.iter().flat_map(|it| ["--set", it]));
+    /// Starts the case's daemon, if it has one.
+    fn daemon(&self, space: &Space) -> Option<Daemon> {
+        let file = self.folder.join("daemon.json");
+        let data = file.exists().then(|| daemon::Data::read(&file))?;
+        let folder = space
+            .path()
+            .parent()
+            .expect("a folder above the work folder");
+        Some(Daemon::start(data, folder))
+    }
+
+    /// Returns the command of the case, with its servers.
+    pub(crate) fn command(&self, space: &Space, servers: &Servers) -> Command {
+        let set = servers.args();
+        let args = self.args.iter().chain(&set).map(String::as_str);
+        let args: Vec<&str> = args.collect();
         let script = self.folder.join("run");
         let mut command = space.command(&args);
         if script.exists() {
             command = space.program("sh");
             command.arg("-eu").arg(script).env("IMGDECL", BINARY);
-            command.envs(registry.map(|it| ("REGISTRY", it.host())));
         }
+        servers.name(&mut command);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
     /// Returns `plan` with the arguments that it shares with `build`.
-    fn plan(&self, space: &Space, registry: Option<&Server>) -> Output {
+    fn plan(&self, space: &Space, servers: &Servers) -> Output {
         let mut args = vec!["plan"];
-        let set = registry.map(|it| format!("registry={}", it.host()));
-        args.extend(set.iter().flat_map(|it| ["--set", it]));
+        let set = servers.args();
+        args.extend(set.iter().map(String::as_str));
         let mut rest = self.args.iter().map(String::as_str).skip(1);
         while let Some(arg) = rest.next() {
             match arg {
                 "-o" | "--output" | "--progress" | "--tag" | "--metadata-file" => {
                     rest.next();
                 }
-                "--explain" | "--push" | "--locked" | "--offline" => {}
+                "--explain" | "--push" | "--load" | "--locked" | "--offline" => {}
                 arg => args.push(arg),
             }
         }
         let mut command = space.command(&args);
+        servers.name(&mut command);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         Output::of(&mut command)
     }
@@ -255,13 +309,16 @@ impl Case {
     /// Runs the case; returns the files that must equal those in `expected/`.
     fn run(&self) -> BTreeMap<&'static str, String> {
         let space = Space::new();
-        let registry = self.prepare(&space, Some(self.address()));
-        let registry = registry.as_ref();
-        let planned = self.plan(&space, registry);
+        let servers = self.prepare(&space, Some(self.address()));
+        let registry = servers.registry.as_ref();
+        let planned = self.plan(&space, &servers);
         if let Some(registry) = registry {
             registry.rewind();
         }
-        let output = Output::of(&mut self.command(&space, registry));
+        let daemon = self.daemon(&space);
+        let mut command = self.command(&space, &servers);
+        command.envs(daemon.iter().map(|it| ("DOCKER_HOST", it.host())));
+        let output = Output::of(&mut command);
 
         let root = space.path().display().to_string();
         let mut actual = BTreeMap::from([
@@ -272,8 +329,11 @@ impl Case {
             ("stderr", hide_root(&output.stderr, &root)),
         ]);
         let home = space.path().with_file_name("home").display().to_string();
+        let socket = space.path().with_file_name("docker.sock");
+        let socket = socket.display().to_string();
         for text in actual.values_mut() {
-            *text = hide_waits(&text.replace(&home, "[HOME]"));
+            let hidden = text.replace(&home, "[HOME]").replace(&socket, "[SOCKET]");
+            *text = hide_waits(&hidden);
         }
         if output.status != 0 {
             actual.insert("exit", format!("{}\n", output.status));
@@ -285,6 +345,9 @@ impl Case {
             );
         }
         let mut sinks = self.sinks(space.path());
+        if let Some(loaded) = daemon.as_ref().and_then(Daemon::loaded) {
+            sinks.push(loaded.to_owned());
+        }
         if let Some(registry) = registry {
             registry.check_tags();
             let failed = output.status != 0;
@@ -321,11 +384,7 @@ impl Case {
                 actual.insert("digests", digests);
             }
         }
-        if let Some(registry) = registry {
-            for text in actual.values_mut() {
-                *text = text.replace(registry.host(), "[REGISTRY]");
-            }
-        }
+        actual.values_mut().for_each(|text| servers.hide(text));
         actual.retain(|_, text| !text.is_empty());
         actual
     }
@@ -579,18 +638,21 @@ fn hide_digests(text: &str) -> String {
 
 /// Replaces how long was waited between tries: there is chance in it.
 fn hide_waits(text: &str) -> String {
-    let mut parts = text.split("waiting ");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, rest) = part.split_at(digits);
-        let hidden = !number.is_empty() && rest.starts_with(" s");
-        out.push_str(&format!(
-            "waiting {}{rest}",
-            if hidden { "[N]" } else { number }
-        ));
-    }
-    out
+    let hide = |text: String, word: &str| {
+        let mut parts = text.split(word);
+        let mut out = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, rest) = part.split_at(digits);
+            let hidden = !number.is_empty() && rest.starts_with(" s");
+            let number = if hidden { "[N]" } else { number };
+            out.push_str(&format!("{word}{number}{rest}"));
+        }
+        out
+    };
+    ["waiting ", " tries over "]
+        .into_iter()
+        .fold(text.to_owned(), hide)
 }
 
 /// Replaces the work folder, even where a message was wrapped within it.

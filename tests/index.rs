@@ -273,7 +273,10 @@ fn what_refuses_is_not_passed_over() {
     assert_eq!(second.take(), [""; 0]);
     // One that does not have it gives way.
     assert_eq!(client.files("a-b").unwrap()[0].index, "i1");
-    assert!(matches!(client.files("none"), Err(PackageError::NotFound)));
+    assert!(matches!(
+        client.files("none"),
+        Err(PackageError::NotFound { .. })
+    ));
     first.take();
     second.take();
     for (status, tries) in [(401, 1), (403, 1), (500, 3), (503, 3), (418, 1)] {
@@ -307,8 +310,14 @@ fn packages_are_pinned_to_indexes() {
     assert_eq!(client.files("acme-x").unwrap()[0].index, "own");
     assert_eq!(client.files("a-b").unwrap()[0].index, "all");
     // Not even where its own index does not have it.
-    assert!(matches!(client.files("other"), Err(PackageError::NotFound)));
-    assert!(matches!(client.files("none"), Err(PackageError::NotFound)));
+    assert!(matches!(
+        client.files("other"),
+        Err(PackageError::NotFound { .. })
+    ));
+    assert!(matches!(
+        client.files("none"),
+        Err(PackageError::NotFound { .. })
+    ));
     assert_eq!(
         first.take(),
         ["200 /simple/a-b/", "404 /simple/none/"],
@@ -495,6 +504,60 @@ fn metadata_costs_little() {
 }
 
 #[test]
+fn sizes_cost_a_byte_each() {
+    let wheels: Vec<Wheel> = (0..12)
+        .map(|number| Wheel::new("a-b", &format!("{number}.0"), 400_000, 2))
+        .collect();
+    let all: Vec<(&str, &Wheel)> = wheels.iter().map(|wheel| ("a-b", wheel)).collect();
+    let sought = |index: &Index| -> (Vec<Option<u64>>, Vec<String>) {
+        let kit = Kit::new();
+        let wanted: Vec<WantedWheel<'_>> = wheels
+            .iter()
+            .map(|wheel| WantedWheel {
+                size: None,
+                ..wanted("a-b", wheel)
+            })
+            .collect();
+        let sizes = kit.of(&[index]).sizes(&wanted);
+        assert_eq!(
+            kit.ear.bytes.load(Ordering::Relaxed),
+            0,
+            "nothing is fetched"
+        );
+        let mut log = index.take();
+        log.sort();
+        (sizes, log)
+    };
+    let true_sizes: Vec<Option<u64>> = wheels
+        .iter()
+        .map(|wheel| Some(wheel.bytes.len() as u64))
+        .collect();
+    let html = |has_ranges| Shape {
+        is_json: false,
+        has_ranges,
+        ..Shape::default()
+    };
+    for (has_ranges, status) in [(true, 206), (false, 200)] {
+        let index = Index::start(html(has_ranges), &all);
+        let (sizes, log) = sought(&index);
+        assert_eq!(sizes, true_sizes);
+        let mut expected = vec!["200 /simple/a-b/".to_owned()];
+        let one = |wheel: &Wheel| format!("{status} /files/{} 0-0", wheel.file);
+        expected.extend(wheels.iter().map(one));
+        expected.sort();
+        assert_eq!(log, expected);
+    }
+    // An index that says the sizes is believed.
+    let index = Index::start(Shape::default(), &all);
+    let (sizes, log) = sought(&index);
+    assert_eq!((sizes, log.len()), (true_sizes, 1));
+    // What nobody says is not known.
+    index.refuse(503);
+    let (sizes, _) = sought(&index);
+    assert!(sizes.iter().all(Option::is_none), "{sizes:?}");
+}
+
+#[test]
 fn a_server_is_asked_for_ranges_once_if_it_has_none() {
     let (one, two) = (large(), Wheel::new("a-b", "2.0", 400_000, 2));
     let shape = Shape {
@@ -671,7 +734,10 @@ fn what_was_fetched_before_is_there() {
     assert_eq!(index.take().len(), 24);
     // One that fails is told when it is asked for.
     client.prefetch_project("none", Box::new(|_| panic!("there are no files")));
-    assert!(matches!(client.files("none"), Err(PackageError::NotFound)));
+    assert!(matches!(
+        client.files("none"),
+        Err(PackageError::NotFound { .. })
+    ));
 }
 
 #[test]

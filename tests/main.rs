@@ -8,15 +8,19 @@
 
 mod crash;
 mod determinism;
+mod docker;
 mod docs;
 mod floors;
 mod fuzz;
 mod golden;
 mod index;
+mod look;
 mod peers;
 mod python;
 mod python_images;
 mod registry;
 mod remote;
+mod run;
 mod support;
+mod unpack;
 mod youtube_qa;

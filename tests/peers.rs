@@ -20,13 +20,13 @@ fn peers<const N: usize>(names: [&str; N]) -> Option<[PathBuf; N]> {
     found.try_into().ok()
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").expect("/proc").uid() == 0
 }
 
 /// Runs a program in the space; it must succeed. Returns its stdout.
 #[track_caller]
-fn run(space: &Space, program: &Path, args: &[&str]) -> String {
+pub(crate) fn run(space: &Space, program: &Path, args: &[&str]) -> String {
     let output = Output::of(space.program(program).args(args));
     assert_eq!(
         output.status,
@@ -184,7 +184,7 @@ fn main() {
 "#;
 
 /// Compiles a static program that greets its argument.
-fn compile_hello(space: &Space, rustc: &Path) {
+pub(crate) fn compile_hello(space: &Space, rustc: &Path) {
     let source = space.write("hello.rs", HELLO);
     // With the environment of the tests: rustup's rustc finds its toolchain by it.
     let output = Output::of(
@@ -197,7 +197,7 @@ fn compile_hello(space: &Space, rustc: &Path) {
     assert_eq!(output.status, 0, "{}", output.stderr);
 }
 
-const HELLO_IMAGE: &str = r#"
+pub(crate) const HELLO_IMAGE: &str = r#"
 [image.hello]
 base       = "scratch"
 layers     = [{ files = { src = "hello", dest = "/bin/hello" } }]
@@ -280,7 +280,12 @@ fn runtimes_run_a_static_program() {
 }
 
 /// Runs a bundle. The error is what the runtime says where it cannot serve this host.
-fn run_bundle(space: &Space, name: &str, runtime: &Path, bundle: &Path) -> Result<String, String> {
+pub(crate) fn run_bundle(
+    space: &Space,
+    name: &str,
+    runtime: &Path,
+    bundle: &Path,
+) -> Result<String, String> {
     let id = format!("imgdecl-{name}-{}", std::process::id());
     let state = space.path().join(format!("{name}-state"));
     let start = |mut command: Command| {

@@ -3,3 +3,6 @@
 
 mod bases;
 mod kit;
+mod odd;
+mod profiles;
+mod same;

@@ -14,12 +14,13 @@ use crate::ui::Mode;
     name = "imgdecl",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 a build failed, 2 the command line or a manifest is wrong, \
+    after_help = "Exit codes: 0 done, 1 a build failed or images differ, 2 the command line or a manifest is wrong, \
                   3 a registry failed, 4 the cache is damaged, 130 stopped, 101 a bug.\n\n\
                   Environment: IMGDECL_CACHE_DIR names the cache folder, SOURCE_DATE_EPOCH the time in image configs; \
                   IMGDECL_CONFIG names the file about registries, in place of ~/.config/imgdecl/config.toml, \
                   REGISTRY_AUTH_FILE one with credentials; CI makes \
-                  `--locked` the default; NO_COLOR turns colours off."
+                  `--locked` the default; DOCKER_HOST, CONTAINER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say where \
+                  `--load` finds Docker or podman; NO_COLOR turns colours off."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -40,6 +41,14 @@ pub(super) enum Command {
     Resolve(Resolve),
     /// Shows what an image is made of: index, manifests, configs, layers, files
     Inspect(Inspect),
+    /// Unpacks an image into a folder: its root, or a bundle for OCI runtimes. Nothing stays of one that is damaged
+    Unpack(Unpack),
+    /// Runs an image: its root is unpacked, and removed afterwards. Exits with what its process exits with
+    Run(Run),
+    /// Compares two images, down to the first difference. Exit code 0: equal, 1: different
+    Diff(Diff),
+    /// Builds again, with all changed that must not matter, and compares. Exit code 0: equal, 1: different
+    Verify(Verify),
     /// Looks after the cache
     Cache(Cache),
     /// Prints the reference of all rules, or of one
@@ -103,7 +112,8 @@ pub(super) struct Build {
     #[command(flatten)]
     pub(super) index: Index,
 
-    /// Where images go: `oci:DIR` or `oci-archive:FILE`; repeatable. `none` writes nothing: digests need no bytes
+    /// Where images go: `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`; repeatable. `none` writes nothing: digests
+    /// need no bytes
     #[arg(long, short, value_name = "OUTPUT")]
     pub(super) output: Vec<Sink>,
 
@@ -111,11 +121,16 @@ pub(super) struct Build {
     #[arg(long, conflicts_with = "offline")]
     pub(super) push: bool,
 
+    /// Loads the images into Docker or podman: the one that DOCKER_HOST, CONTAINER_HOST or the Docker context names, or
+    /// the first that answers. Of several platforms, the daemon's is loaded. Without `--output`, nothing else is written
+    #[arg(long)]
+    pub(super) load: bool,
+
     /// Fails where image.lock lacks something, in place of resolving it [default: true if CI is set]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) locked: Option<bool>,
 
-    /// Opens no socket: fails where something is not in the cache
+    /// Opens no socket, but that of `--load`: fails where something is not in the cache
     #[arg(long)]
     pub(super) offline: bool,
 
@@ -157,6 +172,15 @@ pub(super) struct Lock {
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub(super) update: Option<Vec<String>>,
 
+    /// Writes what is locked for each `[pip.NAME]` in the form of another tool too
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) export: Option<Export>,
+
+    /// Where that goes: a file, a folder, or `-` for stdout [default: `pylock.toml` beside image.lock, or
+    /// `pylock.NAME.toml` where there are several]
+    #[arg(long, short, value_name = "PATH", requires = "export")]
+    pub(super) output: Option<String>,
+
     /// Overrides a variable of `[vars]`; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) set: Vec<(String, String)>,
@@ -164,6 +188,13 @@ pub(super) struct Lock {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t)]
     pub(super) progress: Mode,
+}
+
+/// The forms of locks that `lock --export` writes.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Export {
+    /// pylock.toml (PEP 751)
+    Pylock,
 }
 
 #[derive(clap::Args)]
@@ -300,9 +331,183 @@ pub(super) struct Inspect {
     #[command(flatten)]
     pub(super) open: Open,
 
+    /// Lists the entries of the layers. Fetches the layers of a reference into the cache
+    #[arg(long, conflicts_with = "raw")]
+    pub(super) files: bool,
+
+    /// Lists the largest files that later layers hide, by others in their place or by removing them. Needs the layers too
+    #[arg(long, conflicts_with = "raw")]
+    pub(super) waste: bool,
+
+    /// Only this layer, counted from 1, bottom first
+    #[arg(long, value_name = "N")]
+    pub(super) layer: Option<usize>,
+
+    /// Writes exact bytes: of the manifest or index, of the manifest of `--platform`, or of the layer `--layer` as it is kept
+    #[arg(long)]
+    pub(super) raw: bool,
+
+    /// With `--raw`: of the config
+    #[arg(long, requires = "raw", conflicts_with = "layer")]
+    pub(super) config: bool,
+
     /// The form of what is printed to stdout
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = IMAGE)]
+pub(super) struct Diff {
+    /// An image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
+    pub(super) a: String,
+
+    /// The image to compare it with
+    #[arg(value_name = "IMAGE")]
+    pub(super) b: String,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+
+    /// All differences, up to 1,000, and not the first one alone
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Verify {
+    /// The manifest or its folder, then targets: images or groups. The manifest is `image.toml` here or in the nearest
+    /// parent folder if none is named; without targets, all images are verified
+    #[arg(value_name = "MANIFEST] [TARGET")]
+    pub(super) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+
+    /// Builds only once, and compares with this image: a reference, or a layout or archive, as `imgdecl inspect` takes it.
+    /// For several images, `oci:DIR` or `oci-archive:FILE` that has them under their names
+    #[arg(long, value_name = "IMAGE")]
+    pub(super) against: Option<String>,
+
+    /// The form of what is printed to stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = IMAGE)]
+pub(super) struct Unpack {
+    /// The image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+
+    /// The folder: it must not exist, or be empty
+    pub(super) dir: PathBuf,
+
+    /// Makes an OCI runtime bundle: `config.json` beside `rootfs/`
+    #[arg(long)]
+    pub(super) bundle: bool,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+
+    /// How many bytes the layers may have, uncompressed
+    #[arg(long, value_name = "SIZE", default_value = "64GB", value_parser = bytes)]
+    pub(super) max_size: u64,
+
+    /// How many entries the layers may have
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub(super) max_entries: u64,
+
+    /// How many times its compressed size a layer may have, uncompressed, beyond 256 MiB
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(super) max_ratio: u64,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = IMAGE)]
+pub(super) struct Run {
+    /// The image: a target, a layout, an archive or a reference; see below
+    #[arg(value_name = "IMAGE")]
+    pub(super) image: String,
+
+    /// What its process is told, in place of the image's cmd
+    #[arg(last = true, value_name = "ARGS")]
+    pub(super) args: Vec<String>,
+
+    /// The program to run, in place of the image's entrypoint and cmd
+    #[arg(long, value_name = "PROGRAM")]
+    pub(super) entrypoint: Option<String>,
+
+    /// A variable, as `NAME=VALUE`, or `NAME` for its value here; repeatable
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    pub(super) env: Vec<String>,
+
+    /// The folder that its process starts in
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) workdir: Option<String>,
+
+    /// Who it runs as: name or number, with an optional group after a colon
+    #[arg(long, short, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<String>,
+
+    /// A file or folder of the host in the container, as `SRC:DST` or `SRC:DST:ro`; repeatable
+    #[arg(long, short, value_name = "SRC:DST[:ro]", conflicts_with = "chroot")]
+    pub(super) mount: Vec<String>,
+
+    /// The network that it sees: the host's, or none
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) net: Network,
+
+    /// The most memory, as `100M` or `1GiB`; who takes more is killed
+    #[arg(long, value_name = "SIZE", value_parser = bytes, conflicts_with = "chroot")]
+    pub(super) memory: Option<u64>,
+
+    /// The most CPU time, in CPUs, as `0.5`
+    #[arg(long, value_name = "CPUS", value_parser = millicpus, conflicts_with = "chroot")]
+    pub(super) cpus: Option<u64>,
+
+    /// The most processes and threads
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "chroot")]
+    pub(super) pids: Option<u64>,
+
+    /// The host name that it sees
+    #[arg(long, value_name = "NAME", conflicts_with = "chroot")]
+    pub(super) hostname: Option<String>,
+
+    /// Its root cannot be written
+    #[arg(long, conflicts_with = "chroot")]
+    pub(super) read_only: bool,
+
+    /// How many seconds it has to end when it is asked to; then it is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) stop_timeout: u64,
+
+    /// The OCI runtime: a program or its path [default: the first of runc, crun, youki that can]
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "chroot")]
+    pub(super) runtime: Option<String>,
+
+    /// Changes the root and nothing else: no namespaces, no limits. Shows how little a container needs; it is no wall
+    #[arg(long)]
+    pub(super) chroot: bool,
+
+    #[command(flatten)]
+    pub(super) open: Open,
+}
+
+/// The network of a container.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Network {
+    /// The host's.
+    #[default]
+    Host,
+    /// Its own loopback alone.
+    None,
 }
 
 #[derive(clap::Args)]
@@ -350,6 +555,16 @@ fn tag(text: &str) -> Result<String, String> {
     crate::oci::check_tag(text)
         .map(|()| text.to_owned())
         .map_err(|error| error.to_string())
+}
+
+/// Reads a number of CPUs as thousandths of one.
+fn millicpus(text: &str) -> Result<u64, String> {
+    let cpus: Option<f64> = text
+        .parse()
+        .ok()
+        .filter(|it| (0.001..=100_000.0).contains(it));
+    cpus.map(|it| (it * 1000.0).round() as u64)
+        .ok_or_else(|| "expected a number of CPUs, as 2 or 0.5".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

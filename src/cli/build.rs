@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::args::{Build, Common, Format, Plan};
-use super::environment::is_ci;
+use super::environment::{host_platform, is_ci};
 use super::exit::Exit;
 use super::file::write_file;
 use super::index::{self, Chosen};
 use super::lock::Lacking;
 use super::net::Net;
-use super::setup::{self, Setup, here};
-use super::{CANCEL, lock, push, report};
+use super::setup::{Setup, here};
+use super::{CANCEL, load, lock, push, report};
 use crate::exec::{self, NodeResult, Options, Outcome, Why};
 use crate::graph::{Failure, NodeId, Ports, Product};
 use crate::lock::FILE;
@@ -35,7 +35,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     let written = written.chain(metadata_file.iter().cloned()).collect();
     let setup = Setup::new(&args.common.choice(), written)?;
     let sinks = match &named[..] {
-        [] if args.push => Vec::new(),
+        [] if args.push || args.load => Vec::new(),
         [] => vec![Sink::Layout(setup.out())],
         _ => named,
     };
@@ -45,7 +45,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     for sink in &sinks {
         sink.check().map_err(|error| output_error(&error))?;
     }
-    let store = setup::store()?;
+    let store = setup.store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let net = match args.offline {
         true => Net::offline(),
@@ -58,15 +58,26 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
             Net::new(&args.net, &progress)?.with_indexes(indexes)
         }
     };
+    let daemon = match args.load {
+        true => Some(load::find(&progress)?),
+        false => None,
+    };
     let lacking = match args.locked.unwrap_or_else(is_ci) {
         true => Lacking::Locked,
         false if args.offline => Lacking::Offline,
         false => Lacking::Resolve,
     };
-    let with_bytes = sinks.iter().any(|sink| *sink != Sink::Nothing);
+    let with_bytes = args.load || sinks.iter().any(|sink| *sink != Sink::Nothing);
     let plan = lock::complete(&setup, with_bytes, lacking, &store, &net, &progress)?;
     if args.push {
         push::check(&setup, &plan)?;
+    }
+    let host = host_platform();
+    if sinks.iter().any(is_docker) {
+        load::check(&plan, &args.tag, &host)?;
+    }
+    if let Some(daemon) = &daemon {
+        load::check(&plan, &args.tag, daemon.platform())?;
     }
     let options = Options {
         want_layers: with_bytes || args.push,
@@ -97,14 +108,22 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
             },
             product,
             push: None,
+            load: None,
         });
     }
+    if sinks.iter().any(is_docker) {
+        load::note_zstd(&outputs, &progress);
+    }
     for sink in &sinks {
-        let written = sink.write(&outputs, &store, &|| !CANCEL.load(Ordering::Relaxed));
+        let written = sink.write(&outputs, &host, &store, &|| !CANCEL.load(Ordering::Relaxed));
         if CANCEL.load(Ordering::Relaxed) {
             return Err(stopped());
         }
         written.map_err(|error| output_error(&error))?;
+    }
+    if let Some(daemon) = &daemon {
+        let loaded = load::load(daemon, &mut outputs, &store, &progress);
+        loaded.inspect_err(|_| progress.finish())?;
     }
     if let (true, Some(client)) = (args.push, net.client()) {
         let blobs = push::Built::new(&store, &results);
@@ -112,6 +131,11 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     }
     progress.finish();
     finish(&outputs, metadata_file.as_deref(), args.common.format)
+}
+
+/// Tells whether a sink is an archive for Docker.
+fn is_docker(sink: &Sink) -> bool {
+    matches!(sink, Sink::DockerArchive(_))
 }
 
 /// Writes the metadata, and prints the images.
@@ -139,8 +163,8 @@ pub(super) fn finish(
 
 pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
     let setup = Setup::new(&args.common.choice(), Vec::new())?;
+    let store = setup.store()?;
     let plan = setup.plan(&lock::load(&setup.spec.root)?, false)?;
-    let store = setup::store()?;
     let progress = Progress::new(Mode::None, &CANCEL);
     let options = options(&args.common, &setup.spec.root, true);
     let results = exec::run(
@@ -310,11 +334,21 @@ pub(super) fn output_error(error: &OutputError) -> Exit {
     let help = match error {
         OutputError::NotOurs(_) => "name another output with `--output`, or remove it yourself",
         OutputError::Io { .. } => "free space, or name another output with `--output`",
+        OutputError::Platform { .. } => "choose one of them with `--platform`",
+        OutputError::Name { .. } => {
+            "write `repository` into the image's table, or give the target another name"
+        }
+        OutputError::Twice { .. } => {
+            "give each a `repository` or `tags` of its own, or build one of them alone"
+        }
         OutputError::Store(_) => "run the build again: what is damaged in the cache is made again",
     };
     report::error("imgdecl::output", error, Some(help.into()));
     match error {
-        OutputError::NotOurs(_) => Exit::Usage,
+        OutputError::NotOurs(_)
+        | OutputError::Platform { .. }
+        | OutputError::Name { .. }
+        | OutputError::Twice { .. } => Exit::Usage,
         OutputError::Io { .. } => Exit::Failed,
         OutputError::Store(_) => Exit::Cache,
     }

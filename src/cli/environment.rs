@@ -9,9 +9,14 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::daemon;
+use crate::oci::{Digest, Platform};
 use crate::registry::{Places, Proxies};
+use crate::rule::digest_of;
 use crate::spec::Host;
+use crate::store::{Store, blob_of_file};
 
 /// Returns the cache folder: IMGDECL_CACHE_DIR, or `imgdecl` in the XDG cache folder.
 pub(super) fn cache_dir() -> Result<PathBuf, String> {
@@ -42,6 +47,31 @@ pub(super) fn no_color() -> bool {
 /// Tells whether this is a CI system, which builds what was committed.
 pub(super) fn is_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "0" && value != "false")
+}
+
+/// Returns the platform whose images run on this machine.
+pub(super) fn host_platform() -> Platform {
+    let architecture = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "loongarch64" => "loong64",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        other => other,
+    };
+    // Containers are Linux's, wherever they are looked at.
+    Platform::new("linux", architecture)
+}
+
+/// Returns a variable, if it is set and is text.
+pub(super) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// Returns the folders in which programs are looked for.
+pub(super) fn path_variable() -> OsString {
+    env::var_os("PATH").unwrap_or_default()
 }
 
 fn path(name: &str) -> Option<PathBuf> {
@@ -87,6 +117,21 @@ pub(super) fn proxies() -> Proxies {
         https: text(["https_proxy", "HTTPS_PROXY"]),
         all: text(["all_proxy", "ALL_PROXY"]),
         none: text(["no_proxy", "NO_PROXY"]),
+    }
+}
+
+/// Returns what the environment says of Docker and podman.
+pub(super) fn daemons() -> daemon::Settings {
+    let text = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
+    daemon::Settings {
+        docker_host: text("DOCKER_HOST"),
+        container_host: text("CONTAINER_HOST"),
+        has_tls: text("DOCKER_TLS_VERIFY").is_some(),
+        cert_path: path("DOCKER_CERT_PATH"),
+        docker_context: text("DOCKER_CONTEXT"),
+        docker_config: path("DOCKER_CONFIG"),
+        home: path("HOME"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
     }
 }
 
@@ -162,9 +207,63 @@ pub(super) fn indexes() -> IndexEnvironment {
     }
 }
 
+/// Returns the program that is running.
+pub(super) fn executable() -> std::io::Result<PathBuf> {
+    env::current_exe()
+}
+
+/// Returns the variables with which a process whose home is elsewhere finds the user's own settings and credentials.
+pub(super) fn settings_of_home() -> Vec<(&'static str, PathBuf)> {
+    let Some(home) = path("HOME") else {
+        return Vec::new();
+    };
+    let all = [
+        ("XDG_CONFIG_HOME", ".config"),
+        ("DOCKER_CONFIG", ".docker"),
+        ("NETRC", ".netrc"),
+        ("GIT_CONFIG_GLOBAL", ".gitconfig"),
+    ];
+    // One that is set stays; one whose file is not there would be an error.
+    let own = all.into_iter().filter(|(name, _)| path(name).is_none());
+    own.map(|(name, file)| (name, home.join(file)))
+        .filter(|(_, file)| file.exists())
+        .collect()
+}
+
+/// Returns the folder of git's own files and the topmost folder of the work tree that a folder lies in.
+pub(super) fn git_folders(folder: &Path) -> Option<(PathBuf, PathBuf)> {
+    let asked = ["rev-parse", "--absolute-git-dir", "--show-toplevel"];
+    let mut command = Command::new("git");
+    let output = command.arg("-C").arg(folder).args(asked).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut lines = text.lines().map(PathBuf::from);
+    let (git, top) = (lines.next()?, lines.next()?);
+    let is_whole = output.status.success() && git.is_absolute() && top.is_absolute();
+    is_whole.then_some((git, top))
+}
+
+/// Returns the files that git knows in a work tree, relative to its topmost folder.
+pub(super) fn git_files(top: &Path) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut command = Command::new("git");
+    let output = command.arg("-C").arg(top).args(["ls-files", "-z"]).output();
+    let Some(output) = output.ok().filter(|it| it.status.success()) else {
+        return Vec::new();
+    };
+    let names = output.stdout.split(|&byte| byte == 0);
+    let names = names.filter(|it| !it.is_empty());
+    names
+        .map(|name| PathBuf::from(std::ffi::OsStr::from_bytes(name)))
+        .collect()
+}
+
 /// The host, as the language sees it.
 pub(super) struct RealHost {
     epoch: Option<u64>,
+    /// What remembers the digests of files, once it is open.
+    store: OnceLock<Arc<Store>>,
+    /// The digests of files that were asked for in this run.
+    digests: Mutex<BTreeMap<PathBuf, Digest>>,
 }
 
 impl RealHost {
@@ -179,7 +278,16 @@ impl RealHost {
             }
             _ => None,
         };
-        Ok(Self { epoch })
+        Ok(Self {
+            epoch,
+            store: OnceLock::new(),
+            digests: Mutex::default(),
+        })
+    }
+
+    /// Has digests of files remembered from run to run.
+    pub(super) fn remember(&self, store: &Arc<Store>) {
+        let _ = self.store.set(store.clone());
     }
 }
 
@@ -211,5 +319,25 @@ impl Host for RealHost {
 
     fn source_date_epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    fn digest(&self, path: &Path) -> Result<Digest, String> {
+        let digests = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = digests().get(path) {
+            return Ok(*known);
+        }
+        let digest = match self.store.get() {
+            Some(store) => digest_of(path, store).map_err(|error| {
+                let causes = error.causes.iter().map(|cause| format!(": {cause}"));
+                format!("{}{}", error.message, causes.collect::<String>())
+            })?,
+            None => {
+                let blob = blob_of_file(path);
+                let blob = blob.map_err(|error| format!("cannot read {}: {error}", path.display()));
+                blob?.digest
+            }
+        };
+        digests().insert(path.to_owned(), digest);
+        Ok(digest)
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub(super) enum Exit {
     /// 0: done.
     Done,
-    /// 1: a build failed, or an output could not be written.
+    /// 1: a build failed, an output could not be written, or images differ.
     Failed,
     /// 2: the command line or a manifest is wrong.
     Usage,
@@ -19,6 +19,8 @@ pub(super) enum Exit {
     Bug,
     /// 130: stopped by Ctrl-C, as shells say it.
     Stopped,
+    /// What the process of a container that we ran ended with.
+    Process(u8),
 }
 
 impl Exit {
@@ -32,6 +34,7 @@ impl Exit {
             Self::Cache => 4,
             Self::Bug => 101,
             Self::Stopped => 130,
+            Self::Process(code) => code,
         }
     }
 }

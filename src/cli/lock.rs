@@ -11,11 +11,12 @@ use super::CANCEL;
 use super::args;
 use super::build::{print, stopped};
 use super::exit::Exit;
+use super::export::export;
 use super::file::write_file;
 use super::index::{self, Chosen};
 use super::net::Net;
 use super::report;
-use super::setup::{Choice, Setup, store, usage};
+use super::setup::{Choice, Setup, usage};
 use crate::graph::{Context, Failure, Ports};
 use crate::lock::{self, Lock, LockError};
 use crate::oci::Digest;
@@ -56,7 +57,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
             "`imgdecl lock` locks all bases, and `imgdecl lock --update NAME` resolves one again";
         return Err(usage("imgdecl::cli::manifest", &message, Some(help.into())));
     }
-    let store = store()?;
+    let store = setup.store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let _turn = turn(&setup.spec.root, &store, &progress)?;
     let old = match &args.update {
@@ -64,7 +65,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
         // What is resolved again need not be right now.
         Some(_) => load_without_edited(&setup.spec.root)?,
     };
-    let plan = setup.plan(&old, false)?;
+    let plan = setup.plan_to_lock(&old)?;
     let update = update(args, &setup, &plan.needs)?;
     let chosen = Chosen {
         manifest: setup.index()?,
@@ -75,12 +76,33 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     let new = resolve(&setup, plan, &old, update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
     let moved = lock::changes(&old, &new);
+    let exported = match args.export {
+        None => String::new(),
+        Some(args::Export::Pylock) => {
+            let plan = setup.plan(&new, false)?;
+            let context = Context {
+                store: &store,
+                ports: net.ports(),
+                tick: &|_| !CANCEL.load(Ordering::Relaxed),
+                note: &|text| progress.note(text),
+            };
+            export(args, &setup, &plan.needs, &new, &context)?
+        }
+    };
+    // A lock on stdout is alone there.
+    if args.output.as_deref() == Some("-") {
+        moved.iter().for_each(|line| progress.note(line));
+        return print(&exported);
+    }
     let text: String = match (moved.is_empty(), new.is_empty()) {
         (true, true) => "nothing to lock: no base is in a registry\n".to_owned(),
         (true, false) => format!("{} is up to date\n", lock::FILE),
         _ => moved.iter().map(|line| format!("{line}\n")).collect(),
     };
-    print(&text)
+    let exit = print(&(text + &exported))?;
+    // What does not go together is better told now than by the build.
+    setup.plan(&new, false)?;
+    Ok(exit)
 }
 
 /// Returns what the user wants to be resolved again.
@@ -219,7 +241,9 @@ pub(super) fn complete(
 /// Says what the lock lacks.
 fn problems(needs: &[Need], lacking: Lacking, has_set: bool) -> Problems {
     let mut platforms: BTreeMap<_, (&Need, BTreeSet<String>)> = BTreeMap::new();
-    for need in needs.iter().filter(|need| !need.is_pinned) {
+    // What waits for something else is no news beside it.
+    let lacking_now = |need: &&Need| !need.is_pinned && !need.waits;
+    for need in needs.iter().filter(lacking_now) {
         let known = platforms.entry(&need.target);
         let (_, names) = known.or_insert((need, BTreeSet::new()));
         names.insert(need.platform.to_string());
@@ -287,6 +311,7 @@ fn resolve(
         store,
         ports,
         tick: &tick,
+        note: &|text| progress.note(text),
     };
     let start = |need: &Need| match need.payload {
         Some(_) => progress.note(&format!("resolving {}", need.target)),
@@ -296,7 +321,7 @@ fn resolve(
     for _ in 0..ROUNDS {
         let pinned = pin(&setup.spec, &lock, &plan.needs, &update, &context, &start);
         lock = pinned.map_err(|errors| failed(&errors))?;
-        plan = setup.plan(&lock, false)?;
+        plan = setup.plan_to_lock(&lock)?;
         if plan.needs.iter().all(|need| need.is_pinned) {
             break;
         }

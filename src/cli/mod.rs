@@ -4,19 +4,25 @@
 mod args;
 mod build;
 mod cache;
+mod diff;
 mod environment;
 mod exit;
+mod export;
 mod file;
 mod image;
 mod index;
 mod inspect;
+mod load;
 mod lock;
 mod net;
 mod push;
 mod report;
 mod resolve;
 mod rules;
+mod run;
 mod setup;
+mod unpack;
+mod verify;
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,11 +32,17 @@ use clap::Parser;
 use args::{Args, Command};
 use exit::Exit;
 
+use crate::{runtime, ui};
+
 /// Set when the user asks to stop.
 static CANCEL: AtomicBool = AtomicBool::new(false);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if let Some(why) = inner() {
+        ui::line(&format!("imgdecl run --chroot: {why}"));
+        return ExitCode::from(126);
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -42,13 +54,10 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    let stop = || {
-        if CANCEL.swap(true, Ordering::Relaxed) {
-            // Asked twice: whatever is still running is left to the next run to clean up.
-            std::process::exit(i32::from(Exit::Stopped.code()));
-        }
-    };
-    if let Err(error) = ctrlc::set_handler(stop) {
+    // The signals of a container that runs are its own.
+    if matches!(args.command, Command::Run(_)) {
+        run::listen();
+    } else if let Err(error) = ctrlc::set_handler(stop) {
         report::plain(
             "imgdecl::signals",
             &format!("Ctrl-C will not stop the build cleanly: {error}"),
@@ -62,9 +71,28 @@ pub fn main() -> ExitCode {
         Command::Push(push) => push::run(&push),
         Command::Resolve(resolve) => resolve::resolve(&resolve),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
+        Command::Unpack(args) => unpack::unpack(&args),
+        Command::Run(run) => run::run(&run),
+        Command::Diff(diff) => diff::diff(&diff),
+        Command::Verify(verify) => verify::verify(&verify),
         Command::Cache(cache) => cache::cache(&cache),
         Command::Rules { name } => rules::rules(name.as_deref()),
         Command::Schema => rules::schema(),
     };
     done.unwrap_or_else(|exit| exit).into()
+}
+
+/// Asks whatever is running to stop.
+fn stop() {
+    if CANCEL.swap(true, Ordering::Relaxed) {
+        // Asked twice: whatever is still running is left to the next run to clean up.
+        std::process::exit(i32::from(Exit::Stopped.code()));
+    }
+}
+
+/// Becomes the process of `run --chroot`, if that is what this process is for; returns why it could not.
+fn inner() -> Option<String> {
+    let mut arguments = std::env::args_os().skip(1);
+    let is_inner = arguments.next().is_some_and(|it| it == runtime::INNER);
+    is_inner.then(|| runtime::inner(&arguments.collect::<Vec<_>>()))
 }

@@ -173,6 +173,7 @@ pub(super) fn run(args: &args::Push) -> Result<Exit, Exit> {
             },
             product,
             push: None,
+            load: None,
         })
         .collect();
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));

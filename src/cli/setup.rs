@@ -45,7 +45,7 @@ impl Common {
 /// The manifests, and what to build of them.
 pub(super) struct Setup {
     pub(super) spec: Spec,
-    manifest: PathBuf,
+    pub(super) manifest: PathBuf,
     /// The targets that the user named.
     pub(super) targets: Vec<TargetId>,
     platforms: Vec<Platform>,
@@ -102,7 +102,7 @@ impl Setup {
             Err(error) => return Err(load_error(error, &path)),
         };
         let Ok(id) = spec.resolve_typed(word, fits) else {
-            let names = spec.names_from(&spec.home, |_| true, &fits);
+            let names = spec.names_from(&spec.home, |_| true, fits);
             missed.near = nearest(word, &names).map(str::to_owned);
             return Ok(Err(missed));
         };
@@ -117,6 +117,18 @@ impl Setup {
             written: Vec::new(),
             host,
         }))
+    }
+
+    /// Opens the cache, and has the digests of the host's files remembered there.
+    pub(super) fn store(&self) -> Result<Arc<Store>, Exit> {
+        let store = store()?;
+        self.remember(&store);
+        Ok(store)
+    }
+
+    /// Has the digests of the host's files remembered in the cache.
+    pub(super) fn remember(&self, store: &Arc<Store>) {
+        self.host.remember(store);
     }
 
     /// Returns the default output folder.
@@ -165,7 +177,17 @@ impl Setup {
 
     /// Makes the plan. `with_bytes` says whether an output holds the bytes of base layers.
     pub(super) fn plan(&self, lock: &Lock, with_bytes: bool) -> Result<Plan, Exit> {
+        self.planned(lock, with_bytes, false)
+    }
+
+    /// Makes the plan with a lock that is about to change.
+    pub(super) fn plan_to_lock(&self, lock: &Lock) -> Result<Plan, Exit> {
+        self.planned(lock, false, true)
+    }
+
+    fn planned(&self, lock: &Lock, with_bytes: bool, is_locking: bool) -> Result<Plan, Exit> {
         let request = Request {
+            is_locking,
             spec: &self.spec,
             host: &self.host,
             lock,
@@ -178,7 +200,7 @@ impl Setup {
     }
 
     /// Returns the paths that are never inputs: outputs, the cache and the lock file.
-    fn never(&self) -> BTreeSet<PathBuf> {
+    pub(super) fn never(&self) -> BTreeSet<PathBuf> {
         let members = self.spec.members.values();
         let outs = members.map(|member| member.folder.join(OUT));
         let written = self.written.iter().cloned().chain(cache_dir());

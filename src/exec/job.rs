@@ -133,6 +133,7 @@ impl Shared<'_> {
                 store: self.store,
                 ports: self.ports,
                 tick: &tick,
+                note: &|_| {},
             },
             inputs,
         );

@@ -58,6 +58,8 @@ pub struct Context<'a> {
     pub ports: Ports<'a>,
     /// Reports bytes of progress; returns false when the build was stopped.
     pub tick: Tick<'a>,
+    /// Tells the user something that is no error. While the graph runs, nobody listens.
+    pub note: &'a (dyn Fn(&str) + Sync),
 }
 
 /// Why an action failed, in the terms of whoever reads it.

@@ -89,7 +89,10 @@ pub struct PackageFile {
 pub enum PackageError {
     /// No index has a package of this name.
     #[error("no index has a package of this name")]
-    NotFound,
+    NotFound {
+        /// The names of those that were asked.
+        asked: Vec<String>,
+    },
     /// What a file says of itself cannot be read.
     #[error("{0}")]
     Malformed(String),
@@ -119,12 +122,22 @@ pub trait Packages: Sync {
     /// Begins to fetch the metadata of files, and returns at once.
     fn prefetch_metadata(&self, files: Vec<PackageFile>);
 
+    /// Returns how large wheels are, in the order in which they are wanted, as the index or the server of each says; all are
+    /// asked at once, and none is fetched. `None` for those of which nobody says it.
+    fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>>;
+
     /// Fetches a wheel into the store: from `hint`, where a lock or a requirement names a place, else from where the
     /// indexes list it. `expected` decides whether it is the right one; without a size, only the digest does.
     ///
     /// # Errors
     /// When no index has it, or it is not what is expected.
     fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError>;
+
+    /// Fetches a file into the store whose digest its index does not say, and so finds it out.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, ActionError>;
 }
 
 /// Picks from the files of a project those whose metadata will be asked for.
@@ -210,7 +223,15 @@ impl Packages for Offline {
 
     fn prefetch_metadata(&self, _: Vec<PackageFile>) {}
 
+    fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>> {
+        vec![None; wanted.len()]
+    }
+
     fn wheel(&self, wanted: &WantedWheel<'_>, _: &Store) -> Result<Blob, ActionError> {
         self.refuse(wanted.file.to_owned())
+    }
+
+    fn unsaid(&self, file: &PackageFile, _: &Store) -> Result<Blob, ActionError> {
+        self.refuse(file.file.clone())
     }
 }

@@ -80,6 +80,29 @@ impl Inner {
         }
     }
 
+    /// Returns the size of a wheel, as its server says it; `None` where it does not. Nothing is fetched but a byte.
+    pub(super) fn said_size(&self, wheel: &Wheel<'_>) -> Option<u64> {
+        let reply = self.send(&wheel.ask().header("range", "bytes=0-0")).ok()?;
+        // The length of what is packed on the way is another one.
+        let is_packed = reply.header("content-encoding");
+        if is_packed.is_some_and(|it| !it.eq_ignore_ascii_case("identity")) {
+            return None;
+        }
+        match reply.status() {
+            206 => match reply
+                .header("content-range")
+                .and_then(place::content_range)?
+            {
+                (0, 0, size) => size,
+                _ => None,
+            },
+            // It gives all or nothing: the body is not read.
+            200 => reply.length(),
+            _ => None,
+        }
+        .filter(|&size| size <= MOST)
+    }
+
     fn stream(&self, wheel: &Wheel<'_>, ask: &Ask<'_>, store: &Store) -> Result<Blob, IndexError> {
         let begin = || -> Result<Part<'_>, IndexError> {
             Ok(Part {

@@ -241,7 +241,7 @@ impl From<IndexError> for ActionError {
 impl From<IndexError> for PackageError {
     fn from(error: IndexError) -> Self {
         match error {
-            IndexError::NotFound { .. } => Self::NotFound,
+            IndexError::NotFound { indexes, .. } => Self::NotFound { asked: indexes },
             IndexError::Malformed { .. } => Self::Malformed(error.to_string()),
             error => Self::Failed(error.into()),
         }

@@ -74,6 +74,7 @@ struct Inner {
     pages: Flights<String, Result<Arc<Vec<PackageFile>>, PackageError>>,
     metadata: Flights<String, Result<Arc<String>, PackageError>>,
     wheels: Flights<Digest, Result<Blob, ActionError>>,
+    sizes: Flights<Digest, Option<u64>>,
     /// The hosts that give no ranges.
     whole_only: Mutex<BTreeSet<String>>,
 }
@@ -125,6 +126,7 @@ impl Indexes {
             pages: Flights::default(),
             metadata: Flights::default(),
             wheels: Flights::default(),
+            sizes: Flights::default(),
             whole_only: Mutex::default(),
         };
         Self {
@@ -180,6 +182,42 @@ impl Inner {
         let text = self.metadata.get(&key(file), &stopped, |_| true, work);
         text.unwrap_or_else(|| Err(IndexError::Stopped.into()))
     }
+
+    fn size(&self, wanted: &WantedWheel<'_>) -> Option<u64> {
+        let stopped = || self.monitor.is_stopped();
+        let work = || self.size_of(wanted);
+        let size = self.sizes.get(&wanted.sha256, &stopped, |_| true, work);
+        size.flatten()
+    }
+}
+
+/// A wheel whose size is asked for, by the crew.
+struct Sought {
+    project: String,
+    file: String,
+    sha256: Digest,
+    hint: Option<String>,
+}
+
+impl Sought {
+    fn of(wanted: &WantedWheel<'_>) -> Self {
+        Self {
+            project: wanted.project.to_owned(),
+            file: wanted.file.to_owned(),
+            sha256: wanted.sha256,
+            hint: wanted.hint.map(str::to_owned),
+        }
+    }
+
+    fn wanted(&self) -> WantedWheel<'_> {
+        WantedWheel {
+            project: &self.project,
+            file: &self.file,
+            sha256: self.sha256,
+            size: None,
+            hint: self.hint.as_deref(),
+        }
+    }
 }
 
 /// What tells files apart.
@@ -221,6 +259,16 @@ impl Packages for Indexes {
         fetch_all(&self.inner, files, &self.crew.adder());
     }
 
+    fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>> {
+        for one in wanted {
+            let (inner, sought) = (Arc::clone(&self.inner), Sought::of(one));
+            self.crew.adder().add(Box::new(move || {
+                inner.size(&sought.wanted());
+            }));
+        }
+        wanted.iter().map(|one| self.inner.size(one)).collect()
+    }
+
     fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError> {
         let inner = &self.inner;
         let stopped = || inner.monitor.is_stopped();
@@ -228,5 +276,9 @@ impl Packages for Indexes {
         // What was fetched is in the store; what failed may be had from elsewhere.
         let blob = inner.wheels.get(&wanted.sha256, &stopped, |_| false, work);
         blob.unwrap_or_else(|| Err(ActionError::stopped()))
+    }
+
+    fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, ActionError> {
+        Ok(self.inner.unsaid(file, store)?)
     }
 }

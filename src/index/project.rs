@@ -149,7 +149,8 @@ impl Inner {
         if let Some(blob) = held(store, wanted.sha256).filter(fits) {
             return Ok(blob);
         }
-        let failed = match self.hinted(wanted, store) {
+        let hinted = self.hinted(wanted);
+        let failed = match hinted.map(|wheel| self.download(&wheel, store)) {
             None => None,
             Some(Ok(blob)) => return Ok(blob),
             Some(Err(error @ (IndexError::Stopped | IndexError::Store(_)))) => {
@@ -172,8 +173,44 @@ impl Inner {
         }
     }
 
-    /// Fetches a wheel from where a lock or a requirement says that it may be; `None` where none does.
-    fn hinted(&self, wanted: &WantedWheel<'_>, store: &Store) -> Option<Result<Blob, IndexError>> {
+    /// Fetches a file whose digest its index does not say.
+    pub(super) fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, IndexError> {
+        let source = self.sources()?.iter().find(|it| it.name() == file.index);
+        let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
+            index: file.index.clone(),
+            file: file.file.clone(),
+        })?;
+        let wheel = Wheel {
+            url,
+            index: source,
+            login: None,
+            file: &file.file,
+            sha256: None,
+            size: file.size,
+        };
+        self.download(&wheel, store)
+    }
+
+    /// Returns the size of a wheel: as the store has it, or its index or server says.
+    pub(super) fn size_of(&self, wanted: &WantedWheel<'_>) -> Option<u64> {
+        if let Some(blob) = held(&self.cache, wanted.sha256) {
+            return Some(blob.size);
+        }
+        let hinted = self.hinted(wanted);
+        if let Some(size) = hinted.and_then(|wheel| self.said_size(&wheel)) {
+            return Some(size);
+        }
+        let file = self.listed(wanted).ok()?;
+        if file.size.is_some() {
+            return file.size;
+        }
+        let sources = self.sources().ok()?;
+        let source = sources.iter().find(|it| it.name() == file.index);
+        self.said_size(&Wheel::of(wanted, Url::parse(&file.url).ok()?, source))
+    }
+
+    /// Returns the wheel where a lock or a requirement says that it may be; `None` where none does.
+    fn hinted<'a>(&'a self, wanted: &WantedWheel<'a>) -> Option<Wheel<'a>> {
         let mut url = Url::parse(wanted.hint?).ok()?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return None;
@@ -185,11 +222,10 @@ impl Inner {
         // No index need be known for this.
         let sources = self.sources().unwrap_or_default();
         let index = sources.iter().find(|it| place::is_same(it.address(), &url));
-        let wheel = Wheel {
+        Some(Wheel {
             login,
             ..Wheel::of(wanted, url, index)
-        };
-        Some(self.download(&wheel, store))
+        })
     }
 
     /// Finds a wheel among the files of its package.
@@ -197,10 +233,8 @@ impl Inner {
         let files = self.files(wanted.project).map_err(|error| match error {
             PackageError::Failed(error) => error,
             PackageError::Malformed(why) => ActionError::new("imgdecl::index::content", why),
-            PackageError::NotFound => {
-                let asked = self.asked(wanted.project).unwrap_or_default();
+            PackageError::NotFound { asked: indexes } => {
                 let project = wanted.project.to_owned();
-                let indexes = asked.iter().map(|it| it.name().to_owned()).collect();
                 IndexError::NotFound { project, indexes }.into()
             }
         })?;

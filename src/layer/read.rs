@@ -8,9 +8,9 @@ use super::{Attrs, Fact, Facts, HeaderGuard, LayerPath, OPAQUE, Owner, Tick, WHI
 use crate::oci::Compression;
 
 /// How many entries a layer may have: enough for every real one, and an end to made-up ones.
-const MAX_ENTRIES: usize = 8_000_000;
+pub(super) const MAX_ENTRIES: usize = 8_000_000;
 /// How many bytes the paths and symlinks of an image may have in all, with the folders above them: they are held in memory.
-const MAX_NAMES: usize = 512 << 20;
+pub(super) const MAX_NAMES: usize = 512 << 20;
 
 /// A layer or archive that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -238,9 +238,9 @@ impl FactsBuilder {
 }
 
 /// Fills up the last block of a tar that ends with the last byte of its last file, as some tools write it.
-struct Padded<'a> {
-    reader: &'a mut dyn Read,
-    read: u64,
+pub(super) struct Padded<'a> {
+    pub(super) reader: &'a mut dyn Read,
+    pub(super) read: u64,
 }
 
 impl Read for Padded<'_> {
@@ -270,7 +270,7 @@ fn attrs(header: &tar::Header) -> io::Result<Attrs> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Content, Entry, Kind, Tree, resolve, write};
+    use super::super::{Anew, Content, Entry, Kind, Tree, resolve, write};
     use super::*;
     use std::sync::Arc;
 
@@ -288,7 +288,7 @@ mod tests {
         }
         let changes = resolve(&[Arc::new(tree)], &Facts::default()).unwrap();
         let mut out = Vec::new();
-        write(&changes, Compression::None, &mut out, &|_| true).unwrap();
+        write(&changes, Compression::None, &Anew, &mut out, &|_| true).unwrap();
         out
     }
 

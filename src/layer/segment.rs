@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::changeset::{Changeset, Folder};
 use super::header::{self, Header};
 use super::{Content, ContentError, Entry, Kind, LayerPath};
-use crate::oci::Digest;
+use crate::oci::{Digest, Hasher};
 
 /// A segment that holds this many bytes after an entry ends there; larger files are cut every so many bytes.
 const FULL: usize = 1 << 20;
@@ -222,6 +222,45 @@ impl Cutter {
 }
 
 impl Segment {
+    /// Names what the segment's bytes are made of, and how they are compressed, without reading a content. `None` for
+    /// what is not worth a name: the end, and what is passed on.
+    pub(super) fn key(&self, items: &[Item<'_>], compressor: &str) -> Option<Digest> {
+        let mut hasher = Hasher::default();
+        hasher.update(format!("segment 1 {compressor}\n").as_bytes());
+        match self {
+            Segment::End | Segment::Passed { .. } => return None,
+            Segment::Slice {
+                item,
+                offset,
+                length,
+            } => {
+                let content = items[*item].content()?;
+                hasher.update(content.digest.bytes());
+                for number in [content.size, *offset, *length as u64] {
+                    hasher.update(&number.to_le_bytes());
+                }
+            }
+            Segment::Items {
+                lead, range, open, ..
+            } => {
+                let mut header = Vec::new();
+                for index in range.clone() {
+                    let is_open = *open && index + 1 == range.end;
+                    header.clear();
+                    items[index].header(&mut header);
+                    hasher.update(&[u8::from(is_open)]);
+                    hasher.update(&(header.len() as u64).to_le_bytes());
+                    hasher.update(&header);
+                    if let Some(content) = items[index].content().filter(|_| !is_open) {
+                        hasher.update(content.digest.bytes());
+                    }
+                }
+                hasher.update(&(*lead as u64).to_le_bytes());
+            }
+        }
+        Some(hasher.finish())
+    }
+
     /// Reads the segment's bytes of the tar.
     pub(super) fn bytes(&self, items: &[Item<'_>]) -> Result<Vec<u8>, ContentError> {
         match self {

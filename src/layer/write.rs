@@ -5,22 +5,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::compress::{GZIP_HEADER, compress, gzip_trailer};
+use super::compress::{GZIP_HEADER, compress, compressor_id, gzip_trailer};
 use super::header::{BLOCK, pad};
+use super::reuse::{SMALLEST, holds};
 use super::segment::{self, Item, Segment};
-use super::{Changeset, Content, ContentError, Deflated, Inflate};
-use crate::oci::{Compression, DiffId, Hasher};
+use super::{Changeset, Content, ContentError, Deflated, Inflate, Placed, Reuse};
+use crate::oci::{Compression, DiffId, Digest, Hasher};
 
 /// Called with each number of tar bytes that were written; returns false to stop.
 pub type Tick<'a> = &'a (dyn Fn(u64) -> bool + Sync);
 
 /// What is known of a layer once its tar is written. Digest and size of the blob are the sink's to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Written {
     /// The digest of the tar.
     pub diff_id: DiffId,
     /// The size of the tar in bytes.
     pub size: u64,
+    /// The compressed segments that a later layer may copy, in the order of the blob.
+    pub segments: Vec<Placed>,
 }
 
 /// A layer that was not written.
@@ -61,7 +64,7 @@ impl Drop for Active {
     }
 }
 
-/// Writes the layer that `changes` describes to `out`.
+/// Writes the layer that `changes` describes to `out`. What `reuse` has compressed already is copied.
 ///
 /// Works in rounds: while one round of segments is read and compressed by the threads of the current rayon pool, the
 /// round before is hashed and written. So at most two rounds are in memory, however large the layer or a file is.
@@ -71,6 +74,7 @@ impl Drop for Active {
 pub fn write(
     changes: &Changeset,
     compression: Compression,
+    reuse: &dyn Reuse,
     out: &mut (dyn Write + Send),
     tick: Tick<'_>,
 ) -> Result<Written, WriteError> {
@@ -81,15 +85,22 @@ pub fn write(
         hasher: Hasher::default(),
         size: 0,
         out,
+        written: 0,
+        segments: Vec::new(),
     };
-    let mut slices = Slices { reading: None };
+    let mut slices = Slices {
+        reading: None,
+        items: &items,
+        compression,
+        reuse,
+    };
     let mut ready: Vec<Ready<'_>> = Vec::new();
     let mut rest = &segments[..];
     while !rest.is_empty() {
         let (round, later) = rest.split_at(active.segments().min(rest.len()));
         rest = later;
         let (made, done) = rayon::join(
-            || slices.make(round, &items, compression),
+            || slices.make(round),
             || sequel.take(std::mem::take(&mut ready), tick),
         );
         done?;
@@ -99,6 +110,7 @@ pub fn write(
     Ok(Written {
         diff_id: DiffId(sequel.hasher.finish()),
         size: sequel.size,
+        segments: sequel.segments,
     })
 }
 
@@ -111,6 +123,8 @@ enum Ready<'a> {
         tar: Vec<u8>,
         /// `None` if the tar itself is the blob.
         compressed: Option<Vec<u8>>,
+        /// The key of what is worth to be found again, and the CRC-32 of its compressed bytes.
+        key: Option<(Digest, u32)>,
     },
     /// A content that is passed on, too large for memory.
     Passed {
@@ -126,6 +140,7 @@ impl<'a> Ready<'a> {
         bytes: Option<Vec<u8>>,
         items: &'a [Item<'a>],
         compression: Compression,
+        reuse: &dyn Reuse,
     ) -> Result<Self, ContentError> {
         if let Segment::Passed { item } = segment {
             let content = items[*item].content().expect("only files are passed on");
@@ -141,14 +156,32 @@ impl<'a> Ready<'a> {
             return Ok(Self::Bytes {
                 tar: segment.bytes(items)?,
                 compressed: Some(compressed),
+                key: None,
             });
         }
         let tar = match bytes {
             Some(bytes) => bytes,
             None => segment.bytes(items)?,
         };
-        let compressed = (compression != Compression::None).then(|| compress(compression, &tar));
-        Ok(Self::Bytes { tar, compressed })
+        if compression == Compression::None {
+            return Ok(Self::Bytes {
+                tar,
+                compressed: None,
+                key: None,
+            });
+        }
+        let key = match tar.len() < SMALLEST {
+            true => None,
+            false => segment.key(items, compressor_id(compression)),
+        };
+        let found = key.and_then(|key| reuse.find(&key));
+        let found = found.filter(|found| holds(compression, found, &tar));
+        let compressed = found.unwrap_or_else(|| compress(compression, &tar));
+        Ok(Self::Bytes {
+            key: key.map(|key| (key, libdeflater::crc32(&compressed))),
+            compressed: Some(compressed),
+            tar,
+        })
     }
 }
 
@@ -179,32 +212,32 @@ fn pass(
 /// read.
 struct Slices<'a> {
     reading: Option<(usize, u64, Inflate<'a>)>,
+    items: &'a [Item<'a>],
+    compression: Compression,
+    reuse: &'a dyn Reuse,
 }
 
 impl<'a> Slices<'a> {
-    fn make(
-        &mut self,
-        round: &[Segment],
-        items: &'a [Item<'a>],
-        compression: Compression,
-    ) -> Result<Vec<Ready<'a>>, ContentError> {
+    fn make(&mut self, round: &[Segment]) -> Result<Vec<Ready<'a>>, ContentError> {
         let known = round
             .iter()
-            .map(|segment| self.slice(segment, items))
+            .map(|segment| self.slice(segment))
             .collect::<Result<Vec<Option<Vec<u8>>>, ContentError>>()?;
+        let Self {
+            items,
+            compression,
+            reuse,
+            ..
+        } = *self;
         round
             .par_iter()
             .zip(known)
-            .map(|(segment, bytes)| Ready::make(segment, bytes, items, compression))
+            .map(|(segment, bytes)| Ready::make(segment, bytes, items, compression, reuse))
             .collect()
     }
 
     /// Inflates the bytes of a segment that is a slice of a deflated content.
-    fn slice(
-        &mut self,
-        segment: &Segment,
-        items: &'a [Item<'a>],
-    ) -> Result<Option<Vec<u8>>, ContentError> {
+    fn slice(&mut self, segment: &Segment) -> Result<Option<Vec<u8>>, ContentError> {
         let Segment::Slice {
             item,
             offset,
@@ -213,7 +246,7 @@ impl<'a> Slices<'a> {
         else {
             return Ok(None);
         };
-        let Some(content) = items[item].content() else {
+        let Some(content) = self.items[item].content() else {
             return Ok(None);
         };
         let Some(member) = content.passable() else {
@@ -240,12 +273,17 @@ struct Sequel<'a> {
     hasher: Hasher,
     size: u64,
     out: &'a mut (dyn Write + Send),
+    /// How many bytes the blob has so far.
+    written: u64,
+    segments: Vec<Placed>,
 }
 
 impl Sequel<'_> {
     /// Hashes the tar on one thread, writes (and so hashes) the blob on another.
     fn take(&mut self, round: Vec<Ready<'_>>, tick: Tick<'_>) -> Result<(), WriteError> {
-        let Self { hasher, size, out } = self;
+        let Self {
+            hasher, size, out, ..
+        } = self;
         let stopped = AtomicBool::new(false);
         let (hashed, written) = rayon::join(
             || {
@@ -257,7 +295,36 @@ impl Sequel<'_> {
         );
         // A damaged member is one to both; what the first of them says about it is said.
         *size += hashed?;
-        written
+        written?;
+        self.place(&round);
+        Ok(())
+    }
+
+    /// Notes where the segments of a round came to lie.
+    fn place(&mut self, round: &[Ready<'_>]) {
+        for ready in round {
+            let length = match ready {
+                Ready::Bytes {
+                    tar,
+                    compressed,
+                    key,
+                } => {
+                    let length = compressed.as_ref().unwrap_or(tar).len();
+                    if let (Some((key, crc)), Ok(length)) = (*key, u32::try_from(length)) {
+                        self.segments.push(Placed {
+                            key,
+                            offset: self.written,
+                            length,
+                            crc,
+                        });
+                    }
+                    length as u64
+                }
+                // A member's header and trailer, and the stream as it is.
+                Ready::Passed { member, .. } => GZIP_HEADER.len() as u64 + member.length + 8,
+            };
+            self.written += length;
+        }
     }
 }
 
@@ -306,7 +373,9 @@ fn write_round(
 ) -> Result<(), WriteError> {
     for ready in round {
         match ready {
-            Ready::Bytes { tar, compressed } => out.write_all(compressed.as_ref().unwrap_or(tar)),
+            Ready::Bytes {
+                tar, compressed, ..
+            } => out.write_all(compressed.as_ref().unwrap_or(tar)),
             Ready::Passed { content, member } => pass(content, member, out, go_on)?,
         }
         .map_err(WriteError::Sink)?;
@@ -316,7 +385,7 @@ fn write_round(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Attrs, Content, Entry, Facts, Kind, LayerPath, Owner, Tree, resolve};
+    use super::super::{Anew, Attrs, Content, Entry, Facts, Kind, LayerPath, Owner, Tree, resolve};
     use super::*;
     use std::sync::Arc;
 
@@ -352,7 +421,7 @@ mod tests {
                     .unwrap();
                 let mut out = Vec::new();
                 let written = pool
-                    .install(|| write(&changes, compression, &mut out, &|_| true))
+                    .install(|| write(&changes, compression, &Anew, &mut out, &|_| true))
                     .unwrap();
                 (out, written)
             };
@@ -400,7 +469,7 @@ mod tests {
 
     fn written(changes: &Changeset, compression: Compression) -> (Vec<u8>, Written) {
         let mut out = Vec::new();
-        let written = write(changes, compression, &mut out, &|_| true).unwrap();
+        let written = write(changes, compression, &Anew, &mut out, &|_| true).unwrap();
         (out, written)
     }
 
@@ -410,7 +479,10 @@ mod tests {
         let (raw, plain, folder) = deflated();
         let (blob, facts) = written(&raw, Compression::Gzip);
         let (tar, plain_facts) = written(&plain, Compression::None);
-        assert_eq!(facts, plain_facts);
+        assert_eq!(
+            (facts.diff_id, facts.size),
+            (plain_facts.diff_id, plain_facts.size)
+        );
         let mut inflated = Vec::new();
         flate2::read::MultiGzDecoder::new(&blob[..])
             .read_to_end(&mut inflated)
@@ -455,7 +527,8 @@ mod tests {
             bad[middle] ^= 0x55;
             std::fs::write(&path, bad).unwrap();
             for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
-                let error = write(&raw, compression, &mut Vec::new(), &|_| true).unwrap_err();
+                let error =
+                    write(&raw, compression, &Anew, &mut Vec::new(), &|_| true).unwrap_err();
                 let WriteError::Content(ContentError::Damaged { member, .. }) = error else {
                     panic!("{error}");
                 };
@@ -470,13 +543,86 @@ mod tests {
         let (raw, _, _folder) = deflated();
         let calls = AtomicUsize::new(0);
         let tick = |_| calls.fetch_add(1, Ordering::Relaxed) < 2;
-        let result = write(&raw, Compression::Gzip, &mut Vec::new(), &tick);
+        let result = write(&raw, Compression::Gzip, &Anew, &mut Vec::new(), &tick);
         assert!(matches!(result, Err(WriteError::Stopped)));
+    }
+
+    /// Gives the segments of one layer, and counts how many were taken; may lie.
+    struct One {
+        blob: Vec<u8>,
+        segments: Vec<Placed>,
+        found: AtomicUsize,
+        lie: fn(&mut Vec<u8>),
+    }
+
+    impl Reuse for One {
+        fn find(&self, key: &Digest) -> Option<Vec<u8>> {
+            let placed = self.segments.iter().find(|it| it.key == *key)?;
+            let mut bytes = self.blob[placed.offset as usize..][..placed.length as usize].to_vec();
+            assert!(placed.fits(&bytes));
+            (self.lie)(&mut bytes);
+            self.found.fetch_add(1, Ordering::Relaxed);
+            Some(bytes)
+        }
+    }
+
+    /// Some 3 MB in files and one large one; `changed` is another content of one of them.
+    fn many(changed: u8) -> Changeset {
+        let mut tree = Tree::default();
+        for n in 0..200u32 {
+            let size = if n == 150 { 3 << 20 } else { 8000 };
+            let byte = if n == 100 { changed } else { 0 };
+            let bytes: Vec<u8> = (0..size).map(|i| (i * n / 7) as u8 ^ byte).collect();
+            let attrs = Attrs {
+                mode: 0o644,
+                owner: Owner::default(),
+            };
+            let content = Content::bytes(bytes);
+            let path = LayerPath::parse(&format!("f{n:03}")).unwrap();
+            tree.insert(path, Entry::new(Kind::File { attrs, content }))
+                .unwrap();
+        }
+        resolve(&[Arc::new(tree)], &Facts::default()).unwrap()
+    }
+
+    #[test]
+    fn segments_of_earlier_layers_are_copied_and_liars_cost_work_only() {
+        let lies: [fn(&mut Vec<u8>); 4] = [
+            |_| {},
+            |bytes| bytes.truncate(bytes.len() / 2),
+            |bytes| bytes.clear(),
+            |bytes| *bytes = super::compress(Compression::Gzip, b"something else"),
+        ];
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let mut blob = Vec::new();
+            let before = write(&many(1), compression, &Anew, &mut blob, &|_| true).unwrap();
+            let (expected, facts) = written(&many(2), compression);
+            for lie in lies {
+                let one = One {
+                    blob: blob.clone(),
+                    segments: before.segments.clone(),
+                    found: AtomicUsize::new(0),
+                    lie,
+                };
+                let mut out = Vec::new();
+                let after = write(&many(2), compression, &one, &mut out, &|_| true).unwrap();
+                assert!(out == expected);
+                assert_eq!(after, facts);
+                let (found, all) = (one.found.into_inner(), after.segments.len());
+                assert!(found == all - 1, "{found} of {all}");
+            }
+        }
     }
 
     #[test]
     fn stops_when_told() {
-        let result = write(&changes(), Compression::None, &mut Vec::new(), &|_| false);
+        let result = write(
+            &changes(),
+            Compression::None,
+            &Anew,
+            &mut Vec::new(),
+            &|_| false,
+        );
         assert!(matches!(result, Err(WriteError::Stopped)));
     }
 }

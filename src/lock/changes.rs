@@ -49,6 +49,7 @@ pub fn changes(old: &Lock, new: &Lock) -> Vec<String> {
         let gone = before.keys().filter(|it| !is.platforms.contains_key(*it));
         lines.extend(gone.map(|platform| format!("  {platform}  no longer needed")));
     }
+    disks_changed(old, new, &mut lines);
     let names: BTreeSet<&String> = old.pips.keys().chain(new.pips.keys()).collect();
     let none = BTreeMap::new();
     for name in names {
@@ -69,6 +70,45 @@ pub fn changes(old: &Lock, new: &Lock) -> Vec<String> {
         }
     }
     lines
+}
+
+fn disks_changed(old: &Lock, new: &Lock, lines: &mut Vec<String>) {
+    let names: BTreeSet<&String> = old.disks.keys().chain(new.disks.keys()).collect();
+    for name in names {
+        let (was, is) = match (old.disks.get(name), new.disks.get(name)) {
+            (was, Some(is)) if was != Some(is) => (was, is),
+            (Some(_), None) => {
+                lines.push(format!("{name}: removed, was on disk"));
+                continue;
+            }
+            _ => continue,
+        };
+        lines.push(match was {
+            None => format!("{name}: new, on disk"),
+            Some(_) => format!("{name}: on disk"),
+        });
+        match was {
+            Some(was) if was.digest == is.digest => {}
+            Some(was) => lines.push(format!("  digest  {} → {}", was.digest, is.digest)),
+            None => lines.push(format!("  digest  {}", is.digest)),
+        }
+        let before = |platform| was.and_then(|was| was.platforms.get(platform));
+        let moved = is.platforms.iter().filter(|(name, is)| {
+            let was = before(*name);
+            was.is_none() || was != Some(*is)
+        });
+        for (platform, pythons) in moved {
+            let pythons = pythons.interpreters.iter();
+            let paths: Vec<String> = pythons
+                .map(|it| format!("{} {}", it.path, it.version))
+                .collect();
+            let paths = match paths.is_empty() {
+                true => "no Python".to_owned(),
+                false => paths.join(", "),
+            };
+            lines.push(format!("  {platform}  {paths}"));
+        }
+    }
 }
 
 fn facts_changed(was: &Facts, is: &Facts) -> Vec<String> {

@@ -1,12 +1,13 @@
 //! The text of a lock: TOML, sorted, with a seal on each entry, so that an edit is seen.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BasePin, FILE, Lock, LockError, PipPin, PlatformPin, Wheels};
+use super::{BasePin, DiskPin, FILE, Lock, LockError, PipPin, PlatformPin, Wheels};
 use crate::graph::SourceText;
 use crate::layer::{Attrs, Fact, Facts, LayerPath, Owner};
 use crate::oci::Digest;
@@ -68,7 +69,12 @@ impl PipEntry {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BaseEntry {
-    image: String,
+    /// The reference of a base in a registry. One on disk has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    /// Which image of a base on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    r#ref: Option<String>,
     digest: Digest,
     /// The digest of the entry itself, so that an edit is seen.
     seal: Digest,
@@ -79,7 +85,9 @@ struct BaseEntry {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlatformEntry {
-    manifest: Digest,
+    /// The manifest of a base in a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifest: Option<Digest>,
     /// The C library, as `glibc 2.36`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     libc: Option<String>,
@@ -105,13 +113,17 @@ struct PythonEntry {
     site: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     platsite: Option<String>,
+    /// What says which packages are in the site folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    installed: Vec<String>,
 }
 
 impl BaseEntry {
     fn new(pin: &BasePin) -> Self {
         let platforms = pin.platforms.iter();
         let mut entry = Self {
-            image: pin.image.to_string(),
+            image: Some(pin.image.to_string()),
+            r#ref: None,
             digest: pin.digest,
             seal: Digest::of(b""),
             platform: platforms
@@ -122,35 +134,65 @@ impl BaseEntry {
         entry
     }
 
+    fn on_disk(pin: &DiskPin) -> Self {
+        let platforms = pin.platforms.iter();
+        let mut entry = Self {
+            image: None,
+            r#ref: pin.reference.clone(),
+            digest: pin.digest,
+            seal: Digest::of(b""),
+            platform: platforms
+                .map(|(name, pythons)| (name.clone(), PlatformEntry::of_pythons(pythons)))
+                .collect(),
+        };
+        entry.seal = entry.own_digest();
+        entry
+    }
+
     /// The digest of all that the entry says but the seal.
     fn own_digest(&self) -> Digest {
         let platforms: BTreeMap<_, _> = self.platform.iter().collect();
-        let text = serde_json::to_vec(&(&self.image, self.digest, platforms));
+        let text = match &self.image {
+            Some(image) => serde_json::to_vec(&(image, self.digest, platforms)),
+            None => serde_json::to_vec(&("on disk", &self.r#ref, self.digest, platforms)),
+        };
         Digest::of(&text.expect("entries have string keys only"))
     }
 
-    fn pin(self) -> Option<BasePin> {
-        let platforms = self.platform.into_iter();
-        let platforms: Option<BTreeMap<_, _>> = platforms
+    /// Puts what the entry says into a lock; `None` if it makes no sense.
+    fn enter(self, name: &str, lock: &mut Lock) -> Option<()> {
+        let (digest, platforms) = (self.digest, self.platform.into_iter());
+        let name = name.to_owned();
+        let Some(image) = self.image else {
+            let platforms: Option<_> = platforms
+                .map(|(name, entry)| Some((name, entry.pythons()?)))
+                .collect();
+            let pin = DiskPin {
+                reference: self.r#ref,
+                digest,
+                platforms: platforms?,
+            };
+            lock.disks.insert(name, pin);
+            return Some(());
+        };
+        let platforms: Option<_> = platforms
             .map(|(name, entry)| Some((name, entry.pin()?)))
             .collect();
-        Some(BasePin {
-            image: self.image.parse().ok()?,
-            digest: self.digest,
+        let pin = BasePin {
+            image: image.parse().ok()?,
+            digest,
             platforms: platforms?,
-        })
+        };
+        lock.bases.insert(name, pin);
+        Some(())
     }
 }
 
 impl PlatformEntry {
     fn new(pin: &PlatformPin) -> Self {
         let mut entry = Self {
-            manifest: pin.manifest,
-            libc: pin.pythons.libc.map(libc_text),
-            python: pin.pythons.interpreters.iter().map(python_entry).collect(),
-            folders: BTreeMap::new(),
-            links: BTreeMap::new(),
-            dangling: BTreeMap::new(),
+            manifest: Some(pin.manifest),
+            ..Self::of_pythons(&pin.pythons)
         };
         for (path, fact) in pin.facts.notable() {
             let path = format!("/{}", path.as_str());
@@ -171,7 +213,34 @@ impl PlatformEntry {
         entry
     }
 
-    fn pin(self) -> Option<PlatformPin> {
+    fn of_pythons(pythons: &Pythons) -> Self {
+        Self {
+            manifest: None,
+            libc: pythons.libc.map(libc_text),
+            python: pythons.interpreters.iter().map(python_entry).collect(),
+            folders: BTreeMap::new(),
+            links: BTreeMap::new(),
+            dangling: BTreeMap::new(),
+        }
+    }
+
+    fn pythons(self) -> Option<Pythons> {
+        let interpreters = self.python.into_iter().map(|(path, entry)| {
+            Some(Interpreter {
+                path,
+                version: entry.version.parse().ok()?,
+                prefix: entry.prefix,
+                site: entry.site,
+                platsite: entry.platsite,
+                installed: entry.installed,
+            })
+        });
+        let libc = self.libc.map(|text| text.parse()).transpose().ok()?;
+        let interpreters: Option<_> = interpreters.collect();
+        Some(Pythons::new(interpreters?, libc))
+    }
+
+    fn pin(mut self) -> Option<PlatformPin> {
         let mut facts = Facts::default();
         let path = |text: &str| LayerPath::parse(text.strip_prefix('/')?).ok();
         for (name, text) in &self.folders {
@@ -188,25 +257,16 @@ impl PlatformEntry {
             };
             facts.insert(path(name)?, Fact::Folder(attrs));
         }
-        for (links, folder) in [(self.links, true), (self.dangling, false)] {
+        let (links, dangling) = (take(&mut self.links), take(&mut self.dangling));
+        for (links, folder) in [(links, true), (dangling, false)] {
             for (name, target) in links {
                 facts.insert(path(&name)?, Fact::Link { target, folder });
             }
         }
-        let interpreters = self.python.into_iter().map(|(path, entry)| {
-            Some(Interpreter {
-                path,
-                version: entry.version.parse().ok()?,
-                prefix: entry.prefix,
-                site: entry.site,
-                platsite: entry.platsite,
-            })
-        });
-        let libc = self.libc.map(|text| text.parse()).transpose().ok()?;
         Some(PlatformPin {
-            manifest: self.manifest,
+            manifest: self.manifest?,
             facts,
-            pythons: Pythons::new(interpreters.collect::<Option<_>>()?, libc),
+            pythons: self.pythons()?,
         })
     }
 }
@@ -224,6 +284,7 @@ fn python_entry(python: &Interpreter) -> (String, PythonEntry) {
         prefix: python.prefix.clone(),
         site: python.site.clone(),
         platsite: python.platsite.clone(),
+        installed: python.installed.clone(),
     };
     (python.path.clone(), entry)
 }
@@ -288,22 +349,20 @@ impl Lock {
                 start..start + length,
             )
         };
-        let mut bases = BTreeMap::new();
+        let mut lock = Self::default();
         for (name, entry) in file.base {
             let sealed = entry.seal == entry.own_digest();
-            match entry.pin().filter(|_| sealed) {
-                Some(pin) => bases.insert(name, pin),
-                None => return Err(edited("base", &name)),
-            };
+            if !sealed || entry.enter(&name, &mut lock).is_none() {
+                return Err(edited("base", &name));
+            }
         }
-        let mut pips = BTreeMap::new();
         for (name, entry) in file.pip {
             if entry.seal != entry.own_digest() {
                 return Err(edited("pip", &name));
             }
-            pips.insert(name, entry.pin());
+            lock.pips.insert(name, entry.pin());
         }
-        Ok(Self { bases, pips })
+        Ok(lock)
     }
 
     /// Reads the text of a lock, and leaves out the entries that were edited: they are made again.
@@ -321,23 +380,27 @@ impl Lock {
                 let whole = entries.filter(|(_, entry)| entry.seal == entry.own_digest());
                 let pips = file.pip.into_iter();
                 let pips = pips.filter(|(_, entry)| entry.seal == entry.own_digest());
-                Ok(Self {
+                let mut lock = Self {
                     pips: pips.map(|(name, entry)| (name, entry.pin())).collect(),
-                    bases: whole
-                        .filter_map(|(name, entry)| Some((name, entry.pin()?)))
-                        .collect(),
-                })
+                    ..Self::default()
+                };
+                for (name, entry) in whole {
+                    // What makes no sense is as if it were not there.
+                    let _ = entry.enter(&name, &mut lock);
+                }
+                Ok(lock)
             }
         }
     }
 
     /// Writes the text of the lock: sorted, the same for equal locks.
     pub fn to_text(&self) -> String {
-        let bases = self.bases.iter();
+        let (bases, disks) = (self.bases.iter(), self.disks.iter());
         let file = File {
             version: VERSION,
             base: bases
                 .map(|(name, pin)| (name.clone(), BaseEntry::new(pin)))
+                .chain(disks.map(|(name, pin)| (name.clone(), BaseEntry::on_disk(pin))))
                 .collect(),
             pip: self
                 .pips

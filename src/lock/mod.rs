@@ -1,7 +1,8 @@
 //! `image.lock`: what the names of a manifest were resolved to. Plain data and its text form.
 //!
 //! For each base in a registry: the digest that its reference named, and for each platform the manifest's digest and the
-//! notable paths, so that layers can be placed without a byte of the base's own layers. Knows no rule, no network.
+//! notable paths, so that layers can be placed without a byte of the base's own layers. For each base on disk that
+//! packages are for, what it says about Python. Knows no rule, no network.
 
 mod changes;
 mod file;
@@ -27,6 +28,8 @@ pub const FILE: &str = "image.lock";
 pub struct Lock {
     /// The bases in registries, by target (`NAME` or `MEMBER:NAME`).
     pub bases: BTreeMap<String, BasePin>,
+    /// The bases on disk that packages are for, by target.
+    pub disks: BTreeMap<String, DiskPin>,
     /// The Python packages, by target.
     pub pips: BTreeMap<String, PipPin>,
 }
@@ -53,6 +56,17 @@ pub struct PlatformPin {
     pub pythons: Pythons,
 }
 
+/// What was found in a base on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskPin {
+    /// Which image of the layout or archive, where the manifest says it.
+    pub reference: Option<String>,
+    /// The digest of the archive, or of the entry of the layout's index.
+    pub digest: Digest,
+    /// What it says about Python, by platform.
+    pub platforms: BTreeMap<String, Pythons>,
+}
+
 /// What a target of Python packages is pinned to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PipPin {
@@ -75,6 +89,13 @@ pub struct WheelPin {
     pub size: Option<u64>,
     /// Where it is, where the user said so: a URL, or a path in the workspace.
     pub url: Option<String>,
+}
+
+impl WheelPin {
+    /// Tells whether it lies in the workspace.
+    pub fn is_own(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| !url.contains("://"))
+    }
 }
 
 /// `DIGEST SIZE URL`, with `-` for a size that is not known, and no URL where there is none.
@@ -124,7 +145,7 @@ pub struct LockError {
 impl Lock {
     /// Tells whether nothing is pinned.
     pub fn is_empty(&self) -> bool {
-        self.bases.is_empty() && self.pips.is_empty()
+        self.bases.is_empty() && self.disks.is_empty() && self.pips.is_empty()
     }
 }
 
@@ -160,6 +181,7 @@ mod tests {
                     prefix: "/usr/local".into(),
                     site: "/usr/local/lib/python3.11/dist-packages".into(),
                     platsite: None,
+                    installed: vec!["six-1.16.0.dist-info".into()],
                 }],
                 Some(Libc::Glibc { minor: 36 }),
             ),
@@ -179,8 +201,17 @@ mod tests {
             digest: Digest::of(b"index"),
             platforms: BTreeMap::from([("linux/amd64".to_owned(), platform)]),
         };
+        let disk = DiskPin {
+            reference: Some("bookworm".to_owned()),
+            digest: Digest::of(b"archive"),
+            platforms: BTreeMap::from([(
+                "linux/amd64".to_owned(),
+                pin.platforms["linux/amd64"].pythons.clone(),
+            )]),
+        };
         Lock {
             bases: BTreeMap::from([("python".to_owned(), pin.clone()), ("a:b".to_owned(), pin)]),
+            disks: BTreeMap::from([("debian".to_owned(), disk)]),
             pips: BTreeMap::from([("deps".to_owned(), pip)]),
         }
     }
@@ -207,6 +238,8 @@ mod tests {
         let torn = text.replace("[base.python]", "<<<<<<< ours\n[base.python]\n=======");
         assert!(error(&torn).contains("merge conflict"));
         assert!(error(&text.replace("version = 1", "version = 2")).contains("version 2"));
+        let other = text.replace("ref = \"bookworm\"", "ref = \"trixie\"");
+        assert!(error(&other).contains("`debian` in image.lock was edited"));
         assert!(error("version = 1\nbase = 3").contains("cannot be read"));
         assert!(error("version = 1\n[base.x]\nimage = \"y\"").contains("missing field"));
 
@@ -228,6 +261,15 @@ mod tests {
         assert_eq!(moved.len(), 4, "{moved:?}");
         assert!(moved[1].contains(" → "), "{moved:?}");
         assert_eq!(moved[3], "    - /tmp  1777 0:7");
+        let mut replaced = old.clone();
+        let disk = replaced.disks.get_mut("debian").unwrap();
+        disk.digest = Digest::of(b"other archive");
+        let moved = changes(&old, &replaced);
+        assert_eq!(moved.len(), 2, "{moved:?}");
+        assert_eq!(moved[0], "debian: on disk");
+        assert!(moved[1].contains(" → "), "{moved:?}");
+        replaced.disks.clear();
+        assert_eq!(changes(&old, &replaced), ["debian: removed, was on disk"]);
         assert_eq!(changes(&old, &old), Vec::<String>::new());
         assert_eq!(
             changes(&Lock::default(), &old)[0],

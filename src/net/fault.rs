@@ -14,6 +14,12 @@ pub enum Fault {
     /// Nothing listens there.
     #[error("the connection was refused")]
     Refused,
+    /// There is no such socket on this machine.
+    #[error("there is no such socket")]
+    Absent,
+    /// This user may not open the socket.
+    #[error("this user may not open the socket")]
+    Denied,
     /// There is no way to the host.
     #[error("the host or its network cannot be reached")]
     Unreachable,
@@ -92,6 +98,8 @@ impl Fault {
             | Self::Proxy
             | Self::Setup(_)
             | Self::Local(_)
+            | Self::Absent
+            | Self::Denied
             | Self::Stopped => false,
         }
     }
@@ -151,6 +159,8 @@ impl Fault {
         }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Some(Self::Refused),
+            io::ErrorKind::NotFound => Some(Self::Absent),
+            io::ErrorKind::PermissionDenied => Some(Self::Denied),
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::BrokenPipe

@@ -34,6 +34,8 @@ pub enum Direction {
     Pull,
     /// To the registry.
     Push,
+    /// To a daemon, of this machine as a rule.
+    Load,
 }
 
 /// What became of a transfer.

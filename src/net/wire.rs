@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Request, Response, StatusCode, Url};
+use reqwest::{Client, ClientBuilder, Method, Request, Response, StatusCode, Url};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -38,6 +39,8 @@ pub(crate) struct Wire {
     clients: Mutex<BTreeMap<Trust, Client>>,
     names: Names,
     proxies: Proxies,
+    /// The socket of this machine that all connections go to, whatever their URL says.
+    socket: Option<PathBuf>,
     limits: Limits,
     monitor: Arc<dyn Monitor>,
 }
@@ -81,8 +84,17 @@ impl Wire {
             clients: Mutex::default(),
             names: Names::default(),
             proxies,
+            socket: None,
             limits,
             monitor,
+        }
+    }
+
+    /// What makes exchanges with a daemon of this machine, over its socket.
+    pub(crate) fn local(socket: PathBuf, limits: Limits, monitor: Arc<dyn Monitor>) -> Self {
+        Self {
+            socket: Some(socket),
+            ..Self::new(Proxies::default(), limits, monitor)
         }
     }
 
@@ -237,6 +249,9 @@ impl Wire {
         for proxy in self.proxies.make()? {
             builder = builder.proxy(proxy);
         }
+        if let Some(socket) = &self.socket {
+            builder = to_socket(builder, socket)?;
+        }
         let client = builder
             .build()
             .map_err(|error| Fault::Setup(Fault::of(&error, self.limits.connect).to_string()))?;
@@ -271,6 +286,17 @@ impl Answer<'_> {
         bytes.truncate(usize::try_from(limit + 1).unwrap_or(usize::MAX));
         Ok(bytes)
     }
+}
+
+/// Lets all connections go to a socket of this machine.
+#[cfg(unix)]
+fn to_socket(builder: ClientBuilder, socket: &Path) -> Result<ClientBuilder, Fault> {
+    Ok(builder.unix_socket(socket))
+}
+
+#[cfg(not(unix))]
+fn to_socket(_: ClientBuilder, _: &Path) -> Result<ClientBuilder, Fault> {
+    Err(Fault::Setup("this system has no such sockets".to_owned()))
 }
 
 fn length(request: &mut Request, size: u64) {

@@ -154,6 +154,11 @@ impl Config {
         self.0.insert("history".into(), Value::Array(history));
     }
 
+    /// Returns a text beside the `config` object, as `author`.
+    pub fn text(&self, field: &str) -> Option<&str> {
+        self.0.get(field).and_then(Value::as_str)
+    }
+
     /// Returns a field of the `config` object, as `Env`.
     pub fn runtime(&self, field: &str) -> Option<&Value> {
         self.0

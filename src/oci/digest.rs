@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
+use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest as _, Sha256};
 
 /// The digest of a blob's stored bytes: `sha256:` and 64 lower-case hex digits (image-spec, descriptor.md).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +31,7 @@ pub struct DigestError(String);
 impl Digest {
     /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self(bytes_of(&digest(&SHA256, bytes)))
     }
 
     /// Returns the 64 hex digits, without the algorithm.
@@ -83,6 +83,13 @@ impl Digest {
         }
         Ok(Self(out))
     }
+}
+
+/// Returns the 32 bytes of a SHA-256.
+fn bytes_of(digest: &ring::digest::Digest) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
 }
 
 impl ChainId {
@@ -143,8 +150,14 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Hashes a stream of bytes.
-#[derive(Clone, Default)]
-pub struct Hasher(Sha256);
+#[derive(Clone)]
+pub struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
 
 impl Hasher {
     /// Adds `bytes` to the stream.
@@ -154,7 +167,7 @@ impl Hasher {
 
     /// Returns the digest of all bytes so far.
     pub fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+        Digest(bytes_of(&self.0.finish()))
     }
 }
 

@@ -47,6 +47,44 @@ impl Compression {
     }
 }
 
+/// Whose media types the documents and layers of an image have. The bytes of config and layers are the same either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Flavour {
+    /// Those of the OCI image spec.
+    #[default]
+    Oci,
+    /// Those of Docker's image manifest v2, schema 2.
+    Docker,
+}
+
+impl Flavour {
+    /// The names that `image.toml` uses.
+    pub const NAMES: [&'static str; 2] = ["oci", "docker"];
+
+    /// Returns the name that `image.toml` uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oci => "oci",
+            Self::Docker => "docker",
+        }
+    }
+
+    /// Parses a name that `image.toml` uses.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Oci, Self::Docker]
+            .into_iter()
+            .find(|it| it.name() == name)
+    }
+
+    /// Returns this flavour's media type for the same bytes; `None` where it has none.
+    pub fn of(self, media_type: &MediaType) -> Option<MediaType> {
+        match self {
+            Self::Oci => Some(media_type.to_oci()),
+            Self::Docker => media_type.to_docker(),
+        }
+    }
+}
+
 macro_rules! media_types {
     ($($variant:ident $text:literal $doc:literal),* $(,)?) => {
         /// A media type: the ones we understand by name, any other as text.
@@ -131,6 +169,20 @@ impl MediaType {
             other => other.clone(),
         }
     }
+
+    /// Returns Docker's media type for the same bytes; `None` where Docker has none: zstd, and foreign layers that are not
+    /// gzip.
+    pub fn to_docker(&self) -> Option<Self> {
+        match self.to_oci() {
+            Self::OciManifest => Some(Self::DockerManifest),
+            Self::OciIndex => Some(Self::DockerList),
+            Self::OciConfig => Some(Self::DockerConfig),
+            Self::OciLayer => Some(Self::DockerLayer),
+            Self::OciLayerGzip => Some(Self::DockerLayerGzip),
+            Self::OciForeignGzip => Some(Self::DockerForeignGzip),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for MediaType {
@@ -156,5 +208,32 @@ impl Serialize for MediaType {
 impl<'de> Deserialize<'de> for MediaType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::parse(&String::deserialize(deserializer)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_has_the_same_but_for_zstd() {
+        for oci in [
+            MediaType::OciManifest,
+            MediaType::OciIndex,
+            MediaType::OciConfig,
+            MediaType::OciLayer,
+            MediaType::OciLayerGzip,
+            MediaType::OciForeignGzip,
+        ] {
+            let docker = Flavour::Docker.of(&oci).unwrap();
+            assert_ne!(docker, oci);
+            assert_eq!(Flavour::Docker.of(&docker), Some(docker.clone()));
+            assert_eq!(Flavour::Oci.of(&docker), Some(oci.clone()));
+            assert_eq!(docker.compression(), oci.compression());
+        }
+        for oci in [MediaType::OciLayerZstd, MediaType::OciForeign] {
+            assert_eq!(Flavour::Docker.of(&oci), None);
+            assert_eq!(Flavour::Oci.of(&oci), Some(oci.clone()));
+        }
     }
 }

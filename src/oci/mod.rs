@@ -16,7 +16,7 @@ pub use descriptor::Descriptor;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use index::Index;
 pub use manifest::Manifest;
-pub use media_type::{Compression, MediaType};
+pub use media_type::{Compression, Flavour, MediaType};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, check_tag};
 

@@ -1,4 +1,5 @@
-//! `oci-archive:FILE`: an OCI image layout as one tar, itself reproducible.
+//! Image archives: an OCI image layout as one tar, itself reproducible. `oci-archive:FILE` is that and no more;
+//! docker_archive.rs adds a document for Docker.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
 use crate::layer::{BLOCK, padding, plain_header};
 use crate::oci::{Index, MAX_DOCUMENT, OURS};
-use crate::store::{Blob, Store};
+use crate::store::{Blob, Store, StoreError};
 
 /// Makes sure that `path` is an archive of ours, or not there.
 pub(super) fn check(path: &Path) -> Result<(), OutputError> {
@@ -40,9 +41,10 @@ fn read_index(path: &Path) -> Option<Index> {
     None
 }
 
+/// Writes an archive to a file.
 pub(super) fn write(
     path: &Path,
-    outputs: &[Output<'_>],
+    archive: &Archive,
     store: &Store,
     go_on: GoOn<'_>,
 ) -> Result<(), OutputError> {
@@ -56,12 +58,27 @@ pub(super) fn write(
     let file = lock(&partial)?;
     file.set_len(0).map_err(fail(&partial))?;
     check(path)?;
-    let written = tar(&file, outputs, store, go_on, &partial)
+    let written = fill(&file, archive, store, go_on, &partial)
         .and_then(|()| fs::rename(&partial, path).map_err(fail(path)));
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
     written
+}
+
+fn fill(
+    file: &File,
+    archive: &Archive,
+    store: &Store,
+    go_on: GoOn<'_>,
+    path: &Path,
+) -> Result<(), OutputError> {
+    let mut out = BufWriter::with_capacity(1 << 18, file);
+    let copied = io::copy(&mut archive.reader(store, go_on), &mut out).and_then(|_| out.flush());
+    copied.map_err(|error| match error.downcast::<StoreError>() {
+        Ok(error) => error.into(),
+        Err(error) => fail(path)(error),
+    })
 }
 
 /// Opens the partial file, alone. Its name is the same each time, so that the next build takes over what a killed one
@@ -94,41 +111,120 @@ pub(super) fn partial(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn tar(
-    file: &File,
-    outputs: &[Output<'_>],
-    store: &Store,
-    go_on: GoOn<'_>,
-    path: &Path,
-) -> Result<(), OutputError> {
-    let index = Index::new(merge(Vec::new(), outputs), ours()).to_bytes();
-    let blobs: BTreeSet<Blob> = outputs.iter().flat_map(Output::blobs).collect();
-    let mut out = BufWriter::with_capacity(1 << 18, file);
-    let mut add = |name: &str, size: u64, mut content: &mut dyn Read| {
-        out.write_all(&plain_header(name, size))?;
-        let copied = io::copy(&mut content, &mut out)?;
-        if copied != size {
-            return Err(io::Error::other(format!(
-                "{name} has {copied} bytes instead of {size}"
-            )));
+/// The archive of an OCI layout.
+pub(super) fn oci(outputs: &[Output<'_>]) -> Archive {
+    let index = Index::new(merge(Vec::new(), outputs), ours());
+    let blobs = outputs.iter().flat_map(Output::blobs).collect();
+    Archive::new(&index, &[], &blobs)
+}
+
+/// What lies in an image archive, in order. The blobs are in the store.
+pub struct Archive {
+    parts: Vec<Part>,
+    size: u64,
+}
+
+enum Part {
+    Bytes(Vec<u8>),
+    Blob(Blob),
+}
+
+impl Archive {
+    /// Lays an archive out: the layout with its index, other documents beside it, and the blobs.
+    pub(super) fn new(index: &Index, more: &[(&str, Vec<u8>)], blobs: &BTreeSet<Blob>) -> Self {
+        let mut parts = Vec::new();
+        let mut document = |name: &str, bytes: &[u8]| {
+            let size = bytes.len() as u64;
+            let end = &[0; BLOCK][..padding(size)];
+            parts.push(Part::Bytes(
+                [&plain_header(name, size), bytes, end].concat(),
+            ));
+        };
+        document("oci-layout", OCI_LAYOUT);
+        document("index.json", &index.to_bytes());
+        for (name, bytes) in more {
+            document(name, bytes);
         }
-        out.write_all(&[0; BLOCK][..padding(size)])
-    };
-    add("oci-layout", OCI_LAYOUT.len() as u64, &mut &OCI_LAYOUT[..]).map_err(fail(path))?;
-    add("index.json", index.len() as u64, &mut &index[..]).map_err(fail(path))?;
-    add("blobs/", 0, &mut io::empty()).map_err(fail(path))?;
-    add("blobs/sha256/", 0, &mut io::empty()).map_err(fail(path))?;
-    for blob in &blobs {
-        let inner = store.open_blob(blob)?;
-        let mut content = Stoppable { inner, go_on };
-        add(
-            &format!("blobs/sha256/{}", blob.digest.hex()),
-            blob.size,
-            &mut content,
-        )
-        .map_err(fail(path))?;
+        document("blobs/", &[]);
+        document("blobs/sha256/", &[]);
+        for blob in blobs {
+            let name = format!("blobs/sha256/{}", blob.digest.hex());
+            parts.push(Part::Bytes(plain_header(&name, blob.size)));
+            parts.push(Part::Blob(*blob));
+            parts.push(Part::Bytes(vec![0; padding(blob.size)]));
+        }
+        parts.push(Part::Bytes(vec![0; 2 * BLOCK]));
+        let size = parts.iter().map(|part| match part {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::Blob(blob) => blob.size,
+        });
+        Self {
+            size: size.sum(),
+            parts,
+        }
     }
-    out.write_all(&[0; 2 * BLOCK])
-        .and_then(|()| out.flush())
-        .map_err(fail(path))
+
+    /// Returns the size of the archive in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Returns the bytes of the archive. `go_on` says, now and then, whether to.
+    pub fn reader<'a>(&'a self, store: &'a Store, go_on: GoOn<'a>) -> impl Read + 'a {
+        Stoppable {
+            inner: Reader {
+                parts: self.parts.iter(),
+                store,
+                now: Now::Bytes(&[]),
+            },
+            go_on,
+        }
+    }
+}
+
+/// Reads an archive, part after part.
+struct Reader<'a> {
+    parts: std::slice::Iter<'a, Part>,
+    store: &'a Store,
+    now: Now<'a>,
+}
+
+/// The part that is read, and what of it is left.
+enum Now<'a> {
+    Bytes(&'a [u8]),
+    Blob {
+        file: File,
+        left: u64,
+        blob: &'a Blob,
+    },
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match &mut self.now {
+                Now::Bytes(bytes) if !bytes.is_empty() => return bytes.read(buffer),
+                Now::Blob { file, left, blob } if *left > 0 => {
+                    let count = file.take(*left).read(buffer)?;
+                    *left -= count as u64;
+                    if count == 0 && !buffer.is_empty() {
+                        let name = blob.digest;
+                        let text = format!("{name} has {left} bytes less than it had");
+                        return Err(io::Error::other(text));
+                    }
+                    return Ok(count);
+                }
+                Now::Bytes(_) | Now::Blob { .. } => {}
+            }
+            self.now = match self.parts.next() {
+                None => return Ok(0),
+                Some(Part::Bytes(bytes)) => Now::Bytes(bytes),
+                Some(Part::Blob(blob)) => Now::Blob {
+                    file: self.store.open_blob(blob).map_err(io::Error::other)?,
+                    left: blob.size,
+                    blob,
+                },
+            };
+        }
+    }
 }

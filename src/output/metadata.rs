@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Output, PushCounts};
+use super::{Loaded, Output, PushCounts};
 
 /// Describes finished images as JSON: a list of one object for each.
 pub fn metadata(outputs: &[Output<'_>]) -> Value {
@@ -52,6 +52,15 @@ pub fn metadata(outputs: &[Output<'_>]) -> Value {
                     skipped,
                 } = push;
                 value["push"] = json!({"sent": sent, "mounted": mounted, "skipped": skipped});
+            }
+            if let Some(Loaded {
+                names,
+                platform,
+                image_id,
+            }) = &output.load
+            {
+                value["load"] =
+                    json!({"names": names, "platform": platform.to_string(), "image_id": image_id});
             }
             value
         })

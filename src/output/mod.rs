@@ -3,9 +3,12 @@
 //! Knows nothing of rules, or of how anything was built.
 
 mod archive;
+mod docker_archive;
 mod layout;
 mod metadata;
 
+pub use archive::Archive;
+pub use docker_archive::{DockerArchive, Picked, Planned};
 pub use metadata::metadata;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +20,7 @@ use std::str::FromStr;
 use crate::graph::{Image, Index, Product};
 use crate::oci::{
     Annotations, CONTAINERD_NAME, Descriptor, Digest, OURS, Platform, REF_NAME, Reference,
+    ReferenceError,
 };
 use crate::store::{Blob, Store, StoreError};
 
@@ -32,6 +36,19 @@ pub struct Output<'a> {
     pub product: &'a Product,
     /// What its push did, if it was pushed.
     pub push: Option<PushCounts>,
+    /// What became of it in a daemon, if it was loaded into one.
+    pub load: Option<Loaded>,
+}
+
+/// An image in a daemon.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// The full names that it has there.
+    pub names: Vec<String>,
+    /// The platform that was loaded.
+    pub platform: Platform,
+    /// The daemon's own name for it.
+    pub image_id: String,
 }
 
 /// Bytes of a push, by what became of the blobs.
@@ -116,18 +133,20 @@ pub enum Sink {
     Layout(PathBuf),
     /// An OCI image layout as one tar.
     OciArchive(PathBuf),
+    /// The same, of one platform, with what Docker reads besides.
+    DockerArchive(PathBuf),
     /// Nothing is written: digests need no bytes.
     Nothing,
 }
 
 impl Sink {
     /// The names by which sinks are chosen.
-    pub const NAMES: &'static str = "oci:DIR, oci-archive:FILE or none";
+    pub const NAMES: &'static str = "oci:DIR, oci-archive:FILE, docker-archive:FILE or none";
 
     /// Returns the path that the sink writes, if any.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Layout(path) | Self::OciArchive(path) => Some(path),
+            Self::Layout(path) | Self::OciArchive(path) | Self::DockerArchive(path) => Some(path),
             Self::Nothing => None,
         }
     }
@@ -136,7 +155,9 @@ impl Sink {
     pub fn paths(&self) -> Vec<PathBuf> {
         match self {
             Self::Layout(path) => vec![path.clone()],
-            Self::OciArchive(path) => vec![path.clone(), archive::partial(path)],
+            Self::OciArchive(path) | Self::DockerArchive(path) => {
+                vec![path.clone(), archive::partial(path)]
+            }
             Self::Nothing => Vec::new(),
         }
     }
@@ -147,6 +168,7 @@ impl Sink {
         match self {
             Self::Layout(path) => Self::Layout(folder.join(path)),
             Self::OciArchive(path) => Self::OciArchive(folder.join(path)),
+            Self::DockerArchive(path) => Self::DockerArchive(folder.join(path)),
             Self::Nothing => Self::Nothing,
         }
     }
@@ -158,24 +180,30 @@ impl Sink {
     pub fn check(&self) -> Result<(), OutputError> {
         match self {
             Self::Layout(path) => layout::check(path),
-            Self::OciArchive(path) => archive::check(path),
+            Self::OciArchive(path) | Self::DockerArchive(path) => archive::check(path),
             Self::Nothing => Ok(()),
         }
     }
 
-    /// Writes images. `go_on` says, now and then, whether to.
+    /// Writes images. Of an image of several platforms, a sink that holds one only takes that of `host`. `go_on` says, now
+    /// and then, whether to.
     ///
     /// # Errors
     /// When the sink cannot be written, or was stopped; then it is as it was.
     pub fn write(
         &self,
         outputs: &[Output<'_>],
+        host: &Platform,
         store: &Store,
         go_on: GoOn<'_>,
     ) -> Result<(), OutputError> {
         match self {
             Self::Layout(path) => layout::write(path, outputs, store, go_on),
-            Self::OciArchive(path) => archive::write(path, outputs, store, go_on),
+            Self::OciArchive(path) => archive::write(path, &archive::oci(outputs), store, go_on),
+            Self::DockerArchive(path) => {
+                let docker = DockerArchive::new(outputs, host)?;
+                archive::write(path, &docker.archive, store, go_on)
+            }
             Self::Nothing => Ok(()),
         }
     }
@@ -212,6 +240,7 @@ impl FromStr for Sink {
             Some((_, "-")) => Err("an output cannot go to stdout: name a file".to_owned()),
             Some(("oci", path)) => Ok(Self::Layout(path.into())),
             Some(("oci-archive", path)) => Ok(Self::OciArchive(path.into())),
+            Some(("docker-archive", path)) => Ok(Self::DockerArchive(path.into())),
             _ => Err(format!("`{text}` is no output: expected {}", Self::NAMES)),
         }
     }
@@ -222,6 +251,7 @@ impl fmt::Display for Sink {
         match self {
             Self::Layout(path) => write!(f, "oci:{}", path.display()),
             Self::OciArchive(path) => write!(f, "oci-archive:{}", path.display()),
+            Self::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
             Self::Nothing => f.write_str("none"),
         }
     }
@@ -240,6 +270,34 @@ pub enum OutputError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// An image has not the one platform that can be written.
+    #[error("`{name}` has no image for {wanted}; it has {}", have.join(", "))]
+    Platform {
+        /// The image.
+        name: String,
+        /// The platform.
+        wanted: String,
+        /// What there is.
+        have: Vec<String>,
+    },
+    /// Docker takes no image of that name.
+    #[error("Docker cannot call an image `{name}`: {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        why: ReferenceError,
+    },
+    /// Two images would have one name.
+    #[error("`{first}` and `{second}` would both be called {name}")]
+    Twice {
+        /// An image.
+        first: String,
+        /// Another image.
+        second: String,
+        /// The name.
+        name: String,
     },
     /// The cache cannot give a blob.
     #[error(transparent)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::graph::{Graph, Node, NodeId};
 use crate::lock::Lock;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
 use crate::rule::{self, Lower, Lowered, Names, Need, RULES};
 use crate::spec::{Host, Problems, Spec, TargetId};
 
@@ -25,6 +25,8 @@ pub struct Request<'a> {
     pub lock: &'a Lock,
     /// Whether an output holds the bytes of base layers.
     pub with_bytes: bool,
+    /// Whether the lock is about to change: what it holds need not go together.
+    pub is_locking: bool,
     /// Paths of the host that are never inputs.
     pub never: BTreeSet<PathBuf>,
 }
@@ -94,6 +96,10 @@ impl Host for AnyGit<'_> {
     fn source_date_epoch(&self) -> Option<u64> {
         self.0.source_date_epoch()
     }
+
+    fn digest(&self, path: &Path) -> Result<Digest, String> {
+        self.0.digest(path)
+    }
 }
 
 /// Makes the plan.
@@ -109,6 +115,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         request.never.clone(),
     );
     lower.with_bytes = request.with_bytes;
+    lower.is_locking = request.is_locking;
     let mut ids = BTreeSet::new();
     for id in &request.targets {
         let images = rule::images(id, &mut lower).map_err(|rule| PlanError::NotAnImage {
@@ -221,6 +228,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
 fn check(request: &Request<'_>) -> Result<Vec<Need>, Problems> {
     let host = AnyGit(request.host);
     let mut lower = Lower::new(request.spec, &host, request.lock, request.never.clone());
+    lower.is_locking = request.is_locking;
     lower.problems.extend(request.spec.problems.clone());
     let mut used = BTreeSet::new();
     for target in request

@@ -4,10 +4,12 @@
 //! Texts come in through traits and as strings; only [`wheel`] reads files, and nothing here opens a socket. Knows
 //! nothing of rules or the graph.
 
+mod export;
 mod filename;
 mod link;
 mod lock;
 mod metadata;
+mod near;
 mod place;
 mod probe;
 mod pylock;
@@ -20,10 +22,12 @@ mod target;
 mod uv_lock;
 pub mod wheel;
 
+pub use export::{ExportError, Exported, ExportedWheel, WheelPlace, export};
 pub use filename::{WheelName, WheelNameError};
 pub use link::{Link, LinkError, Requirement};
 pub use lock::{LockSet, Locked, LockedWheel, hashed};
 pub use metadata::{Metadata, MetadataError, specifiers};
+pub use near::{guesses, similar};
 pub use place::{Files, InputError, Place, Source};
 pub use probe::{Interpreter, Probe, Pythons};
 pub use pylock::pylock;

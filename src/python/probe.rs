@@ -1,10 +1,11 @@
 //! What a base says about Python: its interpreters, their site folders, and its C library. Found while the files of its
 //! layers pass by. Knows nothing of where the layers are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use super::{Libc, Python};
+use crate::layer::{OPAQUE, WHITEOUT};
 
 /// A CPython of a base.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -19,21 +20,27 @@ pub struct Interpreter {
     pub site: String,
     /// The folder for packages of one platform, where it is another one.
     pub platsite: Option<String>,
+    /// The folders in the site folder that say which packages are there: `pip-24.0.dist-info`.
+    pub installed: Vec<String>,
 }
 
 impl Interpreter {
     /// Returns what interpreters are sorted by: the likeliest comes first.
     fn rank(&self) -> (bool, std::cmp::Reverse<u32>, String) {
-        let is_own = self.path.starts_with("/usr/local/");
+        let is_own = OWN.iter().any(|it| self.path.starts_with(it));
         let minor = std::cmp::Reverse(self.version.minor);
         (!is_own, minor, self.path.clone())
     }
 }
 
+/// Where images have the interpreter that they are for, beside one of the distribution: Docker's Python images, and those
+/// for AWS Lambda.
+const OWN: [&str; 2] = ["/usr/local/", "/var/lang/"];
+
 /// What a base says about Python.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Pythons {
-    /// The interpreters, the likeliest first: those below `/usr/local`, and newer ones.
+    /// The interpreters, the likeliest first: those that the image is for, and newer ones.
     pub interpreters: Vec<Interpreter>,
     /// The C library, where there is one that is known.
     pub libc: Option<Libc>,
@@ -50,8 +57,10 @@ impl Pythons {
 /// Looks at the files of a base, layer by layer.
 #[derive(Default)]
 pub struct Probe {
-    /// The paths of executables `python3.N`, by minor version and folder.
-    executables: BTreeSet<(u32, String)>,
+    /// The executables `python3.N`, by minor version and the root above their `bin`: the last layer that has them.
+    executables: BTreeMap<(u32, String), usize>,
+    /// The folders that say which packages there are, and the last layer that has them.
+    infos: BTreeMap<String, usize>,
     /// The last number of versions that were found in files, by minor version and the root that the file belongs to.
     patches: BTreeMap<(u32, String), u32>,
     glibc: Option<u32>,
@@ -64,13 +73,25 @@ pub struct Probe {
 const OVERLAP: usize = 32;
 
 impl Probe {
-    /// Looks at a regular file: its path without a leading `/`, and its content.
+    /// Looks at a regular file of a layer, which may be a whiteout: the layer's number, the file's path without a leading
+    /// `/`, and its content.
     ///
     /// # Errors
     /// When the content cannot be read.
-    pub fn look(&mut self, path: &str, content: &mut dyn Read) -> io::Result<()> {
+    pub fn look(&mut self, layer: usize, path: &str, content: &mut dyn Read) -> io::Result<()> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        self.is_debian |= path == "var/lib/dpkg/status" || folder == "var/lib/dpkg/status.d";
+        if name.starts_with(WHITEOUT) {
+            self.hide(layer, folder, name);
+            return Ok(());
+        }
+        // Roots that were made small may lack the list of packages.
+        self.is_debian |= path == "var/lib/dpkg/status"
+            || folder == "var/lib/dpkg/status.d"
+            || path == "etc/debian_version";
+        // Chiselled images have neither. What counts is where Debian's Python looks.
+        if name == "site.py" && folder.starts_with("usr/lib/python3.") {
+            search(content, b"dist-packages", &mut |_| self.is_debian = true)?;
+        }
         self.is_rpm |= folder == "var/lib/rpm" || folder == "usr/lib/sysimage/rpm";
         if name.starts_with("ld-musl-") && name.contains(".so") {
             self.has_musl = true;
@@ -82,11 +103,16 @@ impl Probe {
             })?;
             self.glibc = self.glibc.max(highest);
         }
+        if matches!(name, "METADATA" | "PKG-INFO")
+            && (folder.ends_with(".dist-info") || folder.ends_with(".egg-info"))
+        {
+            self.infos.insert(folder.to_owned(), layer);
+        }
         let minor = name
             .strip_prefix("python3.")
             .and_then(|rest| rest.parse::<u32>().ok());
         if let (Some(minor), Some(root)) = (minor, folder.strip_suffix("/bin")) {
-            self.executables.insert((minor, root.to_owned()));
+            self.executables.insert((minor, root.to_owned()), layer);
         }
         let library = name
             .strip_prefix("libpython3.")
@@ -112,6 +138,25 @@ impl Probe {
         Ok(())
     }
 
+    /// Forgets what a whiteout hides: what layers below have at its path.
+    fn hide(&mut self, layer: usize, folder: &str, whiteout: &str) {
+        let name = whiteout.strip_prefix(WHITEOUT).unwrap_or_default();
+        let hidden = match whiteout {
+            // The folder itself stays, without what was in it.
+            OPAQUE => folder.to_owned(),
+            _ if folder.is_empty() => name.to_owned(),
+            _ => format!("{folder}/{name}"),
+        };
+        let is_left = |path: &str, of: usize| {
+            let rest = path.strip_prefix(hidden.as_str());
+            let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+            of >= layer || !(hidden.is_empty() || rest.is_some_and(is_below))
+        };
+        self.executables
+            .retain(|(minor, root), of| is_left(&format!("{root}/bin/python3.{minor}"), *of));
+        self.infos.retain(|path, of| is_left(path, *of));
+    }
+
     /// Returns what was found. `env` are the variables of the base's config, as `NAME=VALUE`: Docker's Python images say
     /// their version there.
     pub fn finish(self, env: &[String]) -> Pythons {
@@ -123,15 +168,25 @@ impl Probe {
             (None, true) => Some(Libc::Musl { minor: 2 }),
             (None, false) => None,
         };
-        let executables = self.executables.iter();
+        let task = env
+            .iter()
+            .find_map(|it| it.strip_prefix("LAMBDA_TASK_ROOT="));
+        let task = task.filter(|it| it.len() > 1 && it.starts_with('/'));
+        let executables = self.executables.keys();
         let mut interpreters: Vec<Interpreter> = executables
-            .map(|(minor, root)| self.interpreter(*minor, root, said))
+            .map(|(minor, root)| self.interpreter(*minor, root, said, task))
             .collect();
         interpreters.sort_by_key(Interpreter::rank);
         Pythons { interpreters, libc }
     }
 
-    fn interpreter(&self, minor: u32, root: &str, said: Option<Python>) -> Interpreter {
+    fn interpreter(
+        &self,
+        minor: u32,
+        root: &str,
+        said: Option<Python>,
+        task: Option<&str>,
+    ) -> Interpreter {
         let found = self.patches.get(&(minor, root.to_owned())).copied();
         let said = said.filter(|it| it.minor == minor).and_then(|it| it.patch);
         let version = Python {
@@ -141,27 +196,34 @@ impl Probe {
         };
         let lib = format!("lib/python3.{minor}");
         // Distributions keep their own packages and those of the user apart; Alpine does not.
-        let (prefix, site, platsite) = match root {
-            "usr" if self.is_debian => (
+        let (prefix, site, platsite) = match (root, task) {
+            // AWS Lambda puts the folder of the function first on `sys.path`; what the runtime brings stays as it is.
+            ("var/lang", Some(task)) => (task.to_owned(), task.to_owned(), None),
+            ("usr", _) if self.is_debian => (
                 "/usr/local".to_owned(),
                 format!("/usr/local/{lib}/dist-packages"),
                 None,
             ),
-            "usr" if self.is_rpm => (
+            ("usr", _) if self.is_rpm => (
                 "/usr/local".to_owned(),
                 format!("/usr/local/{lib}/site-packages"),
                 Some(format!("/usr/local/lib64/python3.{minor}/site-packages")),
             ),
-            root => (
+            (root, _) => (
                 format!("/{root}"),
                 format!("/{root}/{lib}/site-packages"),
                 None,
             ),
         };
+        let infos = self.infos.keys().filter_map(|it| {
+            let (folder, name) = it.rsplit_once('/')?;
+            (site[1..] == *folder).then(|| name.to_owned())
+        });
         Interpreter {
             path: format!("/{root}/bin/python3.{minor}"),
             version,
             prefix,
+            installed: infos.collect(),
             site,
             platsite,
         }
@@ -215,7 +277,7 @@ mod tests {
     fn probe(files: &[(&str, &[u8])], env: &[&str]) -> Pythons {
         let mut probe = Probe::default();
         for (path, content) in files {
-            probe.look(path, &mut &content[..]).unwrap();
+            probe.look(0, path, &mut &content[..]).unwrap();
         }
         let env: Vec<String> = env.iter().map(|it| (*it).to_owned()).collect();
         probe.finish(&env)
@@ -259,6 +321,85 @@ mod tests {
         assert_eq!(first.site, "/usr/local/lib/python3.11/site-packages");
         assert_eq!(found.interpreters[1].version.minor, 13);
         assert_eq!(found.libc, None);
+    }
+
+    #[test]
+    fn lambda_has_a_folder_for_the_function() {
+        let files: [(&str, &[u8]); 3] = [
+            ("usr/bin/python3.13", b"3.13.1\0"),
+            ("var/lang/bin/python3.12", b"small"),
+            ("var/lang/lib/libpython3.12.so.1.0", b"x3.12.9\0"),
+        ];
+        let found = probe(&files, &["LAMBDA_TASK_ROOT=/var/task"]);
+        let first = &found.interpreters[0];
+        assert_eq!(first.path, "/var/lang/bin/python3.12");
+        assert_eq!(first.version.patch, Some(9));
+        assert_eq!(
+            (first.prefix.as_str(), first.site.as_str()),
+            ("/var/task", "/var/task")
+        );
+        for odd in [
+            "LAMBDA_TASK_ROOT=",
+            "LAMBDA_TASK_ROOT=/",
+            "LAMBDA_TASK_ROOT=x",
+        ] {
+            let found = probe(&files, &[odd]);
+            let site = &found.interpreters[0].site;
+            assert_eq!(site, "/var/lang/lib/python3.12/site-packages");
+        }
+    }
+
+    #[test]
+    fn packages_of_the_base_are_known() {
+        let site = "usr/local/lib/python3.11/site-packages";
+        let mut probe = Probe::default();
+        let mut look = |layer, path: &str| probe.look(layer, path, &mut &b""[..]).unwrap();
+        look(0, "usr/local/bin/python3.11");
+        for file in [
+            "pip-23.0.dist-info/METADATA",
+            "wheel-0.1.dist-info/METADATA",
+            "old-1.egg-info/PKG-INFO",
+            "pip/_vendor/x-1.dist-info/METADATA",
+            "more-2.dist-info/top_level.txt",
+        ] {
+            look(0, &format!("{site}/{file}"));
+        }
+        look(1, &format!("{site}/.wh.pip-23.0.dist-info"));
+        look(1, &format!("{site}/pip-24.0.dist-info/METADATA"));
+        look(1, "usr/lib/python3/dist-packages/apt-1.dist-info/METADATA");
+        let found = probe.finish(&[]).interpreters;
+        assert_eq!(
+            found[0].installed,
+            [
+                "old-1.egg-info",
+                "pip-24.0.dist-info",
+                "wheel-0.1.dist-info"
+            ]
+        );
+    }
+
+    #[test]
+    fn whiteouts_hide_what_lies_below() {
+        let left = |whiteout: &str| {
+            let mut probe = Probe::default();
+            let mut look = |layer, path| probe.look(layer, path, &mut &b""[..]).unwrap();
+            look(0, "usr/bin/python3.11");
+            look(0, "opt/a/bin/python3.12");
+            look(1, whiteout);
+            look(1, "usr/local/bin/python3.13");
+            look(1, ".wh.none");
+            let found = probe.finish(&[]).interpreters;
+            let minors = found.iter().map(|it| it.version.minor);
+            minors.collect::<Vec<u32>>()
+        };
+        assert_eq!(left("usr/bin/.wh.python3.11"), [13, 12]);
+        assert_eq!(left(".wh.usr"), [13, 12]);
+        assert_eq!(left("opt/.wh..wh..opq"), [13, 11]);
+        assert_eq!(left(".wh..wh..opq"), [13]);
+        // What only begins alike stays, and so does what the same layer has.
+        assert_eq!(left("usr/bin/.wh.python3.1"), [13, 12, 11]);
+        assert_eq!(left(".wh.us"), [13, 12, 11]);
+        assert_eq!(left("usr/local/bin/.wh.python3.13"), [13, 12, 11]);
     }
 
     #[test]

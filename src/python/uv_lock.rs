@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pep508_rs::{ExtraName, MarkerEnvironment, PackageName};
 
 use super::lock::{LockSet, Locked};
-use super::place::{InputError, Source, beside};
+use super::place::{InputError, Place, Source, beside};
 use super::pylock::{name, wheel};
 use super::table::{Node, Root};
 use super::{Link, Target, link, specifiers};
@@ -19,8 +19,9 @@ const AGAIN: &str = "run `uv lock` again";
 /// What is wanted of a uv.lock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UvWanted<'a> {
-    /// The project of the workspace; the one at the folder of the lock, or the only one, if it is not said.
-    pub member: Option<&'a PackageName>,
+    /// The project of the workspace, and where it is asked for; the one at the folder of the lock, or the only one, if it
+    /// is not said.
+    pub member: Option<&'a (PackageName, Place)>,
     /// Its extras.
     pub extras: &'a [ExtraName],
     /// Its dependency groups.
@@ -117,7 +118,7 @@ pub fn uv_lock(
 fn member<'a>(
     root: &Root<'_>,
     packages: &BTreeMap<PackageName, Vec<Node<'a>>>,
-    wanted: Option<&PackageName>,
+    wanted: Option<&(PackageName, Place)>,
 ) -> Result<Node<'a>, InputError> {
     let local: Vec<(&PackageName, Node<'a>, &str)> = packages
         .iter()
@@ -125,23 +126,28 @@ fn member<'a>(
         .filter_map(|(name, it)| Some((name, it, local(&it)?)))
         .collect();
     let found = match (wanted, &local[..]) {
-        (Some(wanted), _) => local.iter().find(|it| it.0 == wanted),
+        (Some((wanted, _)), _) => local.iter().find(|it| it.0 == wanted),
         (None, [only]) => Some(only),
         (None, _) => local.iter().find(|it| it.2 == "."),
     };
     found.map(|it| it.1).ok_or_else(|| {
         let names: Vec<&str> = local.iter().map(|it| it.0.as_ref()).collect();
-        let (message, help) = match names.is_empty() {
-            true => (
-                "the lock has no project of its own".to_owned(),
-                AGAIN.to_owned(),
-            ),
-            false => (
-                "which project of the workspace is meant is not clear".to_owned(),
-                format!("the workspace has {}", names.join(", ")),
-            ),
-        };
-        root.place().error(CODE, message, help)
+        let has = format!("the workspace has {}", names.join(", "));
+        match (wanted, &names[..]) {
+            (_, []) => {
+                let message = "the lock has no project of its own";
+                root.place().error(CODE, message, AGAIN)
+            }
+            (Some((wanted, place)), _) => {
+                let message = format!("the workspace of the uv.lock has no project `{wanted}`");
+                place.error(CODE, message, has)
+            }
+            (None, _) => {
+                let message = "which project of the workspace is meant is not clear";
+                let help = format!("say it as `package = \"NAME\"`: {has}");
+                root.place().error(CODE, message, help)
+            }
+        }
     })
 }
 
@@ -460,13 +466,28 @@ source = { git = "https://h/x" }
             set.packages[3].wheels[0].url.as_deref(),
             Some("app/w/local-3-py3-none-any.whl")
         );
-        let lib: PackageName = "lib".parse().unwrap();
-        let wanted = UvWanted {
-            member: Some(&lib),
-            ..UvWanted::default()
+        let source = Arc::new(Source {
+            name: "image.toml".to_owned(),
+            text: "package = \"lib\"\n".to_owned(),
+        });
+        let of = |member: &str| {
+            let member = (member.parse().unwrap(), Place::new(&source, 10..15));
+            let wanted = UvWanted {
+                member: Some(&member),
+                ..UvWanted::default()
+            };
+            uv_lock("uv.lock", &text(), &wanted, &target("amd64", "3.11"))
         };
-        let set = uv_lock("uv.lock", &text(), &wanted, &target("amd64", "3.11")).unwrap();
-        assert_eq!(names(&set), ["six 1"]);
+        assert_eq!(names(&of("lib").unwrap()), ["six 1"]);
+        // One that is in the lock, and no project of it, is none either.
+        for member in ["nothing", "six"] {
+            let error = of(member).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("image.toml:1: the workspace of the uv.lock has no project `{member}`")
+            );
+            assert_eq!(error.help, "the workspace has demo, lib");
+        }
     }
 
     #[test]

@@ -335,7 +335,7 @@ fn connection(asked: &Asked, fault: &Fault) -> String {
     let host = &asked.registry;
     match fault {
         Fault::Name => format!("check the name {host}, the network, and the proxy settings"),
-        Fault::Refused | Fault::Unreachable | Fault::Connect(_) => {
+        Fault::Refused | Fault::Unreachable | Fault::Connect(_) | Fault::Absent | Fault::Denied => {
             format!("check that {host} is the right host and port, and that a registry runs there")
         }
         Fault::Idle(_) | Fault::Slow | Fault::Cut | Fault::Other(_) => {

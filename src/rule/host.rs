@@ -7,10 +7,10 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use crate::graph::{ActionError, Context, Origin};
-use crate::layer::{Content, ContentError, Stamp};
+use crate::layer::{Content, ContentError, Stamp, Tick};
 use crate::oci::Digest;
 use crate::spec::{Problem, Table};
-use crate::store::{Stat, Stats};
+use crate::store::{Stat, Stats, Store};
 
 /// A path of the host that a manifest names.
 #[derive(Clone, Debug)]
@@ -102,47 +102,79 @@ impl HostPath {
             return Err(ActionError::new("imgdecl::host::kind", message).at(&self.origin));
         }
         let stamp = Stamp::of(&metadata);
-        let id = Digest::of(format!("file {}", path.display()).as_bytes());
-        if let [
-            Stat {
-                stamp: known,
-                digest,
-                ..
-            },
-        ] = context.store.stats(&id).0[..]
-            && known == row(&stamp)
-        {
-            let below = below.into();
-            let source = crate::layer::Source::Host {
-                folder,
-                below,
-                stamp,
-            };
-            return Ok(Content {
-                size: stamp.size,
-                digest,
-                source,
-            });
-        }
-        // Taken first: a change while the file is read must not be remembered.
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "decides what to remember, never a byte"
-        )]
-        let now = std::time::SystemTime::now();
-        let content = Content::of_host(&folder, below, stamp)
-            .map_err(|error| content_error(&error, Some(&self.origin)))?;
-        (context.tick)(content.size);
-        if !stamp.is_recent(now) {
-            let stats = Stats(vec![Stat {
-                path: "".into(),
-                stamp: row(&stamp),
-                digest: content.digest,
-            }]);
-            context.store.put_stats(&id, &stats)?;
-        }
-        Ok(content)
+        let Context { store, tick, .. } = context;
+        content(&folder, below, stamp, (store, *tick), Some(&self.origin))
     }
+}
+
+/// Returns the content of a regular file, from the stat cache if it did not change.
+fn content(
+    folder: &Arc<Path>,
+    below: &str,
+    stamp: Stamp,
+    (store, tick): (&Store, Tick<'_>),
+    origin: Option<&Origin>,
+) -> Result<Content, ActionError> {
+    let id = Digest::of(format!("file {}", folder.join(below).display()).as_bytes());
+    if let [
+        Stat {
+            stamp: known,
+            digest,
+            ..
+        },
+    ] = store.stats(&id).0[..]
+        && known == row(&stamp)
+    {
+        let source = crate::layer::Source::Host {
+            folder: folder.clone(),
+            below: below.into(),
+            stamp,
+        };
+        return Ok(Content {
+            size: stamp.size,
+            digest,
+            source,
+        });
+    }
+    // Taken first: a change while the file is read must not be remembered.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "decides what to remember, never a byte"
+    )]
+    let now = std::time::SystemTime::now();
+    let content = Content::of_host(folder, below, stamp);
+    let content = content.map_err(|error| content_error(&error, origin))?;
+    tick(content.size);
+    if !stamp.is_recent(now) {
+        let stats = Stats(vec![Stat {
+            path: "".into(),
+            stamp: row(&stamp),
+            digest: content.digest,
+        }]);
+        store.put_stats(&id, &stats)?;
+    }
+    Ok(content)
+}
+
+/// Returns the digest of a regular file, from the stat cache of `store` if it did not change.
+///
+/// # Errors
+/// When it cannot be read, or remembered.
+pub fn digest_of(path: &Path, store: &Store) -> Result<Digest, ActionError> {
+    let unreadable = |error: &dyn std::error::Error| {
+        let message = format!("cannot read {}", path.display());
+        ActionError::new("imgdecl::host::unreadable", message).because(error)
+    };
+    let path = path.canonicalize().map_err(|error| unreadable(&error))?;
+    let metadata = fs::metadata(&path).map_err(|error| unreadable(&error))?;
+    let (folder, name) = (path.parent(), path.file_name().and_then(|it| it.to_str()));
+    let (Some(folder), Some(name), true) = (folder, name, metadata.is_file()) else {
+        let error = std::io::Error::other("it is no regular file, or its name is not UTF-8");
+        return Err(unreadable(&error));
+    };
+    let stamp = Stamp::of(&metadata);
+    let content = content(&folder.into(), name, stamp, (store, &|_| true), None)?;
+    Ok(content.digest)
 }
 
 /// The stamp as the stat cache keeps it.

@@ -6,8 +6,9 @@ use super::host::content_error;
 use crate::graph::{
     Action, ActionError, Context, KeyWriter, Layer, Lazy, Product, Stack, TreeProduct,
 };
-use crate::layer::{self, Facts, ResolveError, WriteError, compressor_id, resolve};
+use crate::layer::{self, Facts, Placed, ResolveError, Reuse, WriteError, compressor_id, resolve};
 use crate::oci::{Compression, Descriptor, Digest};
+use crate::store::{Piece, Store};
 
 /// Puts the trees of one layer onto the image below: its first input, if it `has_below`.
 pub(super) struct StackAction {
@@ -144,6 +145,45 @@ fn explain(errors: &[ResolveError]) -> ActionError {
     error
 }
 
+/// The compressed segments of the layers in the store.
+struct Earlier<'a>(&'a Store);
+
+impl Reuse for Earlier<'_> {
+    fn find(&self, key: &Digest) -> Option<Vec<u8>> {
+        let (
+            Piece {
+                key,
+                offset,
+                length,
+                crc,
+            },
+            bytes,
+        ) = self.0.piece(key)?;
+        let placed = Placed {
+            key,
+            offset,
+            length,
+            crc,
+        };
+        placed.fits(&bytes).then_some(bytes)
+    }
+}
+
+fn piece(placed: &Placed) -> Piece {
+    let Placed {
+        key,
+        offset,
+        length,
+        crc,
+    } = *placed;
+    Piece {
+        key,
+        offset,
+        length,
+        crc,
+    }
+}
+
 /// Writes a layer: the stack that is its one input.
 pub(super) struct LayerAction {
     pub(super) compression: Compression,
@@ -166,6 +206,7 @@ impl Action for LayerAction {
         let written = layer::write(
             &*stack.changes.get()?,
             self.compression,
+            &Earlier(context.store),
             &mut blob,
             context.tick,
         );
@@ -175,6 +216,8 @@ impl Action for LayerAction {
             WriteError::Stopped => ActionError::stopped(),
         })?;
         let blob = blob.complete()?;
+        let pieces = written.segments.iter().map(piece).collect();
+        context.store.put_pieces(&blob, pieces)?;
         Ok(Product::Layer(Layer {
             descriptor: Descriptor::new(self.compression.layer(), blob.digest, blob.size),
             diff_id: written.diff_id,

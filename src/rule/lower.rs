@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImageNodes, RULES};
+use super::{ImageNodes, Installed, OnDisk, RULES};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::lock::Lock;
 use crate::oci::Platform;
@@ -22,8 +22,8 @@ pub enum Lowered {
     Base(NodeId),
     /// A layer: its trees, one for each part.
     Layer(Vec<NodeId>),
-    /// Several layers, bottom first.
-    Layers(Vec<LayerTrees>),
+    /// Several layers of packages, bottom first.
+    Layers(Vec<LayerTrees>, Arc<Installed>),
     /// An image of one platform.
     Image(ImageNodes),
     /// Other targets.
@@ -48,12 +48,14 @@ impl LayerTrees {
 }
 
 /// What lies below a layer, as far as Python goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum BelowPython {
-    /// Nothing, or a base that nobody looked into.
+    /// Nothing.
     Unknown,
     /// A base that is not locked yet.
     Unlocked,
+    /// A base on disk: the lock holds what it says only where packages are for it.
+    OnDisk(Arc<OnDisk>),
     /// A base, and what it says.
     Known(Pythons),
 }
@@ -61,8 +63,10 @@ pub enum BelowPython {
 /// What a target needs of `image.lock`.
 #[derive(Clone)]
 pub struct Need {
-    /// The target.
+    /// The target, which may be written in place inside another one.
     pub target: TargetId,
+    /// Its rule.
+    pub rule: usize,
     /// The platform that it is needed for.
     pub platform: Platform,
     /// What is to be resolved, as the manifest says it in full.
@@ -93,6 +97,8 @@ pub struct Lower<'a> {
     pub lock: &'a Lock,
     /// Whether the bytes of base layers are needed.
     pub with_bytes: bool,
+    /// Whether the lock is about to change: what it holds need not go together.
+    pub is_locking: bool,
     /// What lies below the layers that are lowered now.
     pub below: BelowPython,
     /// Whether an image asks for what is lowered now.
@@ -103,6 +109,7 @@ pub struct Lower<'a> {
     pub platform: Option<Platform>,
     /// What is wrong so far.
     pub problems: Problems,
+    bases: BTreeMap<(TargetId, Option<Platform>), BelowPython>,
     root: Arc<Path>,
     known: BTreeMap<(TargetId, Option<Platform>, String), Option<Lowered>>,
     open: Vec<TargetId>,
@@ -119,6 +126,7 @@ impl<'a> Lower<'a> {
         Self {
             lock,
             with_bytes: false,
+            is_locking: false,
             below: BelowPython::Unknown,
             in_image: false,
             needs: Vec::new(),
@@ -129,6 +137,7 @@ impl<'a> Lower<'a> {
             never: Arc::new(never),
             platform: None,
             problems: Problems::default(),
+            bases: BTreeMap::new(),
             known: BTreeMap::new(),
             open: Vec::new(),
         }
@@ -139,20 +148,17 @@ impl<'a> Lower<'a> {
         self.needs.push(need);
     }
 
+    /// Notes what a base says about Python, for the present platform.
+    pub fn note_python(&mut self, base: &TargetId, says: BelowPython) {
+        let key = (base.clone(), self.platform.clone());
+        self.bases.insert(key, says);
+    }
+
     /// Returns what a base says about Python, once it was lowered.
     pub fn pythons(&self, base: &TargetId) -> BelowPython {
-        let of_base =
-            |need: &&Need| need.target == *base && Some(&need.platform) == self.platform.as_ref();
-        let mut needs = self.needs.iter().filter(of_base);
-        let name = base.to_string();
-        let platform = self.platform.as_ref().map(ToString::to_string);
-        let pin = self.lock.bases.get(&name).zip(platform);
-        let pin = pin.and_then(|(pin, platform)| pin.platforms.get(&platform));
-        match (needs.next().map(|need| need.is_pinned), pin) {
-            (Some(true), Some(pin)) => BelowPython::Known(pin.pythons.clone()),
-            (Some(_), _) => BelowPython::Unlocked,
-            (None, _) => BelowPython::Unknown,
-        }
+        let key = (base.clone(), self.platform.clone());
+        let known = self.bases.get(&key).cloned();
+        known.unwrap_or(BelowPython::Unknown)
     }
 
     /// Returns the workspace's root.

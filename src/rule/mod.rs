@@ -7,7 +7,9 @@ mod files;
 mod group;
 mod host;
 mod image;
+mod installed;
 mod layer;
+mod lend;
 mod lower;
 mod patterns;
 mod pip;
@@ -17,10 +19,15 @@ mod tar;
 mod value;
 mod walk;
 
-pub use base::RESOLVE;
+pub use base::{OnDisk, RESOLVE};
+pub use host::digest_of;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
+pub use installed::Installed;
+pub use lend::lend;
 pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};
+
+use std::path::Path;
 
 use crate::graph::{ActionError, Context};
 use crate::lock::Lock;
@@ -63,6 +70,22 @@ pub trait Rule: Sync {
     ) -> Result<(), ActionError> {
         let _ = (needs, update, context, lock);
         Ok(())
+    }
+
+    /// Writes what one target is pinned to, for all platforms, in the form of another tool's lock, which will lie in
+    /// `folder`. `None` where there is no such form.
+    ///
+    /// # Errors
+    /// When that form cannot hold it, or where something is cannot be said.
+    fn export(
+        &self,
+        needs: &[&Need],
+        context: &Context<'_>,
+        lock: &Lock,
+        folder: &Path,
+    ) -> Result<Option<String>, ActionError> {
+        let _ = (needs, context, lock, folder);
+        Ok(None)
     }
 }
 

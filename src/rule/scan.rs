@@ -332,6 +332,7 @@ impl Action for Scan {
                     ports: Ports::OFFLINE,
                     store: &store,
                     tick: &|_| true,
+                    note: &|_| {},
                 };
                 merge(&trees, &seen, &context)
             };

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::de::{self, Deserialize};
 use toml::Spanned;
 
+use crate::graph::{ActionError, Origin};
 use crate::layer::{LayerPath, Owner};
 use crate::spec::{Problem, Problems, Table};
 
@@ -38,6 +39,18 @@ pub(super) fn mode(table: &Table, value: &Spanned<String>) -> Result<u16, Proble
             format!("`{text}` is no mode"),
             "expected octal digits, as \"0644\"",
         )),
+    }
+}
+
+/// Turns an error of something that was looked at into a problem of the manifest; `origin` is where it has none.
+pub(super) fn problem_of(error: &ActionError, origin: &Origin) -> Problem {
+    let origin = error.origin.as_ref().unwrap_or(origin);
+    let causes = error.causes.iter().map(|cause| format!(": {cause}"));
+    let message = format!("{}{}", error.message, causes.collect::<String>());
+    let problem = Problem::at(error.code, origin, message, "");
+    match &error.help {
+        Some(help) => problem.help(help.as_str()),
+        None => problem,
     }
 }
 

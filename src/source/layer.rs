@@ -16,6 +16,7 @@ pub struct LayerReader<'a> {
     hasher: Hasher,
     size: u64,
     compression: Compression,
+    go_on: Option<&'a dyn Fn() -> bool>,
 }
 
 /// What a layer turned out to be.
@@ -96,12 +97,16 @@ impl Piece {
             hasher: Hasher::default(),
             size: 0,
             compression,
+            go_on: None,
         })
     }
 }
 
 impl Read for LayerReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.go_on.is_some_and(|go_on| !go_on()) {
+            return Err(io::Error::other("stopped"));
+        }
         let count = self.reader.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.size += count as u64;
@@ -109,7 +114,16 @@ impl Read for LayerReader<'_> {
     }
 }
 
-impl LayerReader<'_> {
+impl<'a> LayerReader<'a> {
+    /// Goes on only as long as `go_on` says so: a small blob may hold a very large tar.
+    #[must_use]
+    pub fn while_true(self, go_on: &'a dyn Fn() -> bool) -> Self {
+        Self {
+            go_on: Some(go_on),
+            ..self
+        }
+    }
+
     /// Reads what is left, and checks the blob's size and digest, and the diff_id if one is expected.
     ///
     /// # Errors
@@ -196,6 +210,8 @@ mod tests {
             let sizes = good.open_layer().unwrap().finish(Some(diff_id)).unwrap();
             assert_eq!(sizes.size, 100_000);
             assert_eq!(sizes.blob, Blob::from(&descriptor));
+            let stopped = good.open_layer().unwrap().while_true(&|| false);
+            assert!(stopped.finish(None).is_err());
             let other = DiffId(Digest::of(b"other"));
             assert!(good.open_layer().unwrap().finish(Some(other)).is_err());
             for damaged in [&bytes[..bytes.len() - 1], &[&bytes[..], b"x"].concat()] {

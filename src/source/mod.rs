@@ -40,7 +40,7 @@ pub struct Found {
 }
 
 /// A blob of an image that was found.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Piece {
     /// What to call it in messages.
     pub what: String,

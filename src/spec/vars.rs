@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::Scope;
 use super::problem::suggest;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
+use crate::store::blob_of_file;
 
 /// What the language asks of the host, besides files.
 pub trait Host {
@@ -18,6 +19,16 @@ pub trait Host {
 
     /// Returns SOURCE_DATE_EPOCH, in seconds since 1970.
     fn source_date_epoch(&self) -> Option<u64>;
+
+    /// Returns the digest of a file's bytes. Whoever asks has seen that it is a regular file.
+    ///
+    /// # Errors
+    /// When it cannot be read: says why.
+    fn digest(&self, path: &std::path::Path) -> Result<Digest, String> {
+        let blob = blob_of_file(path);
+        let blob = blob.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        Ok(blob.digest)
+    }
 }
 
 /// The variables that a table may use.

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::vars::{Host, Vars};
 use super::{Key, Problems, Table, Type, nearest};
-use crate::oci::{Compression, Platform};
+use crate::oci::{Compression, Flavour, Platform};
 
 /// The file name of a manifest.
 pub const MANIFEST: &str = "image.toml";
@@ -76,6 +76,8 @@ pub struct Defaults {
     pub repository: Option<Spanned<String>>,
     /// How layers are compressed.
     pub compression: Option<String>,
+    /// Whose media types images have.
+    pub media_types: Option<Spanned<String>>,
     /// When images were created.
     pub created: Option<Spanned<String>>,
 }
@@ -99,6 +101,12 @@ pub(super) const DEFAULTS: &[Key] = &[
         Type::OneOf(&Compression::NAMES),
         "\"gzip\"",
         "How new layers are compressed.",
+    ),
+    Key::new(
+        "media_types",
+        Type::OneOf(&Flavour::NAMES),
+        "\"oci\"",
+        "Whose media types manifests, configs and layers have.",
     ),
     Key::new(
         "created",
@@ -329,6 +337,7 @@ impl Spec {
                 platforms: all.platforms.or(own.platforms),
                 repository: all.repository.or(own.repository),
                 compression: all.compression.or(own.compression),
+                media_types: all.media_types.or(own.media_types),
                 created: all.created.or(own.created),
             };
             last = last.or(Some(table.clone()));

@@ -118,6 +118,47 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Gives another store a blob, hashed on the way: as another name of the same file where that is possible. Returns
+    /// whether this store has it.
+    ///
+    /// # Errors
+    /// When a store cannot be read or written, or the blob is damaged.
+    pub fn lend(&self, blob: &Blob, other: &Self) -> Result<bool, StoreError> {
+        if self.check(blob) == Health::Missing {
+            return Ok(false);
+        }
+        let mut file = self.open_blob(blob)?;
+        let mut hasher = Hasher::default();
+        let path = self.blob_path(&blob.digest);
+        let unreadable = |source| StoreError::Io {
+            doing: "read",
+            path: path.clone(),
+            source,
+        };
+        io::copy(&mut file, &mut hasher).map_err(unreadable)?;
+        let found = hasher.finish();
+        if found != blob.digest {
+            let (what, expected) = (format!("the blob {}", path.display()), blob.digest);
+            return Err(StoreError::Digest {
+                what,
+                expected,
+                found,
+            });
+        }
+        let target = other.blob_path(&blob.digest);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).map_err(|source| other.unwritable(source))?;
+        }
+        if other.check(blob) == Health::Whole || fs::hard_link(&path, &target).is_ok() {
+            return Ok(true);
+        }
+        let mut file = self.open_blob(blob)?;
+        let mut writer = other.writer()?;
+        io::copy(&mut file, &mut writer).map_err(|source| other.unwritable(source))?;
+        writer.complete_verified_as(blob, "a blob of another cache")?;
+        Ok(true)
+    }
+
     /// Stores `bytes`.
     ///
     /// # Errors
@@ -302,6 +343,31 @@ mod tests {
         assert_eq!(store.check(&blob), Health::Whole);
         fs::write(&path, b"hell").unwrap();
         assert_eq!(store.check(&blob), Health::Damaged);
+    }
+
+    #[test]
+    fn what_is_lent_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = Store::open(&folder.path().join("a")).unwrap();
+        let to = Store::open(&folder.path().join("b")).unwrap();
+        let blob = from.put_blob(b"hello").unwrap();
+        let missing = Blob {
+            digest: Digest::of(b""),
+            size: 0,
+        };
+        assert!(!from.lend(&missing, &to).unwrap());
+        assert!(from.lend(&blob, &to).unwrap());
+        assert!(from.lend(&blob, &to).unwrap());
+        assert_eq!(to.read_blob(&blob).unwrap(), b"hello");
+        // Damage that keeps size and seal is found, because every byte is read.
+        let other = from.put_blob(b"other").unwrap();
+        let path = from.blob_path(&other.digest);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, b"OTHER").unwrap();
+        seal(&File::options().append(true).open(&path).unwrap()).unwrap();
+        assert_eq!(from.check(&other), Health::Whole);
+        assert!(from.lend(&other, &to).is_err());
+        assert_eq!(to.check(&other), Health::Missing);
     }
 
     #[test]

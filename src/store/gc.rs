@@ -6,7 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{BLOBS, Blob, LAST, LOCKS, RECORDS, Record, STATS, Store, StoreError, blob, read};
+use super::{
+    BLOBS, Blob, LAST, LOCKS, RECORDS, Record, SEGMENTS, STATS, Store, StoreError, blob, read,
+    segments,
+};
 use crate::oci::Digest;
 
 /// What a cache folder holds.
@@ -18,7 +21,7 @@ pub struct Info {
     pub blob_bytes: u64,
     /// Number of records.
     pub records: u64,
-    /// Bytes in everything else: records, stamps of host files, texts of keys.
+    /// Bytes in everything else: records, stamps of host files, texts of keys, maps of segments.
     pub other_bytes: u64,
 }
 
@@ -86,7 +89,7 @@ impl Store {
             records: records.len() as u64,
             other_bytes: records.iter().map(|file| file.size).sum(),
         };
-        for bucket in [LAST, STATS] {
+        for bucket in [LAST, STATS, SEGMENTS] {
             info.other_bytes += walk(&self.root.join(bucket))?
                 .iter()
                 .map(|file| file.size)
@@ -136,6 +139,16 @@ impl Store {
                 collected.bytes += file.size;
             }
         }
+        // The map of a blob goes with it.
+        for file in walk(&self.root.join(SEGMENTS))? {
+            if file
+                .digest()
+                .is_none_or(|digest| !self.blob_path(&digest).exists())
+            {
+                remove(&file.path)?;
+                collected.bytes += file.size;
+            }
+        }
         self.forget_old(&mut collected)?;
         Ok(collected)
     }
@@ -169,7 +182,7 @@ impl Store {
         Ok(())
     }
 
-    /// Hashes every blob and reads every record; removes the damaged ones, which the next build makes again.
+    /// Hashes every blob and reads every record and map of segments; removes the damaged ones, which the next build makes again.
     ///
     /// # Errors
     /// When the cache folder cannot be read or written.
@@ -195,6 +208,12 @@ impl Store {
                 verified.records.push(file.path);
             }
         }
+        for file in walk(&self.root.join(SEGMENTS))? {
+            if segments::blob_of(&file.path).is_none() {
+                remove(&file.path)?;
+                verified.records.push(file.path);
+            }
+        }
         Ok(verified)
     }
 
@@ -203,7 +222,7 @@ impl Store {
     /// # Errors
     /// When something cannot be removed.
     pub fn clear(&self) -> Result<(), StoreError> {
-        for bucket in [RECORDS, BLOBS, LAST, STATS, LOCKS] {
+        for bucket in [RECORDS, BLOBS, LAST, STATS, SEGMENTS, LOCKS] {
             let path = self.root.join(bucket);
             fs::remove_dir_all(&path)
                 .and_then(|()| fs::create_dir(&path))
@@ -217,10 +236,11 @@ impl Store {
     }
 }
 
-struct Found {
-    path: PathBuf,
-    size: u64,
-    modified: SystemTime,
+/// A file of a bucket.
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    pub(super) modified: SystemTime,
 }
 
 impl Found {
@@ -240,7 +260,7 @@ impl Found {
 }
 
 /// Lists the files below a bucket, sorted by path.
-fn walk(folder: &Path) -> Result<Vec<Found>, StoreError> {
+pub(super) fn walk(folder: &Path) -> Result<Vec<Found>, StoreError> {
     let fail = |path: &Path| {
         let path = path.to_owned();
         move |source| StoreError::Io {

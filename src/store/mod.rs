@@ -1,4 +1,5 @@
-//! The cache folder: blobs under their own digest, records of finished actions, stamps of host files, locks.
+//! The cache folder: blobs under their own digest, records of finished actions, stamps of host files, maps of the segments
+//! of layers, locks.
 //!
 //! Any number of processes share a store. Every write goes to a temporary file and is renamed, so a kill at any
 //! moment costs work and never correctness. Each bucket's name carries its format version. Knows nothing of rules,
@@ -8,6 +9,7 @@ mod blob;
 mod gc;
 mod lock;
 mod record;
+mod segments;
 mod session;
 mod stat;
 
@@ -15,6 +17,7 @@ pub use blob::{Blob, BlobWriter, Health, blob_of_file};
 pub use gc::{Collected, Info, Verified};
 pub use lock::KeyLock;
 pub use record::Record;
+pub use segments::Piece;
 pub use stat::{Stat, Stats};
 
 use std::fs::File;
@@ -29,6 +32,7 @@ pub struct Store {
     /// Keeps `gc` away while a build uses the store.
     _shared: Option<File>,
     session: session::Session,
+    maps: segments::Maps,
 }
 
 /// A store that cannot be used, or a blob that is not what it should be.
@@ -71,8 +75,12 @@ const BLOBS: &str = "blobs-v1";
 const RECORDS: &str = "records-v1";
 const LAST: &str = "last-v1";
 const STATS: &str = "stats-v1";
+const SEGMENTS: &str = "segments-v1";
 const LOCKS: &str = "locks-v1";
 const TMP: &str = "tmp-v1";
+/// Roots of images, unpacked; and the folders of containers that run.
+const ROOTS: &str = "roots-v1";
+const RUNS: &str = "runs-v1";
 
 impl Store {
     /// Opens the cache folder at `root`, and makes it if it is not there.
@@ -80,7 +88,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for bucket in [BLOBS, RECORDS, LAST, STATS, LOCKS, TMP] {
+        for bucket in [BLOBS, RECORDS, LAST, STATS, SEGMENTS, LOCKS, TMP] {
             let path = root.join(bucket);
             std::fs::create_dir_all(&path).map_err(|source| StoreError::Io {
                 doing: "make",
@@ -103,6 +111,7 @@ impl Store {
             session: session::Session::start(&root.join(TMP))?,
             root: root.to_owned(),
             _shared: Some(shared),
+            maps: segments::Maps::default(),
         })
     }
 
@@ -114,6 +123,27 @@ impl Store {
     /// Returns a folder for temporary files of this process, on the file system of the store. It vanishes afterwards.
     pub fn tmp(&self) -> &Path {
         self.session.folder()
+    }
+
+    /// Returns the folder for containers that run: each has one of its own there.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join(RUNS)
+    }
+
+    /// Returns where the root of an image is, unpacked, or shall be.
+    ///
+    /// # Errors
+    /// When the folder above cannot be made.
+    pub fn root_path(&self, key: &Digest) -> Result<PathBuf, StoreError> {
+        let folder = self.root.join(ROOTS);
+        match std::fs::create_dir_all(&folder) {
+            Ok(()) => Ok(folder.join(key.hex())),
+            Err(source) => Err(StoreError::Io {
+                doing: "make",
+                path: folder,
+                source,
+            }),
+        }
     }
 
     /// Writes a small file at once: all of it or nothing.

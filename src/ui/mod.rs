@@ -260,15 +260,46 @@ pub fn data(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes bytes to stdout as they are: for what is the user's own.
+/// Writes bytes to stdout as they are. Returns whether anyone is there to take more.
 ///
 /// # Errors
 /// When stdout cannot be written. A reader that went away is no error.
-pub fn raw(bytes: &[u8]) -> io::Result<()> {
-    match io::stdout().lock().write_all(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
     }
+}
+
+/// Tells whether stdout is a terminal.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Formats JSON so that it passes [`data`] unchanged: what a terminal would obey is escaped.
+pub fn json(value: &serde_json::Value) -> String {
+    let mut text = String::new();
+    for char in format!("{value:#}\n").chars() {
+        match safe::is_obeyed(char) {
+            // All of these lie in the basic plane, and within strings.
+            true => text.push_str(&format!("\\u{:04x}", u32::from(char))),
+            false => text.push(char),
+        }
+    }
+    text
+}
+
+/// Formats a text so that everything odd in it can be seen: on one line, with escapes.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        match safe::is_obeyed(char) || matches!(char, '\n' | '\t' | '\\') {
+            true => out.extend(char.escape_default()),
+            false => out.push(char),
+        }
+    }
+    out
 }
 
 /// Formats a number of bytes.
@@ -295,6 +326,18 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn odd_texts_can_be_seen() {
+        assert_eq!(visible("a\u{1b}[2J\nb\u{202e}"), "a\\u{1b}[2J\\nb\\u{202e}");
+        let value = json!({"a": "\u{9b}\u{202e}\u{1b}\n"});
+        let text = super::json(&value);
+        assert_eq!(safe::safe(&text), text);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
+    }
 
     #[test]
     fn sizes() {

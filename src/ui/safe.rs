@@ -30,7 +30,7 @@ pub(super) fn safe(text: &str) -> Cow<'_, str> {
 }
 
 /// Controls, and the characters that change the direction of writing.
-fn is_obeyed(it: char) -> bool {
+pub(super) fn is_obeyed(it: char) -> bool {
     it.is_control() && !matches!(it, '\n' | '\t')
         || matches!(it, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -62,6 +62,7 @@ impl Running {
         match self.direction {
             Direction::Pull => "pull",
             Direction::Push => "push",
+            Direction::Load => "load",
         }
     }
 
@@ -77,7 +78,10 @@ impl Monitor for Progress {
         let now = Instant::now();
         let running = Running {
             direction: transfer.direction,
-            what: format!("{} of {}", transfer.what, transfer.repository),
+            what: match transfer.direction {
+                Direction::Load => format!("{} into {}", transfer.what, transfer.repository),
+                _ => format!("{} of {}", transfer.what, transfer.repository),
+            },
             size: transfer.size,
             bytes: 0,
             untold: 0,
@@ -110,10 +114,14 @@ impl Monitor for Progress {
         running.bytes += bytes;
         running.untold += bytes;
         let count = match running.direction {
-            Direction::Pull => &self.transfers.pulled,
-            Direction::Push => &self.transfers.pushed,
+            Direction::Pull => Some(&self.transfers.pulled),
+            Direction::Push => Some(&self.transfers.pushed),
+            // It crosses no network, as a rule.
+            Direction::Load => None,
         };
-        count.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(count) = count {
+            count.fetch_add(bytes, Ordering::Relaxed);
+        }
         match &self.show {
             Show::Fancy(fancy) => fancy.transfer(number, bytes),
             Show::Plain if running.news(TELL).is_some() => {
@@ -137,6 +145,7 @@ impl Monitor for Progress {
         let word = match (outcome, running.direction) {
             (Ended::Done, Direction::Pull) => "pulled",
             (Ended::Done, Direction::Push) => "pushed",
+            (Ended::Done, Direction::Load) => "sent",
             (Ended::Mounted, _) => "mounted",
             (Ended::Skipped, _) => "there",
             (Ended::Failed, _) => "failed",

@@ -1,5 +1,6 @@
 //! What the tests of Python images share: the index of this machine, and images that are unpacked and run.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
@@ -199,4 +200,23 @@ pub(super) fn files(root: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Returns the files of the top layer of an image, by path. The layer must not be compressed.
+#[track_caller]
+pub(super) fn layer_of(layout: &Path, image: &str) -> BTreeMap<String, Vec<u8>> {
+    let found = crate::support::validate(layout);
+    let image = &found.images[image].platforms[0];
+    let layer = image.layers.last().expect("a layer");
+    let hex = layer.digest.strip_prefix("sha256:").expect("sha256");
+    let blob = fs::File::open(layout.join("blobs/sha256").join(hex)).expect("a blob");
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(blob).entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").display().to_string();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("its content");
+        files.insert(path, content);
+    }
+    files
 }

@@ -10,7 +10,7 @@ use imgdecl::oci::Digest;
 use super::peer;
 
 /// How many seconds a root may take.
-const PATIENCE: &str = "400";
+const PATIENCE: &str = "200";
 
 /// What decides a root.
 struct Making {
@@ -37,6 +37,23 @@ const MAKINGS: [Making; 2] = [
     },
 ];
 
+impl Making {
+    /// Returns what mmdebstrap is told.
+    fn options(&self) -> Vec<String> {
+        let arch = format!("--architecture={}", self.arch);
+        let own = self.args.iter().chain(&OPTIONS).map(|it| (*it).to_owned());
+        let all = [arch].into_iter().chain(own);
+        all.chain(["bookworm".to_owned()]).collect()
+    }
+
+    /// Returns where the root is kept.
+    fn file(&self) -> PathBuf {
+        let name = Digest::of(self.options().join("\n").as_bytes()).hex();
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        folder.join(format!("debian-{}-{}.tar", self.arch, &name[..12]))
+    }
+}
+
 /// The options of all roots.
 const OPTIONS: [&str; 4] = [
     "--dpkgopt=path-exclude=/usr/share/man/*",
@@ -60,29 +77,37 @@ pub(crate) fn debian(arch: &str) -> Option<Arc<Vec<u8>>> {
     root.clone()
 }
 
+/// Returns the file that holds the tar of the root for amd64.
+pub(crate) fn debian_root() -> Option<PathBuf> {
+    debian("amd64")?;
+    Some(MAKINGS[0].file())
+}
+
 fn make(making: &Making) -> Option<Vec<u8>> {
     let program = peer("mmdebstrap")?;
-    let arch = format!("--architecture={}", making.arch);
-    let mut args: Vec<&str> = vec![&arch];
-    args.extend(making.args.iter().chain(&OPTIONS));
-    args.push("bookworm");
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let name = Digest::of(args.join("\n").as_bytes()).hex();
-    let file = folder.join(format!("debian-{}-{}.tar", making.arch, &name[..12]));
+    let args = making.options();
+    let file = making.file();
     if let Ok(bytes) = fs::read(&file) {
         return Some(bytes);
     }
     // Under another name until it is whole: another run may make the same.
-    let part = folder.join(format!("debian-{}-{}.tar", making.arch, std::process::id()));
-    let output = Command::new("timeout")
-        .arg(PATIENCE)
-        .arg(program)
-        .args(&args)
-        .arg(&part)
-        .env("SOURCE_DATE_EPOCH", "1735689600")
-        .stdin(Stdio::null())
-        .output()
-        .expect("timeout");
+    let part = file.with_file_name(format!("debian-{}-{}.tar", making.arch, std::process::id()));
+    let run = || {
+        Command::new("timeout")
+            .arg(PATIENCE)
+            .arg(&program)
+            .args(&args)
+            .arg(&part)
+            .env("SOURCE_DATE_EPOCH", "1735689600")
+            .stdin(Stdio::null())
+            .output()
+            .expect("timeout")
+    };
+    let mut output = run();
+    if !output.status.success() {
+        // A mirror may be busy for a moment.
+        output = run();
+    }
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "mmdebstrap failed:\n{said}");
     fs::rename(&part, &file).expect("one file system");

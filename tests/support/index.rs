@@ -1,6 +1,10 @@
 //! A package index on loopback, in this process: made wheels, served as JSON or HTML, with a log of what was asked. What
 //! it does and does not do is said by its [`Shape`]; what it does wrong, by a closure.
 
+mod data;
+
+pub(crate) use data::Data;
+
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::net::{TcpListener, TcpStream};
@@ -30,6 +34,12 @@ pub(crate) struct Wheel {
     pub(crate) bytes: Vec<u8>,
     /// Its METADATA.
     pub(crate) metadata: String,
+    /// The Pythons that the page names.
+    pub(crate) requires_python: Option<String>,
+    /// Why it was yanked.
+    pub(crate) yanked: Option<String>,
+    /// The digest that the page says, if not the true one.
+    pub(crate) listed: Option<Digest>,
 }
 
 impl Wheel {
@@ -53,11 +63,19 @@ impl Wheel {
             file: format!("{stem}-py3-none-any.whl"),
             bytes: zip.finish().expect("memory").into_inner(),
             metadata,
+            requires_python: Some(">=3.8".to_owned()),
+            yanked: None,
+            listed: None,
         }
     }
 
     pub(crate) fn sha256(&self) -> Digest {
         Digest::of(&self.bytes)
+    }
+
+    /// The digest that the page says.
+    fn said(&self) -> Digest {
+        self.listed.unwrap_or_else(|| self.sha256())
     }
 }
 
@@ -325,10 +343,11 @@ impl Inner {
                 let file = |wheel: &Wheel| {
                     let mut file = json!({
                         "filename": wheel.file, "url": url(wheel), "hashes": {},
-                        "requires-python": ">=3.8", "size": wheel.bytes.len(),
+                        "requires-python": wheel.requires_python, "size": wheel.bytes.len(),
+                        "yanked": wheel.yanked.as_ref().map_or(json!(false), |it| json!(it)),
                     });
                     if shape.has_hashes {
-                        file["hashes"] = json!({"sha256": wheel.sha256().hex()});
+                        file["hashes"] = json!({"sha256": wheel.said().hex()});
                     }
                     if shape.beside == Beside::Said {
                         let digest = Digest::of(wheel.metadata.as_bytes()).hex();
@@ -346,7 +365,7 @@ impl Inner {
                 for wheel in wheels {
                     let url = url(wheel);
                     let hash = match shape.has_hashes {
-                        true => format!("#sha256={}", wheel.sha256().hex()),
+                        true => format!("#sha256={}", wheel.said().hex()),
                         false => String::new(),
                     };
                     let beside = match shape.beside {

@@ -1,5 +1,6 @@
 //! What tests share: work folders, an independent checker of images, and other programs to compare with.
 
+pub(crate) mod daemon;
 mod debian;
 pub(crate) mod index;
 mod peers;
@@ -9,8 +10,8 @@ mod space;
 mod validate;
 pub(crate) mod wheel;
 
-pub(crate) use debian::debian;
-pub(crate) use peers::{absent, peer};
+pub(crate) use debian::{debian, debian_root};
+pub(crate) use peers::{absent, peer, pip_and_uv, temporary};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
-pub(crate) use validate::{Entry, Layer, Layout, validate};
+pub(crate) use validate::{Entry, Layer, Layout, PlatformImage, check_runtime_config, validate};

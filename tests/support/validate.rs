@@ -16,7 +16,13 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const FULL_NAME: &str = "io.containerd.image.name";
 
 /// All that a layout holds.
 #[derive(Debug)]
@@ -122,10 +128,9 @@ fn check(path: &Path) -> Result<Layout> {
                 "{name} has other content than its name says"
             );
         } else {
-            must!(
-                name == "oci-layout" || name == "index.json",
-                "{name} does not belong into a layout"
-            );
+            let known = ["oci-layout", "index.json"].contains(&name.as_str());
+            let for_docker = name == "manifest.json" && path.is_file();
+            must!(known || for_docker, "{name} does not belong into a layout");
         }
     }
     let marker = files.document("oci-layout", "layout")?;
@@ -135,12 +140,28 @@ fn check(path: &Path) -> Result<Layout> {
     );
     let index = files.document("index.json", "index")?;
     check_index(&index, "index.json")?;
+    let is_docker = files.files.contains_key("manifest.json");
+    if is_docker {
+        files.check_docker(&index)?;
+    }
 
     let mut images = BTreeMap::new();
     for descriptor in list(&index["manifests"]) {
         let digest = text(&descriptor["digest"])?;
         let annotation = &descriptor["annotations"][REF_NAME];
-        let name = annotation.as_str().unwrap_or(&digest).to_owned();
+        let mut name = annotation.as_str().unwrap_or(&digest).to_owned();
+        if is_docker {
+            // The names are full there: the last part is the target's, where no repository says otherwise.
+            let full = text(&descriptor["annotations"][FULL_NAME])?;
+            let repository = full.rsplit_once(':').map_or(&*full, |(before, _)| before);
+            name = repository.rsplit('/').next().unwrap_or_default().to_owned();
+            if images
+                .get(&name)
+                .is_some_and(|it: &Image| it.digest == digest)
+            {
+                continue;
+            }
+        }
         let mut platforms = Vec::new();
         files.follow(descriptor, &mut platforms)?;
         let old = images.insert(name.clone(), Image { digest, platforms });
@@ -155,6 +176,55 @@ fn check(path: &Path) -> Result<Layout> {
 }
 
 impl Files {
+    /// Checks what Docker reads of an archive: it must agree with the index, entry by entry.
+    fn check_docker(&self, index: &Value) -> Result<()> {
+        let list: Vec<Value> = serde_json::from_slice(&self.files["manifest.json"])
+            .map_err(|error| format!("manifest.json: {error}"))?;
+        let mut names = 0;
+        for entry in &list {
+            let tags = entry["RepoTags"].as_array().map_or(&[][..], Vec::as_slice);
+            must!(!tags.is_empty(), "manifest.json: {entry} has no name");
+            names += tags.len();
+            for tag in tags {
+                let found = index["manifests"].as_array().and_then(|all| {
+                    let mut all = all.iter();
+                    all.find(|it| it["annotations"][FULL_NAME] == *tag)
+                });
+                let found = found.ok_or(format!("index.json lacks {tag}"))?;
+                let bare = text(tag)?;
+                let bare = bare.rsplit(':').next();
+                must!(
+                    found["annotations"][REF_NAME].as_str() == bare,
+                    "{found} has another ref.name than its image tag"
+                );
+                let digest = text(&found["digest"])?.replace("sha256:", "blobs/sha256/");
+                let manifest = self
+                    .files
+                    .get(&digest)
+                    .ok_or(format!("{digest} is missing"))?;
+                let manifest: Value =
+                    serde_json::from_slice(manifest).map_err(|error| error.to_string())?;
+                let path = |descriptor: &Value| {
+                    let digest = descriptor["digest"].as_str().unwrap_or_default();
+                    digest.replace("sha256:", "blobs/sha256/")
+                };
+                let layers = manifest["layers"].as_array().map_or(&[][..], Vec::as_slice);
+                let layers: Vec<String> = layers.iter().map(path).collect();
+                must!(
+                    entry["Config"] == path(&manifest["config"])
+                        && entry["Layers"] == serde_json::json!(layers),
+                    "manifest.json says {entry}, and the manifest {manifest}"
+                );
+            }
+        }
+        let all = index["manifests"].as_array().map_or(0, Vec::len);
+        must!(
+            all == names,
+            "manifest.json has {names} names, and index.json {all}"
+        );
+        Ok(())
+    }
+
     /// Reads a JSON file, and checks it against its schema where there are schemas.
     fn document(&self, name: &str, schema: &str) -> Result<Value> {
         let bytes = self.files.get(name).ok_or(format!("{name} is missing"))?;
@@ -192,14 +262,19 @@ impl Files {
     fn follow(&mut self, descriptor: &Value, images: &mut Vec<PlatformImage>) -> Result<()> {
         let name = self.blob(descriptor)?;
         match descriptor["mediaType"].as_str() {
-            Some(INDEX) => {
+            Some(kind @ (INDEX | DOCKER_LIST)) => {
+                let expected = if kind == INDEX {
+                    MANIFEST
+                } else {
+                    DOCKER_MANIFEST
+                };
                 let index = self.document(&name, "index")?;
                 check_index(&index, &name)?;
                 let entries = list(&index["manifests"]);
                 must!(!entries.is_empty(), "{name} has no manifests");
                 for entry in entries {
                     must!(
-                        entry["mediaType"] == MANIFEST,
+                        entry["mediaType"] == expected,
                         "{name} has an entry {entry}"
                     );
                     must!(
@@ -218,7 +293,7 @@ impl Files {
                 }
                 Ok(())
             }
-            Some(MANIFEST) => {
+            Some(MANIFEST | DOCKER_MANIFEST) => {
                 let image = self.image(&name, descriptor)?;
                 images.push(image);
                 Ok(())
@@ -234,9 +309,15 @@ impl Files {
             manifest["mediaType"] == descriptor["mediaType"],
             "{name} has another mediaType than its descriptor"
         );
+        let is_docker = manifest["mediaType"] == DOCKER_MANIFEST;
+        let config_type = if is_docker { DOCKER_CONFIG } else { CONFIG };
         must!(
-            manifest["config"]["mediaType"] == CONFIG,
+            manifest["config"]["mediaType"] == config_type,
             "{name}: media type of the config"
+        );
+        must!(
+            !is_docker || manifest["annotations"].is_null(),
+            "{name} has annotations, which Docker's manifests have not"
         );
         let config_name = self.blob(&manifest["config"])?;
         let config = self.document(&config_name, "config")?;
@@ -280,6 +361,13 @@ impl Files {
             history.len()
         );
         let mut found = Vec::new();
+        for layer in layers {
+            let media_type = text(&layer["mediaType"])?;
+            must!(
+                media_type.starts_with(DOCKER_LAYER) == is_docker,
+                "{name} mixes media types of OCI and Docker: {media_type}"
+            );
+        }
         for ((layer, diff_id), history) in layers.iter().zip(diff_ids).zip(history) {
             let created_by = history["created_by"].as_str().unwrap_or_default();
             found.push(self.layer(layer, &text(diff_id)?, created_by)?);
@@ -345,7 +433,7 @@ fn check_index(index: &Value, name: &str) -> Result<()> {
         index["schemaVersion"]
     );
     must!(
-        index["mediaType"] == INDEX,
+        index["mediaType"] == INDEX || (name != "index.json" && index["mediaType"] == DOCKER_LIST),
         "{name}: mediaType {}",
         index["mediaType"]
     );
@@ -356,9 +444,13 @@ fn check_index(index: &Value, name: &str) -> Result<()> {
 /// Unpacks a layer as its media type says. For layers of ours, also checks how each segment begins, and returns the
 /// sizes of the unpacked segments.
 fn decompress(bytes: &[u8], media_type: &str, ours: bool) -> Result<(Vec<u8>, Option<Vec<u64>>)> {
-    let kind = media_type
-        .strip_prefix(LAYER)
-        .ok_or(format!("{media_type} is no layer"))?;
+    let kind = match media_type {
+        DOCKER_LAYER => "",
+        DOCKER_LAYER_GZIP => "+gzip",
+        oci => oci
+            .strip_prefix(LAYER)
+            .ok_or(format!("{media_type} is no layer"))?,
+    };
     let (mut tar, mut sizes, mut rest) = (Vec::new(), Vec::new(), bytes);
     match kind {
         "" => {
@@ -872,6 +964,13 @@ mod boon_schemas {
             std::env::var_os("IMGDECL_SCHEMAS").map(|folder| Self(folder.into()))
         }
 
+        /// Those of the runtime spec, which lie beside those of the image spec.
+        pub(super) fn load_runtime() -> Option<Self> {
+            let Self(folder) = Self::load()?;
+            let folder = folder.parent()?.join("runtime-spec");
+            folder.is_dir().then_some(Self(folder))
+        }
+
         /// Checks a document against the schema of its kind.
         pub(super) fn check(&self, kind: &str, value: &Value) -> Result<(), String> {
             let mut compiler = boon::Compiler::new();
@@ -901,6 +1000,10 @@ mod boon_schemas {
                 "config" => "config-schema.json".to_owned(),
                 kind => format!("image-{kind}-schema.json"),
             };
+            Self::compile(compiler, &name, value)
+        }
+
+        fn compile(mut compiler: boon::Compiler, name: &str, value: &Value) -> Result<(), String> {
             let mut schemas = boon::Schemas::new();
             let index = compiler
                 .compile(&format!("{BASE}{name}"), &mut schemas)
@@ -922,6 +1025,17 @@ mod boon_schemas {
             Value::Array(list) => list.iter_mut().for_each(drop_ids),
             _ => {}
         }
+    }
+}
+
+/// Checks a bundle's `config.json` against the schema of the runtime spec, where that is there.
+#[track_caller]
+pub(crate) fn check_runtime_config(config: &Value) {
+    match boon_schemas::Schemas::load_runtime() {
+        Some(schemas) => schemas
+            .check("config", config)
+            .unwrap_or_else(|error| panic!("config.json: {error}\n{config:#}")),
+        None => eprintln!("skipped: needs IMGDECL_SCHEMAS, with runtime-spec beside it"),
     }
 }
 

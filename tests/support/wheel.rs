@@ -104,6 +104,9 @@ impl Recipe {
             file: format!("{stem}-{tag}.whl"),
             bytes: zip.finish().expect("memory").into_inner(),
             metadata,
+            requires_python: None,
+            yanked: None,
+            listed: None,
         }
     }
 }

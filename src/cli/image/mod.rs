@@ -6,13 +6,16 @@
 //!
 //! Opening reads the documents alone, and checks them. [`Opener::layers`] makes sure that the layers' bytes are at hand.
 
+mod contents;
 mod open;
 mod target;
 mod word;
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::environment::host_platform;
 use super::exit::Exit;
 use super::net::Net;
 use super::setup::{self, Setup, here, usage};
@@ -21,6 +24,7 @@ use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
 use crate::source::{Archive, Piece, SourceError};
 use crate::store::{Blob, Health, Store};
 use crate::ui::Progress;
+pub(super) use contents::{Budget, Contents, open as open_layer};
 use word::Named;
 
 /// Opens images.
@@ -49,7 +53,7 @@ pub(super) struct Opened {
 /// Where an image was found.
 pub(super) enum Origin {
     /// It is a target, and was built into the store. Whether its layers are there too.
-    Target(Box<Setup>, Cell<bool>),
+    Target(Rc<Setup>, Cell<bool>),
     /// In a layout.
     Layout,
     /// In an archive, which keeps a temporary copy if it was compressed.
@@ -119,10 +123,9 @@ impl Single {
 
 impl Opened {
     /// Returns the image of one platform: the only one, that of `wanted` if that is said, or else that of the host.
-    #[expect(dead_code, reason = "for commands that take one platform")]
     pub(super) fn one(&self, wanted: Option<&Platform>) -> Result<&Single, Exit> {
         let images = || self.images.iter().filter(|it| it.is_image());
-        let host = host();
+        let host = host_platform();
         let platform = match (wanted, images().count()) {
             (Some(wanted), _) => wanted,
             (None, 1) => return images().next().ok_or(Exit::Bug),
@@ -138,19 +141,6 @@ impl Opened {
             )
         })
     }
-}
-
-/// Returns the platform of images that this machine runs: containers are Linux, wherever they run.
-pub(super) fn host() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        "loongarch64" => "loong64",
-        other => other,
-    };
-    Platform::new("linux", architecture)
 }
 
 fn no_platform(name: &str, wanted: &str, have: &[String]) -> Exit {
@@ -282,6 +272,18 @@ impl<'a> Opener<'a> {
             .collect())
     }
 
+    /// Returns config and layers of the image of one platform, to be unpacked: the layers' bytes are at hand then.
+    pub(super) fn ready(&self, opened: &Opened) -> Result<(Config, Vec<Piece>), Exit> {
+        let image = opened.one(self.args.platform.first())?;
+        let layers = self.layers(opened, image)?;
+        let layers = layers.iter().map(|layer| layer.piece.clone()).collect();
+        match image.parsed() {
+            Some(config) => Ok((config, layers)),
+            // Whoever has layers has a config.
+            None => Err(Exit::Bug),
+        }
+    }
+
     /// Returns the image tags of the repository of an image, if that is known.
     pub(super) fn tags(&self, opened: &Opened) -> Vec<String> {
         let (Origin::Registry(reference), Some(client)) = (&opened.origin, self.net.client())
@@ -326,7 +328,7 @@ pub(super) fn explain(error: &SourceError) -> Exit {
     let (code, help) = match error {
         SourceError::Reference { .. } => (
             "imgdecl::image::name",
-            "name one: oci:DIR:NAME, oci-archive:FILE:NAME or docker-archive:FILE:REF",
+            "name one of these: oci:DIR:NAME, oci-archive:FILE:NAME or docker-archive:FILE:REF",
         ),
         SourceError::NoLayout { .. } => (
             "imgdecl::image::layout",

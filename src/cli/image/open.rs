@@ -117,7 +117,8 @@ impl Library for Remote<'_> {
 }
 
 impl Opener<'_> {
-    pub(super) fn open_layout(
+    /// Opens an image of a layout. `word` is what to call it.
+    pub(in crate::cli) fn open_layout(
         &self,
         word: &str,
         path: &Path,

@@ -1,5 +1,7 @@
 //! Targets as images: built into the store, and nowhere else.
 
+use std::rc::Rc;
+
 use super::open::Stored;
 use super::{Opened, Opener, Origin};
 use crate::cli::environment::is_ci;
@@ -16,18 +18,30 @@ use crate::oci::Descriptor;
 impl Opener<'_> {
     /// Builds the image that a word names, and opens it.
     pub(super) fn open_target(&self, word: &str, setup: Setup) -> Result<Opened, Exit> {
-        let built = self.build(&setup, false)?;
-        let [(name, root)] = &built[..] else {
-            let names: Vec<String> = built.iter().map(|(name, _)| format!("`{name}`")).collect();
-            let message = format!("`{word}` is a group of {} images", names.len());
-            let help = match names.is_empty() {
-                true => "name an image".to_owned(),
-                false => format!("name one of {}", names.join(", ")),
-            };
-            return Err(usage("imgdecl::image::group", &message, Some(help)));
+        let mut built = self.open_targets(setup)?;
+        if let [_] = &built[..]
+            && let Some(one) = built.pop()
+        {
+            return Ok(one);
+        }
+        let names: Vec<String> = built.iter().map(|it| format!("`{}`", it.name)).collect();
+        let message = format!("`{word}` is a group of {} images", names.len());
+        let help = match names.is_empty() {
+            true => "name an image".to_owned(),
+            false => format!("name one of {}", names.join(", ")),
         };
-        let origin = Origin::Target(Box::new(setup), false.into());
-        self.walk(name, root, &Stored(&self.store), origin)
+        Err(usage("imgdecl::image::group", &message, Some(help)))
+    }
+
+    /// Builds all images that were chosen, and opens them. Their names are those of the targets.
+    pub(in crate::cli) fn open_targets(&self, setup: Setup) -> Result<Vec<Opened>, Exit> {
+        let built = self.build(&setup, false)?;
+        let setup = Rc::new(setup);
+        let images = built.iter().map(|(name, root)| {
+            let origin = Origin::Target(setup.clone(), false.into());
+            self.walk(name, root, &Stored(&self.store), origin)
+        });
+        images.collect()
     }
 
     /// Builds what was chosen into the store. `with_bytes` says whether the layers are needed too. Returns the images.
@@ -36,6 +50,7 @@ impl Opener<'_> {
         setup: &Setup,
         with_bytes: bool,
     ) -> Result<Vec<(String, Descriptor)>, Exit> {
+        setup.remember(&self.store);
         let net = match self.args.offline {
             true => Net::offline(),
             false => {

@@ -397,8 +397,8 @@ fn write(
 ) -> Result<Exit, Exit> {
     for ((file, goal), text) in files.iter().zip(goals).zip(texts) {
         if let Goal::Stdout = goal {
-            return ui::raw(text.as_bytes())
-                .map(|()| Exit::Done)
+            return ui::bytes(text.as_bytes())
+                .map(|_| Exit::Done)
                 .map_err(|error| {
                     report::error("imgdecl::stdout", &error, None);
                     Exit::Failed

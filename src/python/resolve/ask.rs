@@ -108,7 +108,7 @@ impl Solver<'_> {
         };
         let listing = match found {
             Ok(files) => Ok(Arc::new(self.rules.list(files))),
-            Err(error @ IndexError::Failed(_)) => {
+            Err(error @ IndexError::Failed { .. }) => {
                 return Err(self.failure(name, name.to_string(), error));
             }
             Err(error) => Err(error),
@@ -171,7 +171,7 @@ impl Solver<'_> {
         let asked = self.question.asked.iter().find(|it| it.name() == first);
         ResolveError::Index {
             what,
-            error,
+            error: Box::new(error),
             needed_by: match needed_by.is_empty() {
                 true => String::new(),
                 false => format!(" ({})", needed_by.join(", ")),

@@ -6,6 +6,7 @@
 mod ask;
 mod choose;
 mod depend;
+mod hints;
 mod priority;
 mod range;
 mod report;
@@ -14,6 +15,7 @@ mod solve;
 mod tests;
 
 pub use choose::Pick;
+pub use hints::elsewhere;
 pub use report::Conflict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,13 +56,21 @@ pub struct Candidate {
 pub enum IndexError {
     /// No index has the package.
     #[error("no index has a package of this name")]
-    NotFound,
+    NotFound {
+        /// The names of those that were asked.
+        asked: Vec<String>,
+    },
     /// What a file says of itself cannot be read: another version may do.
     #[error("{0}")]
     Malformed(String),
     /// Anything else; the resolution ends.
-    #[error("{0}")]
-    Failed(String),
+    #[error("{why}")]
+    Failed {
+        /// What happened.
+        why: String,
+        /// How to mend it, where that is known.
+        help: Option<String>,
+    },
 }
 
 /// What is worth fetching now, since it will be asked for.
@@ -87,6 +97,9 @@ pub trait Index {
 
     /// Begins to fetch, and returns at once. Failures are told when the same is asked for.
     fn prefetch(&self, wanted: Wanted);
+
+    /// Returns packages that there are, which a name that no index has may be meant to be.
+    fn similar(&self, name: &PackageName) -> Vec<PackageName>;
 }
 
 /// What is to be resolved.
@@ -137,7 +150,7 @@ pub enum ResolveError {
         /// What was asked for, as `flask` or `flask 3.0`.
         what: String,
         /// What the index said.
-        error: IndexError,
+        error: Box<IndexError>,
         /// The packages that led there, as " (needed by a, needed by b)".
         needed_by: String,
         /// The requirement that led there.
@@ -156,8 +169,11 @@ impl ResolveError {
     pub fn help(&self) -> String {
         match self {
             Self::Conflict(conflict) => conflict.help(),
-            Self::Index { error: IndexError::NotFound, .. } => "check the spelling, or name the index that has it".to_owned(),
-            Self::Index { .. } => "try again when the index answers".to_owned(),
+            Self::Index { error, .. } => match &**error {
+                IndexError::Failed { help: Some(help), .. } => help.clone(),
+                IndexError::NotFound { asked } => elsewhere(asked),
+                _ => "try again when the index answers".to_owned(),
+            },
             Self::Hard { .. } => "pin some of the packages, or lock them with another tool and use its lock: `uv_lock`, `pylock`, or \
                  requirements with hashes"
                 .to_owned(),

@@ -9,11 +9,12 @@ use pubgrub::{
     Reporter, Term,
 };
 
-use super::choose::{Fault, Listing, Rules};
+use super::choose::{Listing, Rules};
+use super::hints::Hints;
 use super::range::{Point, describe};
 use super::solve::{Package, places};
-use super::{IndexError, Question};
-use crate::python::{Place, WheelName};
+use super::{Index, IndexError, Question};
+use crate::python::Place;
 
 /// Why requirements exclude each other.
 #[derive(Clone, Debug)]
@@ -31,12 +32,8 @@ type Fact = External<Package, Ranges<Point>, String>;
 type Terms = Map<Package, Term<Ranges<Point>>>;
 type Step = Derived<Package, Ranges<Point>, String>;
 
-/// How many lines an explanation may have, and how many hints there are.
+/// How many lines an explanation may have.
 const LINES: usize = 60;
-const HINTS: usize = 24;
-
-/// How many wheels that do not fit for one reason are named.
-const NAMES: usize = 3;
 
 impl Conflict {
     pub(super) fn new(
@@ -44,6 +41,7 @@ impl Conflict {
         question: &Question<'_>,
         listings: &BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>,
         rules: &Rules,
+        index: &dyn Index,
     ) -> Self {
         let words = Words {
             points: listings
@@ -51,11 +49,17 @@ impl Conflict {
                 .filter_map(|(name, it)| Some((name.clone(), it.as_ref().ok()?.points())))
                 .collect(),
         };
+        let mut facts = Vec::new();
+        gather(&tree, &mut facts);
         let report = match &tree {
-            DerivationTree::External(fact) => words.format_external(fact),
-            DerivationTree::Derived(_) => {
-                DefaultStringReporter::report_with_formatter(&tree, &words)
+            // A constraint and a requirement that exclude each other are one empty range.
+            DerivationTree::External(External::FromDependencyOf(Package::Root, _, package, _)) => {
+                format!("no version of {package} meets all that is asked of it")
             }
+            DerivationTree::External(fact) => words.format_external(fact),
+            DerivationTree::Derived(_) => words
+                .format_single(&facts)
+                .unwrap_or_else(|| DefaultStringReporter::report_with_formatter(&tree, &words)),
         };
         let mut lines: Vec<&str> = report.lines().collect();
         if lines.len() > LINES {
@@ -63,27 +67,25 @@ impl Conflict {
             lines.drain(LINES / 2..lines.len() - LINES / 2);
             lines.insert(LINES / 2, "…");
         }
-        let mut facts = Vec::new();
-        gather(&tree, &mut facts);
+        let mut hints = Hints {
+            question,
+            listings,
+            rules,
+            index,
+            lines: Vec::new(),
+        };
         let mut named = BTreeSet::new();
-        let mut hints = Vec::new();
-        for fact in facts {
+        for fact in &facts {
             match fact {
                 External::FromDependencyOf(Package::Root, _, package, _) => {
                     named.extend(package.name().cloned());
                 }
                 External::NoVersions(package, range) | External::Custom(package, range, _) => {
-                    let listing = package.name().and_then(|it| listings.get(it));
-                    if let Some(Ok(listing)) = listing {
-                        hint(package, range, listing, rules, &mut hints);
-                    }
+                    hints.add(package, range);
                 }
                 _ => {}
             }
         }
-        let mut seen = BTreeSet::new();
-        hints.retain(|it| seen.insert(it.clone()));
-        hints.truncate(HINTS);
         let places = named.iter().flat_map(|name| {
             let places = places(question, name);
             places.map(|(place, text)| (place.clone(), text))
@@ -91,11 +93,12 @@ impl Conflict {
         Self {
             explanation: lines.join("\n"),
             places: places.collect(),
-            hints,
+            hints: hints.finish(),
         }
     }
 
-    pub(super) fn help(&self) -> String {
+    /// Says what there is, or what to do.
+    pub fn help(&self) -> String {
         match self.hints.is_empty() {
             true => "loosen one of these requirements".to_owned(),
             false => self.hints.join("\n"),
@@ -119,74 +122,6 @@ fn gather<'a>(tree: &'a Tree, facts: &mut Vec<&'a Fact>) {
     }
 }
 
-/// Says what there is of a package where nothing in a range can be used.
-fn hint(
-    package: &Package,
-    range: &Ranges<Point>,
-    listing: &Listing,
-    rules: &Rules,
-    hints: &mut Vec<String>,
-) {
-    let in_range = listing
-        .releases
-        .iter()
-        .rev()
-        .find(|it| range.contains(&it.point));
-    let Some(release) = in_range else {
-        let newest: Vec<String> = listing
-            .releases
-            .iter()
-            .rev()
-            .take(5)
-            .map(|it| it.point.to_string())
-            .collect();
-        if !newest.is_empty() {
-            hints.push(format!(
-                "the newest versions of {package} are {}",
-                newest.join(", ")
-            ));
-        }
-        return;
-    };
-    match &release.choice {
-        Err(Fault::Wheels(misfits)) => {
-            let target = rules.target.name();
-            hints.push(format!("{package} {} has no wheel for {target}:", release.point));
-            let mut kinds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-            for file in misfits {
-                let wheel = WheelName::parse(file).ok();
-                let words = wheel.and_then(|it| it.misfit(&rules.target));
-                kinds.entry(words.unwrap_or_default()).or_default().push(file);
-            }
-            hints.extend(kinds.into_iter().map(|(words, files)| {
-                let shown = files[..files.len().min(NAMES)].join(", ");
-                match files.len().saturating_sub(NAMES) {
-                    0 => format!("  {words}: {shown}"),
-                    more => format!("  {words}: {shown} and {more} more"),
-                }
-            }));
-            hints.push(format!(
-                "build a wheel of {package} for the target, and point `find_links` at its folder"
-            ));
-        }
-        Err(Fault::Sources) => hints.push(format!(
-            "{package} {} has only sources: build a wheel of it for {}, and point `find_links` at its folder",
-            release.point,
-            rules.target.name()
-        )),
-        Err(fault @ Fault::Yanked(_)) => hints.push(format!(
-            "{package} {} {}: it is taken only where you ask for `{package}=={}`",
-            release.point,
-            fault.words(&rules.target),
-            release.point
-        )),
-        Err(fault @ Fault::Python(_)) => {
-            hints.push(format!("{package} {} {}", release.point, fault.words(&rules.target)));
-        }
-        Ok(_) => {}
-    }
-}
-
 /// Writes facts as sentences.
 struct Words {
     /// All versions there are.
@@ -199,11 +134,43 @@ impl Words {
         let said = match package.name().and_then(|it| self.points.get(it)) {
             // In terms of what there is: not `>1.9,<2.1` but `==2.0`.
             Some(points) => describe(&range.simplify(points.iter()).narrow_versions(points)),
-            None => describe(range),
+            None => String::new(),
         };
         match package {
             Package::Root => package.to_string(),
             _ => format!("{package}{said}"),
+        }
+    }
+}
+
+impl Words {
+    /// Writes one sentence where all that is wrong is one package that the user asks for.
+    fn format_single(&self, facts: &[&Fact]) -> Option<String> {
+        let (asked, rest): (Vec<&Fact>, Vec<&Fact>) = facts
+            .iter()
+            .partition(|it| matches!(it, External::FromDependencyOf(Package::Root, ..)));
+        let [External::FromDependencyOf(_, _, package, range)] = asked[..] else {
+            return None;
+        };
+        match rest[..] {
+            [External::Custom(own, _, reason)] if own == package => {
+                Some(format!("{package}{} {reason}", self.known(package, range)))
+            }
+            [fact @ External::NoVersions(own, _)] if own == package => {
+                Some(self.format_external(fact))
+            }
+            _ => None,
+        }
+    }
+
+    /// Describes a range of a package that is there; of another one, no version says anything.
+    fn known(&self, package: &Package, range: &Ranges<Point>) -> String {
+        let is_there = package
+            .name()
+            .is_some_and(|it| self.points.contains_key(it));
+        match is_there {
+            true => describe(range),
+            false => String::new(),
         }
     }
 }

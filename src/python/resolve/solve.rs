@@ -11,7 +11,8 @@ use pubgrub::{
     Ranges, State,
 };
 
-use super::choose::{Choice, Fault, Listing, Rules};
+use super::choose::{Choice, Listing, Rules};
+use super::hints::reasons;
 use super::priority::{LIMIT, Priorities, Priority};
 use super::range::{self, Point};
 use super::{Candidate, Conflict, Index, IndexError, Question, Resolution, ResolveError, Resolved};
@@ -200,7 +201,8 @@ impl<'a> Solver<'a> {
                     }
                 }
                 Err(tree) => {
-                    let conflict = Conflict::new(tree, self.question, &self.listings, &self.rules);
+                    let (question, listings) = (self.question, &self.listings);
+                    let conflict = Conflict::new(tree, question, listings, &self.rules, self.index);
                     return Err(ResolveError::Conflict(Box::new(conflict)));
                 }
             }
@@ -239,8 +241,11 @@ impl<'a> Solver<'a> {
         let listing = match self.listing(&name)? {
             Ok(listing) => listing,
             Err(error) => {
-                let reason = format!("cannot be had: {error}");
-                self.reject(id, range.clone(), reason);
+                let (range, reason) = match error {
+                    IndexError::NotFound { .. } => (Ranges::full(), "is in no index".to_owned()),
+                    error => (range.clone(), format!("cannot be had: {error}")),
+                };
+                self.reject(id, range, reason);
                 return Ok(());
             }
         };
@@ -253,21 +258,8 @@ impl<'a> Solver<'a> {
                 return Ok(());
             }
             Choice::Faulty(releases) => {
-                let mut words: Vec<String> = Vec::new();
-                let faults = releases.iter().filter_map(|it| it.choice.as_ref().err());
-                let faults: Vec<&Fault> = faults.collect();
-                let has_wheels = faults.iter().any(|it| matches!(it, Fault::Wheels(_)));
-                for fault in faults {
-                    if has_wheels && *fault == Fault::Sources {
-                        continue;
-                    }
-                    let fault = fault.words(&self.rules.target);
-                    if !words.contains(&fault) {
-                        words.push(fault);
-                    }
-                }
-                words.truncate(3);
-                self.reject(id, range.clone(), words.join(" or "));
+                let reasons = reasons(&releases, &self.rules);
+                self.reject(id, range.clone(), reasons);
                 return Ok(());
             }
         };

@@ -285,7 +285,7 @@ fn libraries_of_a_platform_have_their_folder() {
 
 #[test]
 fn large_members_are_passed_on_to_gzip_layers() {
-    use crate::layer::{Facts, resolve, write};
+    use crate::layer::{Anew, Facts, resolve, write};
     use crate::oci::Compression;
     let large: Vec<u8> = (0..300_000u32)
         .map(|n| (n.wrapping_mul(n) >> 10) as u8)
@@ -312,7 +312,7 @@ fn large_members_are_passed_on_to_gzip_layers() {
         let changes = resolve(&[tree.into()], &Facts::default()).unwrap();
         let layer = |compression| {
             let mut out = Vec::new();
-            let written = write(&changes, compression, &mut out, &|_| true).unwrap();
+            let written = write(&changes, compression, &Anew, &mut out, &|_| true).unwrap();
             (out, written.diff_id)
         };
         let (gzip, diff_id) = layer(Compression::Gzip);

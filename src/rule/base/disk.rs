@@ -1,12 +1,21 @@
-//! Bases on disk: found in a layout or archive, and brought into the store.
+//! Bases on disk: found in a layout or archive, and brought into the store. Where packages are for one, the lock holds
+//! what it says about Python.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use super::import::{Source, import};
-use super::{DAMAGED, HostPath, explain};
-use crate::graph::{Action, ActionError, Context, KeyWriter, Product};
-use crate::oci::Platform;
+use super::import::{Source, import_and_probe};
+use super::{BelowPython, DAMAGED, HostPath, explain};
+use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Product};
+use crate::lock::{DiskPin, Lock};
+use crate::oci::{Descriptor, Digest, Platform};
+use crate::python::Pythons;
+use crate::rule::value::problem_of;
+use crate::rule::{Lower, Need};
 use crate::source::{Archive, Layout, SourceError};
+use crate::spec::{Host, Problems, TargetId};
+use crate::store::Health;
 
 /// Finds an image in a layout: the entry of its index.
 pub(super) struct FindLayout {
@@ -66,20 +75,226 @@ impl Action for Import {
                 "a base is found before it is read",
             ));
         };
-        let path = self.path.real()?;
-        let explain = |error: SourceError| self.path.explain(&error);
-        let base = if self.is_layout {
-            let layout = Layout::open(&path).map_err(explain)?;
-            let found = layout.find(root, &self.platform).map_err(explain)?;
-            import(context, &found, &self.path, &mut |_, _| Ok(()))?
-        } else {
-            let archive = Archive::open(&path, context.store.tmp()).map_err(explain)?;
-            let reference = self.reference.as_deref();
-            let found = archive.find(reference, &self.platform).map_err(explain)?;
-            import(context, &found, &self.path, &mut |_, _| Ok(()))?
+        let image = DiskImage {
+            path: &self.path,
+            reference: self.reference.as_deref(),
+            entry: self.is_layout.then_some(root),
+            platform: &self.platform,
         };
+        let key = image.key(root.digest);
+        if let Some(record) = context.store.record(&key)?
+            && let Some(product) = Product::from_record(&record, context.store)
+            && let blobs = product.blobs(true)
+            && blobs
+                .iter()
+                .all(|it| context.store.check(it) == Health::Whole)
+        {
+            return Ok(product);
+        }
+        let (base, _) = image.import(context)?;
         Ok(Product::Base(Arc::new(base)))
     }
+}
+
+/// The image of one platform in a layout or archive.
+struct DiskImage<'a> {
+    path: &'a HostPath,
+    /// Which image of an archive.
+    reference: Option<&'a str>,
+    /// The entry of a layout's index.
+    entry: Option<&'a Descriptor>,
+    platform: &'a Platform,
+}
+
+impl DiskImage<'_> {
+    /// Returns the key under which the image is remembered that was brought into the store to make the lock: the build
+    /// that follows need not read it again. `root` is the digest of the archive, or of the entry of the layout's index.
+    fn key(&self, root: Digest) -> Digest {
+        // What an entry says decides the base's name.
+        let (entry, version) = (serde_json::json!(self.entry), env!("CARGO_PKG_VERSION"));
+        let (platform, reference) = (self.platform, self.reference.unwrap_or("-"));
+        let text = format!("base on disk {version} {root} {platform} {reference} {entry}");
+        Digest::of(text.as_bytes())
+    }
+
+    /// Brings the image into the store, and finds its Pythons.
+    fn import(&self, context: &Context<'_>) -> Result<(Base, Pythons), ActionError> {
+        let path = self.path.real()?;
+        let explain = |error: SourceError| self.path.explain(&error);
+        if let Some(entry) = self.entry {
+            let layout = Layout::open(&path).map_err(explain)?;
+            let found = layout.find(entry, self.platform).map_err(explain)?;
+            return import_and_probe(context, &found, self.path);
+        }
+        let archive = Archive::open(&path, context.store.tmp()).map_err(explain)?;
+        let found = archive.find(self.reference, self.platform);
+        import_and_probe(context, &found.map_err(explain)?, self.path)
+    }
+}
+
+/// A base on disk, as packages see it that are for it.
+pub struct OnDisk {
+    pub(super) target: TargetId,
+    pub(super) rule: usize,
+    pub(super) path: HostPath,
+    pub(super) reference: Option<String>,
+    pub(super) is_layout: bool,
+}
+
+impl fmt::Debug for OnDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.target)
+    }
+}
+
+/// What a need of the lock carries.
+struct Payload {
+    base: Arc<OnDisk>,
+    root: Root,
+}
+
+/// What decides all that a base on disk says.
+#[derive(Clone)]
+enum Root {
+    /// The entry of a layout's index.
+    Entry(Box<Descriptor>),
+    /// The digest of an archive.
+    Archive(Digest),
+}
+
+impl Root {
+    fn digest(&self) -> Digest {
+        match self {
+            Self::Entry(entry) => entry.digest,
+            Self::Archive(digest) => *digest,
+        }
+    }
+}
+
+impl OnDisk {
+    fn root(&self, host: &dyn Host) -> Result<Root, ActionError> {
+        let path = self.path.real()?;
+        if self.is_layout {
+            let layout = Layout::open(&path).map_err(|error| self.path.explain(&error))?;
+            let entry = layout.select(self.reference.as_deref());
+            let entry = entry.map_err(|error| self.path.explain(&error))?;
+            return Ok(Root::Entry(Box::new(entry)));
+        }
+        let unreadable = |why| ActionError::new("imgdecl::host::unreadable", why);
+        // Before it is opened: a fifo would block.
+        if !path.is_file() {
+            let why = format!("`{}` is no regular file", self.path.text);
+            return Err(unreadable(why).at(&self.path.origin));
+        }
+        let digest = host.digest(&path);
+        let digest = digest.map_err(|why| unreadable(why).at(&self.path.origin));
+        digest.map(Root::Archive)
+    }
+
+    /// Returns what the lock holds of the base about Python, and notes that it is needed.
+    pub(in crate::rule) fn pythons(
+        self: &Arc<Self>,
+        lower: &mut Lower<'_>,
+    ) -> Result<BelowPython, Problems> {
+        let root = self.root(lower.host);
+        let root = root.map_err(|error| problem_of(&error, &self.path.origin))?;
+        let platform = lower.platform.clone();
+        let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
+        let pin = lower.lock.disks.get(&self.target.to_string());
+        let digest = root.digest();
+        let was = pin.and_then(|pin| match &pin.reference {
+            _ if pin.digest != digest => {
+                let what = if self.is_layout { "image" } else { "archive" };
+                Some(format!("the {what} {}, which is {digest} now", pin.digest))
+            }
+            reference if *reference != self.reference => Some(match reference {
+                Some(reference) => format!("its image `{reference}`"),
+                None => "its only image".to_owned(),
+            }),
+            _ => None,
+        });
+        let pythons = pin.filter(|_| was.is_none());
+        let pythons = pythons.and_then(|pin| pin.platforms.get(&platform.to_string()));
+        let pythons = pythons.cloned();
+        lower.need(Need {
+            target: self.target.clone(),
+            rule: self.rule,
+            platform,
+            wanted: digest.to_string(),
+            origin: self.path.origin.clone(),
+            was,
+            is_pinned: pythons.is_some(),
+            waits: false,
+            payload: Some(Arc::new(Payload {
+                base: self.clone(),
+                root,
+            })),
+        });
+        Ok(pythons.map_or(BelowPython::Unlocked, BelowPython::Known))
+    }
+}
+
+/// Brings the pin of a base up to date. `needs` are those of one base, for all platforms; with `update`, it is looked
+/// into again.
+pub(super) fn pin(
+    needs: &[&Need],
+    update: bool,
+    context: &Context<'_>,
+    lock: &mut Lock,
+) -> Result<(), ActionError> {
+    let payload = needs.first().and_then(|need| need.payload.as_ref());
+    let Some(Payload { base, root }) = payload.and_then(|it| it.downcast_ref()) else {
+        return Err(ActionError::new("imgdecl::bug", "a base that is nowhere"));
+    };
+    let name = base.target.to_string();
+    let digest = root.digest();
+    let is_fresh = |old: &&DiskPin| old.digest == digest && old.reference == base.reference;
+    let old = lock.disks.get(&name).filter(|_| !update).filter(is_fresh);
+    let mut platforms: BTreeMap<String, Pythons> = BTreeMap::new();
+    for need in needs {
+        let key = need.platform.to_string();
+        if platforms.contains_key(&key) {
+            continue;
+        }
+        let known = old.and_then(|old| old.platforms.get(&key)).cloned();
+        let pythons = match known {
+            Some(pythons) => pythons,
+            None => gather(base, root, &need.platform, context)?,
+        };
+        platforms.insert(key, pythons);
+    }
+    let pin = DiskPin {
+        reference: base.reference.clone(),
+        digest,
+        platforms,
+    };
+    lock.bases.remove(&name);
+    lock.disks.insert(name, pin);
+    Ok(())
+}
+
+fn gather(
+    base: &OnDisk,
+    root: &Root,
+    platform: &Platform,
+    context: &Context<'_>,
+) -> Result<Pythons, ActionError> {
+    let image = DiskImage {
+        path: &base.path,
+        reference: base.reference.as_deref().filter(|_| !base.is_layout),
+        entry: match root {
+            Root::Entry(entry) => Some(entry),
+            Root::Archive(_) => None,
+        },
+        platform,
+    };
+    let (base, pythons) = image.import(context)?;
+    if let Some(record) = Product::Base(Arc::new(base)).to_record() {
+        context
+            .store
+            .put_record(&image.key(root.digest()), &record)?;
+    }
+    Ok(pythons)
 }
 
 impl Source for HostPath {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::graph::{ActionError, Base, Context, Layer, Product};
 use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference};
+use crate::python::{Probe, Pythons};
 use crate::source::{Found, Piece, SourceError};
 use crate::store::{Blob, Health};
 
@@ -17,8 +18,11 @@ pub(super) trait Source {
     fn damaged(&self, message: String) -> ActionError;
 }
 
-/// Takes each regular file of a layer: its path and content.
-pub(super) type Show<'a> = &'a mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>;
+/// Takes each regular file of the layers, whiteouts too: the layer's number, the file's path and content.
+pub(super) type Show<'a> = &'a mut dyn FnMut(usize, &LayerPath, &mut dyn Read) -> io::Result<()>;
+
+/// Takes each regular file of one layer.
+type ShowOne<'a> = &'a mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>;
 
 /// A config, checked against the layers that the manifest names.
 struct Checked {
@@ -63,8 +67,9 @@ pub(super) fn import(
     let checked = check(found, source)?;
     let mut facts = FactsBuilder::default();
     let mut layers = Vec::new();
-    for (piece, diff_id) in found.layers.iter().zip(checked.diff_ids) {
+    for (number, (piece, diff_id)) in found.layers.iter().zip(checked.diff_ids).enumerate() {
         let blob = copy(context, piece, source)?;
+        let show: ShowOne<'_> = &mut |path, content| show(number, path, content);
         let compression = examine(context, &blob, piece, diff_id, (&mut facts, show), source)?;
         layers.push(layer(piece, diff_id, blob, compression));
     }
@@ -78,6 +83,24 @@ pub(super) fn import(
         facts_blob: context.store.put_blob(facts.to_text().as_bytes())?,
         facts: Arc::new(facts),
     })
+}
+
+/// Imports an image with all its layers, and finds its Pythons.
+pub(super) fn import_and_probe(
+    context: &Context<'_>,
+    found: &Found,
+    source: &dyn Source,
+) -> Result<(Base, Pythons), ActionError> {
+    let mut probe = Probe::default();
+    let base = import(context, found, source, &mut |layer, path, content| {
+        probe.look(layer, path.as_str(), content)
+    })?;
+    let config = Config::parse(&context.store.read_blob(&base.config)?);
+    let env = config.ok().and_then(|config| {
+        let env = config.runtime("Env")?.clone();
+        serde_json::from_value::<Vec<String>>(env).ok()
+    });
+    Ok((base, probe.finish(&env.unwrap_or_default())))
 }
 
 /// Imports an image of a registry without its layers' bytes: `facts` are known already.
@@ -186,7 +209,7 @@ fn examine(
     blob: &Blob,
     piece: &Piece,
     diff_id: DiffId,
-    (facts, show): (&mut FactsBuilder, Show<'_>),
+    (facts, show): (&mut FactsBuilder, ShowOne<'_>),
     source: &dyn Source,
 ) -> Result<Compression, ActionError> {
     let fail = |message: String| source.damaged(message);

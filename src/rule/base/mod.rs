@@ -22,6 +22,9 @@
 //! 0755 0:0. So the base's layers are fetched once to make the lock, and after that only where an output holds them: a
 //! push to the same registry moves none. One `image` serves all platforms, so `${arch}` cannot stand in it.
 //!
+//! Where packages of a `pip` target are for a base on disk, the lock holds what it says about Python, and the digest of
+//! its archive or of the layout's image: a base that was replaced is looked into again.
+//!
 //! `ref` is the image's name in the layout or archive, its full reference, or its digest; it may be left out where there
 //! is one image only.
 //!
@@ -31,20 +34,24 @@ mod disk;
 mod import;
 mod remote;
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::host::HostPath;
 use super::tar::Find;
 use super::value::{Collect, fields};
-use super::{Lower, Lowered, Need, Rule};
+use super::{BelowPython, Lower, Lowered, Need, Rule};
 use crate::graph::{ActionError, Context, NodeId};
 use crate::lock::Lock;
 use crate::oci::{Platform, Reference};
 use crate::source::SourceError;
 use crate::spec::{Key, Problem, Problems, Target, Type};
+pub use disk::OnDisk;
 use disk::{FindLayout, Import};
 pub use remote::RESOLVE;
+pub(super) use remote::lend;
 use remote::{Fetch, Known, Unpinned};
 
 const KEYS: &[Key] = &[
@@ -157,6 +164,7 @@ impl Rule for Base {
             return Ok(Lowered::Base(node));
         }
         let reference = table.r#ref.map(Spanned::into_inner);
+        let in_it = reference.clone();
         let (find, import) = match (layout, archive) {
             (Some(path), _) => {
                 let origin = path.origin.clone();
@@ -194,6 +202,14 @@ impl Rule for Base {
             }
             (None, None) => return Err(Problems::default()),
         };
+        let on_disk = OnDisk {
+            target: target.id.clone(),
+            rule: target.rule,
+            path: import.path.clone(),
+            reference: in_it,
+            is_layout: import.is_layout,
+        };
+        lower.note_python(&target.id, BelowPython::OnDisk(Arc::new(on_disk)));
         let origin = import.path.origin.clone();
         Ok(Lowered::Base(lower.add(target, import, vec![find], origin)))
     }
@@ -205,7 +221,10 @@ impl Rule for Base {
         context: &Context<'_>,
         lock: &mut Lock,
     ) -> Result<(), ActionError> {
-        remote::pin(needs, update, context, lock)
+        match needs.first().is_some_and(|need| need.payload.is_some()) {
+            true => disk::pin(needs, update, context, lock),
+            false => remote::pin(needs, update, context, lock),
+        }
     }
 }
 
@@ -271,6 +290,7 @@ fn in_registry(
     });
     lower.need(Need {
         target: target.id.clone(),
+        rule: target.rule,
         platform: platform.clone(),
         wanted: image.to_string(),
         origin: origin.clone(),
@@ -279,6 +299,11 @@ fn in_registry(
         waits: false,
         payload: None,
     });
+    let says = match &pin {
+        Some((_, pin)) => BelowPython::Known(pin.pythons.clone()),
+        None => BelowPython::Unlocked,
+    };
+    lower.note_python(&target.id, says);
     let Some((digest, pin)) = pin else {
         return lower.add(target, Unpinned { image, platform }, vec![], origin);
     };

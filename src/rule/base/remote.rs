@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::explain;
-use super::import::{Source, import, import_remote};
+use super::import::{Source, import_and_probe, import_remote};
 use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Product};
 use crate::layer::Facts;
 use crate::lock::{BasePin, Lock, PlatformPin};
-use crate::oci::{Config, Descriptor, Digest, Platform, Reference};
-use crate::python::{Probe, Pythons};
+use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
+use crate::python::Pythons;
 use crate::rule::Need;
 use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
-use crate::store::{Blob, Health};
+use crate::store::{Blob, Health, Store, StoreError};
 
 /// A registry's repository, as a source of images. What is fetched is kept in the store.
 struct Remote<'a> {
@@ -116,6 +116,31 @@ fn manifest_key(manifest: Digest) -> Digest {
     Digest::of(format!("manifest 1 {manifest}").as_bytes())
 }
 
+/// Gives another store the documents and layers of a base that is pinned, as far as this one has them. What was found out
+/// about them is not passed on.
+pub(in crate::rule) fn lend(pin: &BasePin, from: &Store, to: &Store) -> Result<(), StoreError> {
+    for platform in pin.platforms.values() {
+        let key = manifest_key(platform.manifest);
+        let known = from.memo(&key)?;
+        let known: Option<Descriptor> = known.and_then(|it| serde_json::from_value(it).ok());
+        let Some(descriptor) = known.filter(|it| it.digest == platform.manifest) else {
+            continue;
+        };
+        if !from.lend(&Blob::from(&descriptor), to)? {
+            continue;
+        }
+        let bytes = from.read_blob(&Blob::from(&descriptor))?;
+        let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
+            continue;
+        };
+        to.put_memo(&key, serde_json::json!(descriptor))?;
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            from.lend(&Blob::from(blob), to)?;
+        }
+    }
+    Ok(())
+}
+
 /// Returns the key under which all facts of an image are remembered.
 fn facts_key(manifest: Digest) -> Digest {
     Digest::of(format!("base facts 1 {manifest}").as_bytes())
@@ -200,6 +225,7 @@ pub(super) fn pin(
         digest,
         platforms,
     };
+    lock.disks.remove(&name);
     lock.bases.insert(name, pin);
     Ok(())
 }
@@ -221,21 +247,10 @@ fn gather(
     found: &Found,
     manifest: Digest,
 ) -> Result<(Facts, Pythons), ActionError> {
-    let mut probe = Probe::default();
-    let base = import(remote.context, found, remote, &mut |path, content| {
-        probe.look(path.as_str(), content)
-    })?;
+    let (base, pythons) = import_and_probe(remote.context, found, remote)?;
     let store = remote.context.store;
     store.put_memo(&facts_key(manifest), serde_json::json!(base.facts_blob))?;
-    let config = Config::parse(&store.read_blob(&base.config)?);
-    let env = config.ok().and_then(|config| {
-        let env = config.runtime("Env")?.clone();
-        serde_json::from_value::<Vec<String>>(env).ok()
-    });
-    Ok((
-        base.facts.only_notable(),
-        probe.finish(&env.unwrap_or_default()),
-    ))
+    Ok((base.facts.only_notable(), pythons))
 }
 
 /// Knows a base by the documents that the lock names; none of its layers is needed.

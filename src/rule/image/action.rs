@@ -7,8 +7,8 @@ use serde_json::json;
 use super::edit::Edit;
 use crate::graph::{Action, ActionError, Context, Image, Index, KeyWriter, Layer, Product};
 use crate::oci::{
-    Annotations, BASE_DIGEST, BASE_NAME, Config, Descriptor, Digest, Index as OciIndex, Manifest,
-    MediaType,
+    Annotations, BASE_DIGEST, BASE_NAME, Config, Descriptor, Digest, Flavour, Index as OciIndex,
+    Manifest, MediaType,
 };
 use crate::spec::Part;
 use crate::store::Blob;
@@ -17,6 +17,7 @@ use crate::store::Blob;
 pub(super) struct ImageAction {
     pub(super) edit: Edit,
     pub(super) has_base: bool,
+    pub(super) flavour: Flavour,
 }
 
 impl Action for ImageAction {
@@ -35,8 +36,12 @@ impl Action for ImageAction {
             unite,
             entrypoint,
             cmd,
+            commands,
             created_by,
         } = &self.edit;
+        if self.flavour != Flavour::default() {
+            key.field("media types", self.flavour.name());
+        }
         key.field("platform", &platform.to_string());
         key.field("base name", base_name.as_deref().unwrap_or("-"));
         key.field("created", created);
@@ -56,6 +61,9 @@ impl Action for ImageAction {
         }
         key.field("entrypoint", &json!(entrypoint).to_string());
         key.field("cmd", &json!(cmd).to_string());
+        for folder in commands {
+            key.field("first in PATH", folder);
+        }
         for created_by in created_by {
             key.field("created by", created_by);
         }
@@ -107,24 +115,58 @@ impl Action for ImageAction {
             .platform()
             .map_err(|error| ActionError::of("imgdecl::image::config", &error))?;
 
+        for layer in &mut layers {
+            layer.descriptor = convert(&layer.descriptor, self.flavour)?;
+        }
+
         let config = context.store.put_blob(&config.to_bytes())?;
         let descriptor = Descriptor::new(MediaType::OciConfig, config.digest, config.size);
         let descriptors = layers
             .iter()
             .map(|layer| layer.descriptor.clone())
             .collect();
-        let manifest = context
-            .store
-            .put_blob(&Manifest::new(descriptor, descriptors, annotations).to_bytes())?;
+        let mut manifest = Manifest::new(
+            convert(&descriptor, self.flavour)?,
+            descriptors,
+            annotations,
+        );
+        let mut media_type = MediaType::OciManifest;
+        if self.flavour == Flavour::Docker {
+            media_type = MediaType::DockerManifest;
+            manifest.media_type = Some(media_type.clone());
+            // Docker's manifests have none.
+            manifest.annotations.clear();
+        }
+        let manifest = context.store.put_blob(&manifest.to_bytes())?;
         Ok(Product::Image(Arc::new(Image {
             manifest: Descriptor {
                 platform: Some(platform),
-                ..Descriptor::new(MediaType::OciManifest, manifest.digest, manifest.size)
+                ..Descriptor::new(media_type, manifest.digest, manifest.size)
             },
             config,
             layers,
         })))
     }
+}
+
+/// Gives a config or layer the media type that it has in an image of a flavour. Its digest stays.
+fn convert(descriptor: &Descriptor, flavour: Flavour) -> Result<Descriptor, ActionError> {
+    let Some(media_type) = flavour.of(&descriptor.media_type) else {
+        let message = format!(
+            "the layer {} is {}, for which Docker has no media type",
+            descriptor.digest, descriptor.media_type
+        );
+        return Err(ActionError::new("imgdecl::image::media_types", message)
+            .help("build on a base whose layers are gzip, or leave media_types = \"docker\" out"));
+    };
+    let mut converted = Descriptor {
+        media_type,
+        ..descriptor.clone()
+    };
+    if flavour == Flavour::Docker {
+        converted.annotations.clear();
+    }
+    Ok(converted)
 }
 
 /// Writes the parts of a value as they stand in a manifest.
@@ -139,6 +181,7 @@ fn written(parts: &[Part]) -> String {
 /// Makes the index over an image's platforms.
 pub(super) struct IndexAction {
     pub(super) annotations: Annotations,
+    pub(super) flavour: Flavour,
 }
 
 impl Action for IndexAction {
@@ -147,6 +190,9 @@ impl Action for IndexAction {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
+        if self.flavour != Flavour::default() {
+            key.field("media types", self.flavour.name());
+        }
         for (name, value) in &self.annotations {
             key.field("annotation", &format!("{name:?}={value:?}"));
         }
@@ -161,10 +207,14 @@ impl Action for IndexAction {
             })
             .collect();
         let manifests = images.iter().map(|image| image.manifest.clone()).collect();
-        let index = context
-            .store
-            .put_blob(&OciIndex::new(manifests, self.annotations.clone()).to_bytes())?;
-        let descriptor = Descriptor::new(MediaType::OciIndex, index.digest, index.size);
+        let mut index = OciIndex::new(manifests, self.annotations.clone());
+        let mut media_type = MediaType::OciIndex;
+        if self.flavour == Flavour::Docker {
+            media_type = MediaType::DockerList;
+            index.media_type = Some(media_type.clone());
+        }
+        let index = context.store.put_blob(&index.to_bytes())?;
+        let descriptor = Descriptor::new(media_type, index.digest, index.size);
         Ok(Product::Index(Arc::new(Index { descriptor, images })))
     }
 }

@@ -11,6 +11,24 @@ use crate::rule::value::{Collect, image_path};
 use crate::spec::{Defaults, Part, Scope, Target};
 use serde_json::{Value, json};
 
+/// What runtimes search for commands where an image has no `PATH` (moby and containerd).
+const SEARCHED: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Puts a folder first in `PATH`, unless it is in there.
+fn put_first(folder: &str, env: &mut Vec<(String, String)>) {
+    let Some((_, path)) = env.iter_mut().find(|(name, _)| name == "PATH") else {
+        env.push(("PATH".to_owned(), format!("{folder}:{SEARCHED}")));
+        return;
+    };
+    let is_it = |part: &str| part.trim_end_matches('/') == folder;
+    if !path.split(':').any(is_it) {
+        *path = match path.is_empty() {
+            true => folder.to_owned(),
+            false => format!("{folder}:{path}"),
+        };
+    }
+}
+
 /// Everything that an image changes in the config of its base.
 pub(super) struct Edit {
     pub(super) platform: Platform,
@@ -25,6 +43,8 @@ pub(super) struct Edit {
     pub(super) unite: BTreeMap<&'static str, BTreeMap<String, Value>>,
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) cmd: Option<Vec<String>>,
+    /// Folders of commands that come first in `PATH`; the last one of these before the others.
+    pub(super) commands: Vec<String>,
     /// What made each layer, for the history.
     pub(super) created_by: Vec<String>,
 }
@@ -129,7 +149,10 @@ impl Edit {
                 .unwrap_or_else(|| Platform::new("linux", "amd64")),
             base_name,
             created: created_at(created, target, lower, collect),
-            annotations: table.annotations,
+            annotations: table
+                .annotations
+                .map(toml::Spanned::into_inner)
+                .unwrap_or_default(),
             env,
             replace,
             unite: BTreeMap::from([
@@ -139,6 +162,10 @@ impl Edit {
             ]),
             entrypoint: table.entrypoint,
             cmd: table.cmd,
+            commands: layers
+                .iter()
+                .filter_map(|layer| layer.packages.as_ref()?.commands.clone())
+                .collect(),
             created_by: layers
                 .iter()
                 .map(|layer| format!("imgdecl {} {}", layer.rule, layer.name))
@@ -176,6 +203,9 @@ impl Edit {
                 None => env.push((name.clone(), value)),
             }
         }
+        for folder in &self.commands {
+            put_first(folder, &mut env);
+        }
         if !env.is_empty() {
             let list: Vec<String> = env
                 .into_iter()
@@ -206,5 +236,28 @@ impl Edit {
             config.set_runtime("Cmd", list(cmd));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_come_first_once() {
+        let path = |before: Option<&str>| {
+            let before = before.map(|path| ("PATH".to_owned(), path.to_owned()));
+            let mut env: Vec<_> = before.into_iter().collect();
+            put_first("/app/bin", &mut env);
+            let [(_, path)] = &env[..] else {
+                panic!("{env:?}")
+            };
+            path.clone()
+        };
+        assert_eq!(path(Some("/bin:/usr/bin")), "/app/bin:/bin:/usr/bin");
+        assert_eq!(path(Some("/bin:/app/bin/")), "/bin:/app/bin/");
+        assert_eq!(path(Some("/app/bin2")), "/app/bin:/app/bin2");
+        assert_eq!(path(Some("")), "/app/bin");
+        assert_eq!(path(None), format!("/app/bin:{SEARCHED}"));
     }
 }

@@ -27,10 +27,18 @@
 //! | every other field of the base's config | kept as it is |
 //! | `annotations` | not inherited; `org.opencontainers.image.base.name` and `.base.digest` are added |
 //!
-//! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name.
+//! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name. The `bin` of a
+//! virtual environment among the layers comes first in `PATH`, unless it is in there already; where there is no `PATH`, the
+//! folders follow that container runtimes use then.
 //!
 //! An image of one platform is a manifest; an image of several is an index over manifests, in the order of `platforms`.
-//! `repository`, `platforms`, `compression` and `created` come from `[defaults]` where the image does not say.
+//! `repository`, `platforms`, `compression`, `media_types` and `created` come from `[defaults]` where the image does not
+//! say.
+//!
+//! `media_types = "docker"` writes manifests, manifest lists, configs and layers with the media types of Docker's image
+//! manifest v2, schema 2, for tools that know no others. A base of either kind serves: its layers are named anew, and their
+//! bytes and digests stay. Docker's manifests know neither zstd nor annotations: both are errors there, and the
+//! annotations about the base are left out.
 //!
 //! A health check is a table: `healthcheck = { test = ["CMD", "curl", "-f", "localhost"], interval = "30s" }`, with
 //! `timeout`, `start_period`, `start_interval` and `retries`; `test = ["NONE"]` turns the base's off.
@@ -43,22 +51,23 @@ mod values;
 pub use names::{Names, images, names, platforms};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use action::{ImageAction, IndexAction};
 use edit::Edit;
-use names::Where;
+use names::{Where, flavour};
 use values::{HEALTHCHECK, Healthcheck, Port};
 
 use super::layer::{LayerAction, StackAction};
 use super::value::{Collect, fields};
 use super::{Lower, Lowered, RULES, Rule};
 use crate::graph::{NodeId, Origin};
-use crate::oci::{Annotations, Compression};
-use crate::rule::{BelowPython, LayerTrees};
-use crate::spec::{Key, LayerEntry, Problems, Scope, Target, Type};
+use crate::oci::{Annotations, Compression, Flavour};
+use crate::rule::{BelowPython, Installed, LayerTrees};
+use crate::spec::{Key, LayerEntry, Problem, Problems, Scope, Table, Target, Type};
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -151,6 +160,12 @@ const KEYS: &[Key] = &[
         "How new layers are compressed.",
     ),
     Key::new(
+        "media_types",
+        Type::OneOf(&Flavour::NAMES),
+        "\"oci\"",
+        "Whose media types manifests, configs and layers have.",
+    ),
+    Key::new(
         "created",
         Type::String,
         "\"1970-01-01T00:00:00Z\"",
@@ -174,12 +189,11 @@ struct ImageTable {
     volumes: Vec<Spanned<String>>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    #[serde(default)]
-    annotations: Annotations,
+    annotations: Option<Spanned<Annotations>>,
     stop_signal: Option<String>,
     healthcheck: Option<Healthcheck>,
     shell: Option<Vec<String>>,
-    compression: Option<String>,
+    compression: Option<Spanned<String>>,
     created: Option<Spanned<String>>,
 }
 
@@ -192,6 +206,8 @@ pub struct ImageNodes {
     top: Option<NodeId>,
     /// What it says about Python.
     python: BelowPython,
+    /// The packages that it has.
+    packages: Vec<Arc<Installed>>,
 }
 
 pub(super) struct Image;
@@ -264,13 +280,37 @@ impl Rule for Image {
                     .help("an image has at least one layer (image-spec, manifest.md): add one"),
             );
         }
-        let compression = table
-            .compression
-            .as_deref()
-            .or(defaults.compression.as_deref());
+        let compression = table.compression.as_ref().map(Spanned::get_ref);
         let compression = compression
-            .and_then(Compression::from_name)
+            .or(defaults.compression.as_ref())
+            .and_then(|name| Compression::from_name(name))
             .unwrap_or_default();
+        let mut packages = below.packages;
+        for layer in &layers {
+            let Some(own) = &layer.packages else {
+                continue;
+            };
+            let conflict = packages.iter().rev().find_map(|below| own.conflict(below));
+            if let (Some(message), false) = (conflict, lower.is_locking) {
+                let (code, label) = ("imgdecl::pip::versions", "this comes second");
+                let problem = Problem::at(code, &layer.origin, message, label);
+                collect.0.push(problem.help(format!(
+                    "ask for all in one target, narrow one by `constraints` and lock again, or give one another `prefix`; with `on_conflict = \"last\"`, `{}` stands",
+                    own.name
+                )));
+            }
+            packages.push(own.clone());
+        }
+        let flavour = flavour(target, lower).unwrap_or_else(|problems| {
+            collect.0.extend(problems);
+            Flavour::default()
+        });
+        if flavour == Flavour::Docker {
+            let zstd = compression == Compression::Zstd && !layers.is_empty();
+            for problem in not_dockers(&table, at, zstd) {
+                collect.0.push(problem);
+            }
+        }
         let edit = Edit::new(
             target,
             lower,
@@ -304,14 +344,45 @@ impl Rule for Image {
         let action = ImageAction {
             edit,
             has_base: below.image.is_some(),
+            flavour,
         };
         let image = lower.add(target, action, inputs, at.origin());
         Ok(Lowered::Image(ImageNodes {
             image,
             top,
             python: below.python,
+            packages,
         }))
     }
+}
+
+/// Says what Docker's manifests cannot hold.
+fn not_dockers(table: &ImageTable, at: &Table, zstd: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if zstd {
+        let own = table.compression.as_ref().map(Spanned::span);
+        let message = "Docker has no media type for layers in zstd";
+        let problem = at.problem(
+            "imgdecl::image::media_types",
+            own.unwrap_or_else(|| at.span.clone()),
+            message,
+            "this image has media_types = \"docker\"",
+        );
+        let help = "write compression = \"gzip\", or leave media_types = \"docker\" out";
+        problems.push(problem.help(help));
+    }
+    if let Some(annotations) = table.annotations.as_ref()
+        && !annotations.get_ref().is_empty()
+    {
+        let problem = at.problem(
+            "imgdecl::image::media_types",
+            annotations.span(),
+            "Docker's manifests have no annotations",
+            "this image has media_types = \"docker\"",
+        );
+        problems.push(problem.help("write them as `labels`, which stand in the config"));
+    }
+    problems
 }
 
 /// A layer of an image.
@@ -325,6 +396,8 @@ struct LayerNodes {
     /// The name for people.
     label: String,
     origin: Origin,
+    /// The packages that begin with this layer.
+    packages: Option<Arc<Installed>>,
 }
 
 fn layers(
@@ -394,8 +467,9 @@ fn layers(
                 name,
                 label,
                 origin: at.place(span),
+                packages: None,
             }),
-            Some(Lowered::Layers(all)) => {
+            Some(Lowered::Layers(all, packages)) => {
                 let several = all.len() > 1;
                 for (number, LayerTrees { node, pick }) in (1..).zip(all) {
                     layers.push(LayerNodes {
@@ -408,6 +482,7 @@ fn layers(
                             false => label.clone(),
                         },
                         origin: at.place(span.clone()),
+                        packages: (number == 1).then(|| packages.clone()),
                     });
                 }
             }
@@ -446,6 +521,8 @@ struct Below {
     failed: bool,
     /// What it says about Python.
     python: BelowPython,
+    /// The packages that images below have.
+    packages: Vec<Arc<Installed>>,
 }
 
 impl Default for Below {
@@ -456,6 +533,7 @@ impl Default for Below {
             name: None,
             failed: false,
             python: BelowPython::Unknown,
+            packages: Vec::new(),
         }
     }
 }
@@ -479,6 +557,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
             name: None,
             failed: false,
             python: lower.pythons(&id),
+            packages: Vec::new(),
         }),
         Some(Lowered::Image(nodes)) => {
             let name = lower
@@ -492,6 +571,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
                 name,
                 failed: false,
                 python: nodes.python,
+                packages: nodes.packages,
             })
         }
         Some(_) => {
@@ -530,7 +610,10 @@ pub fn index(
         .expandable("annotations", Scope::Stamped, &vars);
     Ok(lower.add(
         target,
-        IndexAction { annotations },
+        IndexAction {
+            annotations,
+            flavour: flavour(target, lower)?,
+        },
         images,
         target.table.origin(),
     ))

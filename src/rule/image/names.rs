@@ -1,20 +1,21 @@
-//! Where an image is kept, and for which platforms it is built.
+//! Where an image is kept, for which platforms it is built, and whose media types it has.
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::KEYS;
-use crate::oci::{Platform, Reference, check_tag};
+use crate::oci::{Flavour, Platform, Reference, check_tag};
 use crate::rule::value::fields;
 use crate::rule::{Lower, Lowered, RULES};
 use crate::spec::{Defaults, Problem, Problems, Table, Target, TargetId};
 
-/// The keys that say where images go: they are the same for all platforms, and read before there is one.
+/// The keys that say where images go, and in which form: they are the same for all platforms, and read before there is one.
 #[derive(Deserialize)]
 pub(super) struct Where {
     platforms: Option<Vec<Spanned<String>>>,
     tags: Option<Vec<Spanned<String>>>,
     repository: Option<Spanned<String>>,
+    media_types: Option<Spanned<String>>,
 }
 
 impl Where {
@@ -120,6 +121,18 @@ fn defaults_text(from: &Option<Table>, defaults: &Defaults) -> bool {
         .text
         .get(prefix.span())
         .is_some_and(|text| text.contains("${target}"))
+}
+
+/// Returns whose media types an image has.
+///
+/// # Errors
+/// What is wrong with its table.
+pub(super) fn flavour(target: &Target, lower: &Lower<'_>) -> Result<Flavour, Problems> {
+    let table = Where::read(target, lower)?;
+    let (defaults, _) = lower.defaults(target)?;
+    let name = table.media_types.or(defaults.media_types);
+    let flavour = name.and_then(|name| Flavour::from_name(name.get_ref()));
+    Ok(flavour.unwrap_or_default())
 }
 
 /// Returns the platforms of an image.

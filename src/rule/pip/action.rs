@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::graph::{
     Action, ActionError, Context, KeyWriter, Lane, Origin, Product, TreeProduct, WantedWheel,
 };
-use crate::layer::{Tick, Tree};
+use crate::layer::{LayerPath, Tick, Tree};
 use crate::lock::WheelPin;
 use crate::oci::Digest;
 use crate::python::WheelName;
@@ -49,7 +49,9 @@ impl Action for Install {
         } = &self.scheme;
         key.field("wheel", &self.file);
         key.field("digest", &self.pin.sha256.to_string());
-        key.field("url", self.pin.url.as_deref().unwrap_or("-"));
+        // A path in the workspace leaves no trace in what is installed.
+        let url = self.pin.url.as_deref().filter(|_| !self.pin.is_own());
+        key.field("url", url.unwrap_or("-"));
         key.field("prefix", prefix.as_str());
         key.field("site", site.as_str());
         key.field("platsite", platsite.as_ref().map_or("-", |it| it.as_str()));
@@ -101,7 +103,7 @@ impl Install {
             file: self.file.clone(),
             digest: self.pin.sha256,
             size: self.pin.size,
-            url: self.pin.url.clone().filter(|url| url.contains("://")),
+            url: self.pin.url.clone().filter(|_| !self.pin.is_own()),
         })
     }
 }
@@ -134,7 +136,7 @@ pub(super) fn fetch(
             return Ok(blob);
         }
     }
-    let named = pin.url.iter().filter(|url| !url.contains("://"));
+    let named = pin.url.iter().filter(|_| pin.is_own());
     let named = named.map(|path| root.join(path));
     let listed = find_links.iter().map(|folder| folder.join(file));
     for path in named.chain(listed) {
@@ -150,7 +152,7 @@ pub(super) fn fetch(
         file,
         sha256: pin.sha256,
         size: pin.size,
-        hint: pin.url.as_deref().filter(|url| url.contains("://")),
+        hint: pin.url.as_deref().filter(|_| !pin.is_own()),
     };
     context.ports.packages.wheel(&wanted, store)
 }
@@ -229,6 +231,31 @@ impl Action for Environment {
         let tree = tree.map_err(|error| {
             ActionError::of("imgdecl::wheel::scheme", &error).help(error.help())
         })?;
+        Ok(Product::Tree(TreeProduct::new(tree)))
+    }
+}
+
+/// Removes what the base says of packages that come in another version.
+pub(super) struct Displace(pub(super) Vec<LayerPath>);
+
+impl Action for Displace {
+    fn name(&self) -> &'static str {
+        "displace"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        self.0
+            .iter()
+            .for_each(|path| key.field("remove", path.as_str()));
+    }
+
+    fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        let mut tree = Tree::default();
+        self.0.iter().for_each(|path| tree.remove(path.clone()));
         Ok(Product::Tree(TreeProduct::new(tree)))
     }
 }
@@ -330,8 +357,8 @@ fn dist_info(tree: &Tree) -> String {
     names.next().unwrap_or_else(|| "the environment".to_owned())
 }
 
-/// Packages that the lock lacks: a plan can show them, and nothing can run them.
-pub(super) struct Unpinned;
+/// Packages of a target that the lock lacks: a plan can show them, and nothing can run them.
+pub(super) struct Unpinned(pub(super) String);
 
 impl Action for Unpinned {
     fn name(&self) -> &'static str {
@@ -339,7 +366,7 @@ impl Action for Unpinned {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
-        key.field("not in image.lock", "");
+        key.field("not in image.lock", &self.0);
     }
 
     fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {

@@ -10,8 +10,8 @@ use pep508_rs::PackageName;
 use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
-use crate::python::{Metadata, WheelName, specifiers, wheel};
-use crate::store::{Blob, blob_of_file};
+use crate::python::{Metadata, WheelName, guesses, similar, specifiers, wheel};
+use crate::store::{Blob, Store, blob_of_file};
 
 /// The name of the index that folders of the workspace are.
 const LOCAL: &str = "find_links";
@@ -85,6 +85,18 @@ impl<'a> Sources<'a> {
         found.map(|(_, path)| path.clone())
     }
 
+    /// Returns where a wheel of the folders lies, from the workspace's root.
+    pub(super) fn listed_at(&self, candidate: &Candidate) -> Option<String> {
+        let path = self.own(candidate).filter(|_| candidate.index == LOCAL)?;
+        let path = path.strip_prefix(&self.root).ok()?;
+        path.to_str().map(str::to_owned)
+    }
+
+    /// Fetches the file of an index that does not say its digest.
+    pub(super) fn unsaid(&self, candidate: &Candidate, store: &Store) -> Result<Blob, ActionError> {
+        self.packages.unsaid(&file_of(candidate), store)
+    }
+
     /// Returns all files of a package: wheels of the folders, or what the indexes list.
     pub(super) fn files(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError> {
         if let Some(local) = self.local.get(name) {
@@ -100,17 +112,15 @@ impl<'a> Sources<'a> {
 
 fn index_error(error: PackageError) -> IndexError {
     match error {
-        PackageError::NotFound => IndexError::NotFound,
+        PackageError::NotFound { asked } => IndexError::NotFound { asked },
         PackageError::Malformed(text) => IndexError::Malformed(text),
         PackageError::Failed(error) => {
-            let mut text = error.message.clone();
+            let mut why = error.message.clone();
             for cause in &error.causes {
-                text.push_str(&format!(": {cause}"));
+                why.push_str(&format!(": {cause}"));
             }
-            if let Some(help) = &error.help {
-                text.push_str(&format!(" ({help})"));
-            }
-            IndexError::Failed(text)
+            let help = error.help;
+            IndexError::Failed { why, help }
         }
     }
 }
@@ -189,7 +199,8 @@ impl Index for Sources<'_> {
         let text: Arc<String> = match self.own(candidate) {
             Some(path) => {
                 let blob = blob_of_file(&path).map_err(|error| {
-                    IndexError::Failed(format!("cannot read {}: {error}", path.display()))
+                    let why = format!("cannot read {}: {error}", path.display());
+                    IndexError::Failed { why, help: None }
                 })?;
                 let text = wheel::metadata(&path, &candidate.file, blob.digest);
                 Arc::new(text.map_err(|error| malformed(&error.problem))?)
@@ -200,6 +211,27 @@ impl Index for Sources<'_> {
             }
         };
         Metadata::parse(&text).map_err(|error| malformed(&error))
+    }
+
+    fn similar(&self, name: &PackageName) -> Vec<PackageName> {
+        let local = similar(name, self.local.keys().map(AsRef::as_ref));
+        let mut found: Vec<PackageName> =
+            local.into_iter().filter_map(|it| it.parse().ok()).collect();
+        let guesses = guesses(name);
+        // All at once; each is then waited for.
+        for guess in &guesses {
+            let nothing = Box::new(|_: &[PackageFile]| Vec::new());
+            self.packages.prefetch_project(guess.as_ref(), nothing);
+        }
+        for guess in guesses {
+            match self.packages.files(guess.as_ref()) {
+                Ok(files) if !files.is_empty() => found.push(guess),
+                Ok(_) | Err(PackageError::NotFound { .. } | PackageError::Malformed(_)) => {}
+                // An index that fails now would fail for the others too.
+                Err(PackageError::Failed(_)) => break,
+            }
+        }
+        found
     }
 
     fn prefetch(&self, wanted: Wanted) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use pep508_rs::ExtraName;
+use pep508_rs::{ExtraName, PackageName};
 use toml::Spanned;
 
 use super::PipTable;
@@ -18,7 +18,7 @@ use crate::python::{
 use crate::rule::host::HostPath;
 use crate::rule::{Lower, value::Collect};
 use crate::source::read_document;
-use crate::spec::{Problem, Problems, Target};
+use crate::spec::{Problem, Problems, Table, Target};
 
 /// What is asked for.
 pub(super) struct Inputs {
@@ -49,6 +49,8 @@ pub(super) enum Foreign {
         text: String,
         extras: Vec<String>,
         groups: Vec<String>,
+        /// The project of the workspace, and where the manifest says it.
+        package: Option<(PackageName, Place)>,
     },
 }
 
@@ -67,6 +69,7 @@ impl Foreign {
                 text,
                 extras,
                 groups,
+                package,
             } => {
                 let names = |list: &[String]| -> Vec<ExtraName> {
                     list.iter()
@@ -75,7 +78,7 @@ impl Foreign {
                 };
                 let (extras, groups) = (names(extras), names(groups));
                 let wanted = UvWanted {
-                    member: None,
+                    member: package.as_ref(),
                     extras: &extras,
                     groups: &groups,
                 };
@@ -161,6 +164,11 @@ impl Inputs {
                 Err(error) => errors.push(error),
             }
         }
+        let package = package_of(table, at, here);
+        let package = package.unwrap_or_else(|problem| {
+            collect.0.push(problem);
+            None
+        });
         let mut text = |path: &str, value: &Option<Spanned<String>>| {
             let text = texts.read(path);
             text.map_err(|why| {
@@ -199,6 +207,7 @@ impl Inputs {
                 text,
                 extras: table.extras.clone(),
                 groups: table.groups.clone(),
+                package,
             });
         }
         let asks = [
@@ -254,12 +263,40 @@ impl Inputs {
         })
     }
 
+    /// Tells whether what is asked for names digests itself: a replaced wheel is wrong then, and nothing new.
+    pub(super) fn is_locked(&self) -> bool {
+        self.foreign.is_some() || self.requested.options.is_hashed
+    }
+
     /// Returns the lock that the requirements are by themselves, if they have hashes, or that another tool made.
     pub(super) fn locked(&self, target: &PythonTarget) -> Result<Option<LockSet>, InputError> {
         match &self.foreign {
             Some(foreign) => foreign.read(target).map(Some),
             None => Ok(hashed(&self.requested, target)),
         }
+    }
+}
+
+/// Reads which project of a uv.lock is meant, and where the manifest says it.
+fn package_of(
+    table: &PipTable,
+    at: &Table,
+    here: impl Fn(&Spanned<String>) -> Place,
+) -> Result<Option<(PackageName, Place)>, Problem> {
+    let Some(value) = &table.package else {
+        return Ok(None);
+    };
+    let code = "imgdecl::pip::package";
+    if table.uv_lock.is_none() {
+        let message = "`package` is a project of `uv_lock`, which is not there";
+        let problem = at.problem(code, value.span(), message, "of which lock?");
+        return Err(problem.help(
+            "to install a package, write packages = [\"NAME\"]; to take a project of a uv.lock, name the lock too",
+        ));
+    }
+    match PackageName::from_str(value.get_ref()) {
+        Ok(name) => Ok(Some((name, here(value)))),
+        Err(error) => Err(at.problem(code, value.span(), error.to_string(), "not a name")),
     }
 }
 
@@ -298,6 +335,9 @@ fn digest(table: &PipTable, requested: &Requested, texts: &BTreeMap<String, Stri
     }
     for link in &table.find_links {
         field("find_links", link.get_ref());
+    }
+    if let Some(project) = &table.package {
+        field("project", project.get_ref());
     }
     if let Some(time) = &table.exclude_newer {
         field("exclude_newer", time.get_ref());

@@ -13,20 +13,31 @@
 //! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras` and
 //! `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds them
 //! by file name and digest: a build takes these and nothing else. Locks of other tools are taken as they are: `pylock`
-//! (PEP 751) and `uv_lock`, and requirements with `--hash`.
+//! (PEP 751) and `uv_lock`, and requirements with `--hash`. Where several projects share a uv.lock, `package` says whose
+//! dependencies are meant. The projects themselves are no packages of the layer: put them into the image as `[files]`.
+//! The other way round, `imgdecl lock --export pylock` writes what is locked as pylock.toml, one file for all platforms of a
+//! target: with markers where platforms differ, and with the URLs that the indexes give that day.
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
-//! That works for bases with `image`; for others, and from scratch, `python` must be said, and `libc` and `prefix` may be.
-//! A wheel for another platform or another Python cannot be chosen.
+//! `python` chooses among several interpreters. From scratch, `python` must be said, and `libc` and `prefix` may be. A wheel
+//! for another platform or another Python cannot be chosen. On bases of AWS Lambda, packages go to the folder of the
+//! function. A package takes the place of what the base has of it in the same folder.
 //!
 //! Scripts such as `uvicorn` land in `PREFIX/bin`, name the image's interpreter, and run as plain commands. Nothing of the
 //! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
 //!
-//! `find_links` are folders with wheels of one's own; they come before the indexes. `layout = "venv"` makes a virtual
-//! environment at `prefix`; put its `bin` into the image's `PATH`. With `split = "package"`, large packages are layers of
-//! their own; with `"auto"`, what several targets of the workspace have in common is; `"none"` makes one layer.
+//! `find_links` are folders with wheels of one's own; they come before the indexes. A wheel there that is replaced under its
+//! name is locked again. A wheel whose index says no digest is fetched when it is locked; from then on the lock decides.
+//!
+//! `layout = "venv"` makes a virtual environment at `prefix`; its `bin` comes first in the `PATH` of images that hold it,
+//! unless their `PATH` names it. With `split = "package"`, large packages are layers of their own; with `"auto"`, what
+//! several targets of the workspace have in common is; `"none"` makes one layer.
+//!
+//! In one folder there is one version of a package: two targets of an image that lock different ones for it are an error,
+//! unless the later one has `on_conflict = "last"`.
 
 mod action;
+mod export;
 mod index;
 mod inputs;
 mod pin;
@@ -39,13 +50,14 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::{Collect, fields, owner};
-use super::{LayerTrees, Lower, Lowered, Need, RULES, Rule};
+use super::{Installed, LayerTrees, Lower, Lowered, Need, RULES, Rule};
 use crate::graph::{ActionError, Context};
+use crate::layer::LayerPath;
 use crate::lock::{Lock, Wheels};
 use crate::oci::Platform;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Split, Wheel};
-use crate::spec::{Key, Problems, Target, Type};
+use crate::spec::{Host, Key, Problems, Target, Type};
 use action::{Install, Join};
 use inputs::Inputs;
 use scheme::Place;
@@ -80,6 +92,12 @@ const KEYS: &[Key] = &[
         Type::String,
         "",
         "A uv.lock, which is taken as it is.",
+    ),
+    Key::new(
+        "package",
+        Type::String,
+        "",
+        "The project of `uv_lock`'s workspace that is installed. The one of the lock's folder, if nothing is said.",
     ),
     Key::new(
         "constraints",
@@ -145,7 +163,7 @@ const KEYS: &[Key] = &[
         "on_conflict",
         Type::OneOf(&["error", "last"]),
         "\"error\"",
-        "What to do where two wheels bring different files of one path.",
+        "What to do where two wheels bring different files of one path, or a target below brings another version.",
     ),
     Key::new(
         "owner",
@@ -165,6 +183,7 @@ struct PipTable {
     pyproject: Option<Spanned<String>>,
     pylock: Option<Spanned<String>>,
     uv_lock: Option<Spanned<String>>,
+    package: Option<Spanned<String>>,
     #[serde(default)]
     constraints: Vec<Spanned<String>>,
     #[serde(default)]
@@ -246,12 +265,19 @@ impl Rule for Pip {
         let origin = target.table.origin();
         let platform = lower.platform.clone();
         let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
+        let mut installed = Installed {
+            name: lower.spec.short_name(&target.id),
+            commands: commands(&table).filter(|_| is_venv),
+            may_replace: table.on_conflict.as_deref() == Some("last"),
+            ..Installed::default()
+        };
         // The base is not locked yet: what fits it is not known.
         let Some(place) = place else {
             // What was locked for these requirements may well fit: that shows once the base is.
             let pinned = lower.lock.pips.get(&target.id.to_string());
             lower.need(Need {
                 target: target.id.clone(),
+                rule: target.rule,
                 platform,
                 wanted: inputs.digest.to_string(),
                 origin: origin.clone(),
@@ -260,8 +286,14 @@ impl Rule for Pip {
                 waits: true,
                 payload: None,
             });
-            let node = lower.add(target, action::Unpinned, vec![], origin);
-            return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
+            let node = lower.add(
+                target,
+                action::Unpinned(target.id.to_string()),
+                vec![],
+                origin,
+            );
+            let layers = vec![LayerTrees::all(node)];
+            return Ok(Lowered::Layers(layers, Arc::new(installed)));
         };
         let name = place.target.name();
         let pinned = lower.lock.pips.get(&target.id.to_string());
@@ -270,36 +302,59 @@ impl Rule for Pip {
             .filter(|_| !is_stale)
             .and_then(|pin| pin.targets.get(&name))
             .cloned();
+        let replaced = wheels.as_ref();
+        let replaced = replaced.and_then(|wheels| replaced_in(wheels, &inputs, lower.host));
+        let is_replaced = replaced.is_some();
+        let wheels = wheels.filter(|_| !is_replaced);
         let inputs = Arc::new(inputs);
         lower.need(Need {
             target: target.id.clone(),
+            rule: target.rule,
             platform,
             wanted: inputs.digest.to_string(),
             origin: origin.clone(),
-            was: is_stale.then(|| "other requirements".to_owned()),
+            was: replaced.or(is_stale.then(|| "other requirements".to_owned())),
             is_pinned: wheels.is_some(),
             waits: false,
             payload: Some(Arc::new(pin::Payload {
                 inputs: inputs.clone(),
                 target: place.target.clone(),
+                is_replaced,
             })),
         });
         let Some(wheels) = wheels else {
-            let node = lower.add(target, action::Unpinned, vec![], origin);
-            return Ok(Lowered::Layers(vec![LayerTrees::all(node)]));
+            let node = lower.add(
+                target,
+                action::Unpinned(target.id.to_string()),
+                vec![],
+                origin,
+            );
+            let layers = vec![LayerTrees::all(node)];
+            return Ok(Lowered::Layers(layers, Arc::new(installed)));
         };
+        let scheme = place.scheme(is_venv);
+        installed.sites = [Some(scheme.site.clone()), scheme.platsite.clone()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let names = wheels.keys().filter_map(|it| WheelName::parse(it).ok());
+        installed.versions = names.map(|it| (it.name, it.version)).collect();
         let groups = groups(target, lower, &name, &wheels);
         let links = Arc::new(inputs.find_links.clone());
         let mut nodes = Vec::new();
         if is_venv && let Some(venv) = place.venv() {
             nodes.push(lower.add(target, action::Environment(venv), vec![], origin.clone()));
         }
+        let displaced = place.displaced(is_venv, wheels.keys());
+        if !displaced.is_empty() {
+            nodes.push(lower.add(target, action::Displace(displaced), vec![], origin.clone()));
+        }
         let before = nodes.len();
         for (file, pin) in wheels {
             let install = Install {
                 file,
                 pin,
-                scheme: place.scheme(is_venv),
+                scheme: scheme.clone(),
                 find_links: links.clone(),
                 root: lower.root(),
                 origin: origin.clone(),
@@ -307,20 +362,17 @@ impl Rule for Pip {
             nodes.push(lower.add(target, install, vec![], origin.clone()));
         }
         let join = Join {
-            last: table.on_conflict.as_deref() == Some("last"),
+            last: installed.may_replace,
         };
         let join = lower.add(target, join, nodes, origin);
         let shifted = groups.into_iter().enumerate().map(|(number, group)| {
             let own = group.into_iter().map(|index| index + before);
-            // The environment itself comes with the first layer.
+            // The environment itself, and what is removed, come with the first layer.
             let first = if number == 0 { before } else { 0 };
             (0..first).chain(own).collect()
         });
-        Ok(Lowered::Layers(
-            shifted
-                .map(|pick| LayerTrees { node: join, pick })
-                .collect(),
-        ))
+        let layers = shifted.map(|pick| LayerTrees { node: join, pick });
+        Ok(Lowered::Layers(layers.collect(), Arc::new(installed)))
     }
 
     fn pin(
@@ -332,6 +384,37 @@ impl Rule for Pip {
     ) -> Result<(), ActionError> {
         pin::pin(needs, update, context, lock)
     }
+
+    fn export(
+        &self,
+        needs: &[&Need],
+        context: &Context<'_>,
+        lock: &Lock,
+        folder: &std::path::Path,
+    ) -> Result<Option<String>, ActionError> {
+        export::export(needs, context, lock, folder)
+    }
+}
+
+/// Says which wheel of the workspace has other bytes than those that were locked, if one has. One that is gone may be had
+/// from elsewhere.
+fn replaced_in(wheels: &Wheels, inputs: &Inputs, host: &dyn Host) -> Option<String> {
+    let own = wheels.values().filter(|pin| pin.is_own());
+    let mut own = own.filter(|_| !inputs.is_locked());
+    own.find_map(|pin| {
+        let (path, was) = (pin.url.as_deref()?, pin.sha256);
+        let file = inputs.root.join(path);
+        // Before it is opened: a fifo would block.
+        let is = file.is_file().then(|| host.digest(&file).ok())??;
+        (is != was).then(|| format!("{path} {was}, which is {is} now"))
+    })
+}
+
+/// Returns the folder of a virtual environment's commands.
+fn commands(table: &PipTable) -> Option<String> {
+    let prefix = table.prefix.as_ref()?.get_ref();
+    let folder = LayerPath::parse(prefix).ok()?.join("bin").ok()?;
+    Some(format!("/{}", folder.as_str()))
 }
 
 fn owner_of(

@@ -1,6 +1,6 @@
 //! Pins Python packages: what is asked for becomes wheels, by file name and digest, for each target of Python.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pep440_rs::Version;
@@ -9,17 +9,27 @@ use pep508_rs::PackageName;
 use super::action::fetch;
 use super::index::Sources;
 use super::inputs::Inputs;
-use crate::graph::{ActionError, Context, Failure, Origin, SourceText};
+use crate::graph::{ActionError, Context, Failure, Origin, SourceText, WantedWheel};
 use crate::lock::{Lock, PipPin, WheelPin, Wheels};
-use crate::python::resolve::{Candidate, Question, ResolveError, resolve};
+use crate::python::resolve::{
+    Candidate, Conflict, Index, IndexError, Question, ResolveError, elsewhere, resolve,
+};
 use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
 use crate::rule::Need;
-use crate::store::blob_of_file;
+use crate::store::{Store, blob_of_file};
+
+/// How many files or versions a message names.
+const HINTS: usize = 4;
+
+/// How many requirements it names.
+const PLACES: usize = 12;
 
 /// What a need of the lock carries.
 pub(super) struct Payload {
     pub(super) inputs: Arc<Inputs>,
     pub(super) target: Target,
+    /// Whether a wheel of the workspace has other bytes than it was locked with.
+    pub(super) is_replaced: bool,
 }
 
 /// Brings the pins of a target up to date.
@@ -55,16 +65,24 @@ pub(super) fn pin(
             }
         }
     }
+    let mut warnings = BTreeSet::new();
     for payload in payloads {
         let key = payload.target.name();
         if targets.contains_key(&key) {
             continue;
         }
-        if let Some(wheels) = fresh.and_then(|old| old.targets.get(&key)) {
+        let known = fresh.filter(|_| !payload.is_replaced);
+        if let Some(wheels) = known.and_then(|old| old.targets.get(&key)) {
             targets.insert(key, wheels.clone());
             continue;
         }
-        let wheels = wheels(&inputs, &payload.target, &preferences, context);
+        let wheels = wheels(
+            &inputs,
+            &payload.target,
+            &preferences,
+            &mut warnings,
+            context,
+        );
         let wheels = wheels.map_err(|error| match error.origin {
             Some(_) => error,
             None => error.at(&first.origin),
@@ -76,6 +94,9 @@ pub(super) fn pin(
         }
         targets.insert(key, wheels);
     }
+    warnings
+        .iter()
+        .for_each(|text| (context.note)(&format!("{name}: {text}")));
     let pin = PipPin {
         inputs: inputs.digest,
         targets,
@@ -89,15 +110,18 @@ fn wheels(
     inputs: &Inputs,
     target: &Target,
     preferences: &BTreeMap<PackageName, Version>,
+    warnings: &mut BTreeSet<String>,
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
     let sources = Sources::new(context.ports.packages, inputs)?;
+    let store = context.store;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
             let tags = target.tags();
+            warnings.extend(set.warnings);
             for locked in &set.packages {
-                pins.push(of_lock(locked, inputs, target, &tags, &sources)?);
+                pins.push(of_lock(locked, inputs, target, &tags, &sources, store)?);
             }
         }
         None => {
@@ -109,50 +133,92 @@ fn wheels(
                 preferences,
             };
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
+            warnings.extend(found.warnings);
             for resolved in found.packages.values() {
-                pins.push(of_candidate(&resolved.candidate, &sources)?);
+                pins.push(of_candidate(&resolved.candidate, &sources, store)?);
             }
         }
     }
     let mut wheels = Wheels::new();
-    for (file, sha256, mut pin) in pins {
+    for (file, sha256, pin) in pins {
         if sha256.is_none() {
             let message = format!("nothing gives a digest of {file}");
             return Err(ActionError::new("imgdecl::pip::digest", message).help(
                 "write it behind the URL, as `#sha256=…`; or download the wheel into a folder, and name that in `find_links`",
             ));
         }
-        if pin.size.is_none() {
-            // The size is known once it is here.
-            let (links, root) = (&inputs.find_links, &inputs.root);
-            pin.size = Some(fetch(&file, &pin, links, root, context)?.size);
-        }
         wheels.insert(file, pin);
     }
+    measure(&mut wheels, inputs, context)?;
     Ok(wheels)
+}
+
+/// Finds the sizes that nothing said so far: of wheels of the workspace by reading them, of others by asking their servers.
+fn measure(wheels: &mut Wheels, inputs: &Inputs, context: &Context<'_>) -> Result<(), ActionError> {
+    let names: Vec<(String, WheelName)> = wheels
+        .iter()
+        .filter(|(_, pin)| pin.size.is_none() && !pin.is_own())
+        .filter_map(|(file, _)| Some((file.clone(), WheelName::parse(file).ok()?)))
+        .collect();
+    let wanted = names.iter().map(|(file, name)| WantedWheel {
+        project: name.name.as_ref(),
+        file,
+        sha256: wheels[file].sha256,
+        size: None,
+        hint: wheels[file].url.as_deref(),
+    });
+    let wanted: Vec<WantedWheel<'_>> = wanted.collect();
+    let sizes = match wanted.is_empty() {
+        true => Vec::new(),
+        false => context.ports.packages.sizes(&wanted),
+    };
+    for ((file, _), size) in names.iter().zip(sizes) {
+        if let Some(pin) = wheels.get_mut(file) {
+            pin.size = size;
+        }
+    }
+    for (file, pin) in wheels.iter_mut().filter(|(_, pin)| pin.size.is_none()) {
+        // The size is known once it is here.
+        let (links, root) = (&inputs.find_links, &inputs.root);
+        pin.size = Some(fetch(file, pin, links, root, context)?.size);
+    }
+    Ok(())
 }
 
 type Pinned = (String, Option<crate::oci::Digest>, WheelPin);
 
-fn of_candidate(candidate: &Candidate, sources: &Sources<'_>) -> Result<Pinned, ActionError> {
-    let mut sha256 = candidate.sha256;
-    if sha256.is_none()
-        && let Some(path) = sources.own(candidate)
-    {
-        let hashed = blob_of_file(&path).map_err(|error| {
-            let message = format!("cannot read {}", path.display());
-            ActionError::new("imgdecl::pip::wheel", message).because(&error)
-        });
-        sha256 = Some(hashed?.digest);
+fn of_candidate(
+    candidate: &Candidate,
+    sources: &Sources<'_>,
+    store: &Store,
+) -> Result<Pinned, ActionError> {
+    let (mut sha256, mut size) = (candidate.sha256, candidate.size);
+    if sha256.is_none() {
+        let found = match sources.own(candidate) {
+            Some(path) => Some(blob_of_file(&path).map_err(|error| {
+                let message = format!("cannot read {}", path.display());
+                ActionError::new("imgdecl::pip::wheel", message).because(&error)
+            })?),
+            // The index says nothing of it: it is what comes now, and from then on the lock decides.
+            None if !candidate.index.is_empty() => Some(sources.unsaid(candidate, store)?),
+            // Who names a URL says what is there.
+            None => None,
+        };
+        if let Some(blob) = found {
+            (sha256, size) = (Some(blob.digest), Some(blob.size));
+        }
     }
     Ok((
         candidate.file.clone(),
         sha256,
         WheelPin {
             sha256: sha256.unwrap_or_else(|| crate::oci::Digest::of(b"")),
-            size: candidate.size,
+            size,
             // A URL that a requirement names belongs to what is asked for; that of an index does not.
-            url: candidate.index.is_empty().then(|| candidate.url.clone()),
+            url: match candidate.index.is_empty() {
+                true => Some(candidate.url.clone()),
+                false => sources.listed_at(candidate),
+            },
         },
     ))
 }
@@ -164,6 +230,7 @@ fn of_lock(
     target: &Target,
     tags: &Tags,
     sources: &Sources<'_>,
+    store: &Store,
 ) -> Result<Pinned, ActionError> {
     if !locked.wheels.is_empty() {
         let wheel = locked
@@ -185,31 +252,69 @@ fn of_lock(
     }
     // Only digests are known: the index names the files that have them.
     let files = sources.files(&locked.name).map_err(|error| {
-        let message = format!("{} {} cannot be had: {error}", locked.name, locked.version);
-        remote(ActionError::new("imgdecl::pip::index", message)).at(&origin(&locked.place))
+        let at = |message: String| ActionError::new("imgdecl::pip::index", message);
+        let error = match error {
+            IndexError::NotFound { asked } => {
+                let names = sources.similar(&locked.name);
+                let near = names.first().map(|it| format!("did you mean `{it}`?"));
+                let help: Vec<String> = near.into_iter().chain([elsewhere(&asked)]).collect();
+                at(format!("{} is in no index", locked.name)).help(help.join("\n"))
+            }
+            error => {
+                let help = match &error {
+                    IndexError::Failed { help, .. } => help.clone(),
+                    _ => None,
+                };
+                let message = format!("{} {} cannot be had: {error}", locked.name, locked.version);
+                ActionError {
+                    help,
+                    ..remote(at(message))
+                }
+            }
+        };
+        error.at(&origin(&locked.place))
     })?;
-    let fits = files.iter().filter(|it| it.version == locked.version);
-    let fits = fits.filter(|it| {
-        it.sha256
-            .is_some_and(|found| locked.hashes.contains(&found))
-    });
-    let ranked = fits.filter_map(|it| Some((tags.rank(it.wheel.as_ref()?)?, it)));
-    match ranked.min_by_key(|(rank, _)| *rank) {
-        Some((_, candidate)) => of_candidate(candidate, sources),
-        None => {
-            let message = format!(
-                "no wheel of {} {} for {} has one of the digests that are asked for",
-                locked.name,
-                locked.version,
-                target.name()
-            );
-            Err(ActionError::new("imgdecl::pip::hash", message)
-                .at(&origin(&locked.place))
-                .help(
-                    "add the digest of a wheel that fits, as `pip-compile --generate-hashes` does",
-                ))
-        }
+    let of_version = files.iter().filter(|it| it.version == locked.version);
+    let is_asked = |it: &&Candidate| it.sha256.is_some_and(|it| locked.hashes.contains(&it));
+    let rank = |it: &Candidate| tags.rank(it.wheel.as_ref()?);
+    let fits = of_version.clone().filter(is_asked);
+    let ranked = fits.filter_map(|it| Some((rank(it)?, it)));
+    if let Some((_, candidate)) = ranked.min_by_key(|(rank, _)| *rank) {
+        return of_candidate(candidate, sources, store);
     }
+    // What has such a digest and does not fit, then what fits and has another one.
+    let misfit = of_version.clone().filter(is_asked).map(|it| {
+        let words = it.wheel.as_ref().and_then(|wheel| wheel.misfit(target));
+        let words = words.unwrap_or_else(|| "no wheel".to_owned());
+        format!("{} has one of them, and is {words}", it.file)
+    });
+    let other = of_version
+        .clone()
+        .filter(|it| rank(it).is_some())
+        .filter_map(|it| Some(format!("{} has {}", it.file, it.sha256?)));
+    let mut help: Vec<String> = misfit.chain(other).take(HINTS).collect();
+    help.push(match of_version.clone().next() {
+        None => {
+            let versions: BTreeSet<&Version> = files.iter().map(|it| &it.version).collect();
+            let newest = versions.into_iter().rev().take(HINTS);
+            let newest: Vec<String> = newest.map(Version::to_string).collect();
+            format!("the newest versions are {}", newest.join(", "))
+        }
+        Some(_) => {
+            "if a file is the right one, add its digest, as `pip-compile --generate-hashes` does; else find out why it changed"
+                .to_owned()
+        }
+    });
+    let (name, version) = (&locked.name, &locked.version);
+    let message = match of_version.clone().next() {
+        None => format!("there is no {name} {version}"),
+        Some(_) => format!(
+            "no wheel of {name} {version} for {} has one of the digests that are asked for",
+            target.name()
+        ),
+    };
+    let error = ActionError::new("imgdecl::pip::hash", message);
+    Err(error.at(&origin(&locked.place)).help(help.join("\n")))
 }
 
 fn origin(place: &Place) -> Origin {
@@ -235,6 +340,20 @@ fn of_input(error: &InputError) -> ActionError {
         .at(&origin(&error.place))
 }
 
+/// Names the requirements that take part in a conflict, and says what to do about them.
+fn help(conflict: &Conflict) -> String {
+    let mut lines = Vec::new();
+    if conflict.places.len() > 1 {
+        lines.push("these requirements take part:".to_owned());
+        let places = conflict.places.iter().take(PLACES);
+        lines.extend(places.map(|(place, text)| format!("  {place}: {text}")));
+        let more = conflict.places.len().saturating_sub(PLACES);
+        lines.extend((more > 0).then(|| format!("  and {more} more")));
+    }
+    lines.push(conflict.help());
+    lines.join("\n")
+}
+
 fn of_resolve(error: &ResolveError) -> ActionError {
     match error {
         ResolveError::Conflict(conflict) => {
@@ -244,16 +363,15 @@ fn of_resolve(error: &ResolveError) -> ActionError {
                 .unwrap_or("the requirements exclude each other");
             let mut found = ActionError::new("imgdecl::pip::conflict", first);
             found.causes = lines.map(str::to_owned).collect();
-            if !conflict.hints.is_empty() {
-                found.help = Some(conflict.hints.join("\n"));
-            }
+            found.help = Some(help(conflict));
             match conflict.places.first() {
                 Some((place, _)) => found.at(&origin(place)),
                 None => found,
             }
         }
         ResolveError::Index { place, .. } => {
-            let found = remote(ActionError::of("imgdecl::pip::index", error));
+            let found = ActionError::of("imgdecl::pip::index", error).help(error.help());
+            let found = remote(found);
             match place {
                 Some(place) => found.at(&origin(place)),
                 None => found,

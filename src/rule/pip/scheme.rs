@@ -1,11 +1,15 @@
 //! Where packages go in an image, and which wheels fit there: what the base says, and what the manifest says instead.
 
+use std::str::FromStr;
+
+use pep440_rs::Version;
+use pep508_rs::PackageName;
 use toml::Spanned;
 
 use super::PipTable;
 use crate::layer::{LayerPath, Owner};
 use crate::python::wheel::{Scheme, Venv};
-use crate::python::{Interpreter, Libc, Python, Target as PythonTarget};
+use crate::python::{Interpreter, Libc, Python, Target as PythonTarget, WheelName};
 use crate::rule::value::{Collect, image_path};
 use crate::rule::{BelowPython, Lower};
 use crate::spec::{Problems, Target};
@@ -20,6 +24,8 @@ pub(super) struct Place {
     prefix: LayerPath,
     site: LayerPath,
     platsite: Option<LayerPath>,
+    /// What says in the site folder which packages the base has there.
+    installed: Vec<String>,
     owner: Owner,
 }
 
@@ -28,7 +34,7 @@ impl Place {
     pub(super) fn find(
         table: &PipTable,
         target: &Target,
-        lower: &Lower<'_>,
+        lower: &mut Lower<'_>,
         owner: Owner,
     ) -> Result<Option<Self>, Problems> {
         let at = &target.table;
@@ -51,8 +57,15 @@ impl Place {
         });
         let prefix = table.prefix.as_ref();
         let prefix = prefix.map(|it| collect.take(image_path(at, it.get_ref(), it.span())));
-        let known = match &lower.below {
-            BelowPython::Unlocked => {
+        let below = match lower.below.clone() {
+            BelowPython::OnDisk(base) => base.pythons(lower).unwrap_or_else(|problems| {
+                collect.0.extend(problems);
+                BelowPython::Unlocked
+            }),
+            below => below,
+        };
+        let known = match &below {
+            BelowPython::Unlocked | BelowPython::OnDisk(_) => {
                 collect.finish(())?;
                 return Ok(None);
             }
@@ -72,7 +85,7 @@ impl Place {
                 ),
                 false => (
                     "nothing says which Python the packages are for",
-                    "write `python = \"3.11\"`, or build on a base with `image`, whose Python is found",
+                    "write `python = \"3.11\"`, or build on a base, whose Python is found",
                 ),
             };
             // A target that no image uses is only looked at.
@@ -113,6 +126,10 @@ impl Place {
                 (own, site, None)
             }
         };
+        let installed = interpreter
+            .as_ref()
+            .filter(|it| path(&it.site) == site)
+            .map(|it| it.installed.clone());
         let interpreter = interpreter.map_or_else(
             || format!("/usr/local/bin/python{}.{}", version.major, version.minor),
             |it| it.path,
@@ -133,8 +150,36 @@ impl Place {
             prefix,
             site,
             platsite,
+            installed: installed.unwrap_or_default(),
             owner,
         }))
+    }
+
+    /// Returns what the base says of packages that wheels bring in another version: Python would find either.
+    pub(super) fn displaced<'a>(
+        &self,
+        is_venv: bool,
+        wheels: impl Iterator<Item = &'a String>,
+    ) -> Vec<LayerPath> {
+        let wheels: Vec<WheelName> = wheels
+            .filter_map(|file| WheelName::parse(file).ok())
+            .collect();
+        let is_displaced = |info: &&String| {
+            let Some((stem, kind)) = info.rsplit_once('.') else {
+                return false;
+            };
+            let mut parts = stem.split('-');
+            let name = parts.next().and_then(|it| PackageName::from_str(it).ok());
+            let version = parts.next().and_then(|it| Version::from_str(it).ok());
+            // A folder of the same version is the wheel's own too.
+            let is_own =
+                |it: &&WheelName| kind == "dist-info" && version == Some(it.version.clone());
+            let wheel = wheels.iter().find(|it| Some(&it.name) == name.as_ref());
+            wheel.is_some_and(|it| !is_own(&it))
+        };
+        let infos = self.installed.iter().filter(|_| !is_venv);
+        let infos = infos.filter(is_displaced);
+        infos.filter_map(|it| self.site.join(it).ok()).collect()
     }
 
     /// Returns where wheels go.

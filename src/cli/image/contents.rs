@@ -1,0 +1,111 @@
+//! What is in a layer: its entries and sizes, each digest checked.
+
+use std::io::{self, Read};
+use std::sync::atomic::Ordering;
+
+use super::explain;
+use crate::cli::exit::Exit;
+use crate::cli::{CANCEL, report};
+use crate::layer::{self, ReadError, TarEntry, TarKind};
+use crate::oci::{DiffId, Digest, Hasher};
+use crate::source::{LayerReader, Piece, Sizes, SourceError};
+
+/// What is in a layer.
+pub(in crate::cli) struct Contents {
+    pub(in crate::cli) sizes: Sizes,
+    /// The entries in the order of the tar, and the digest of each file's content if that was wanted.
+    pub(in crate::cli) entries: Vec<(TarEntry, Option<Digest>)>,
+}
+
+/// How much memory the entries of an image may take that are held at once, in bytes: a small layer may list millions.
+const BUDGET: usize = 1 << 30;
+
+/// The memory that is left for entries.
+pub(in crate::cli) struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(BUDGET)
+    }
+}
+
+impl Budget {
+    fn take(&mut self, entry: &TarEntry) -> io::Result<()> {
+        let records = entry.records.iter();
+        let records: usize = records.map(|(key, value)| key.len() + value.len()).sum();
+        let names = entry.path.len() + entry.link.as_ref().map_or(0, Vec::len);
+        let cost = size_of::<(TarEntry, Option<Digest>)>() + 2 * (names + records) + 64;
+        self.0 = self.0.checked_sub(cost).ok_or_else(|| {
+            io::Error::other(format!(
+                "its entries would take more than {BUDGET} bytes of memory"
+            ))
+        })?;
+        Ok(())
+    }
+}
+
+/// Opens a layer, to be read until the user stops.
+pub(in crate::cli) fn open(piece: &Piece) -> Result<LayerReader<'_>, Exit> {
+    let reader = piece.open_layer().map_err(|error| unreadable(&error))?;
+    Ok(reader.while_true(&|| !CANCEL.load(Ordering::Relaxed)))
+}
+
+impl Contents {
+    /// Reads a layer, and checks it. What is wrong with it is reported. `with_digests` says whether contents are hashed.
+    pub(in crate::cli) fn read(
+        piece: &Piece,
+        diff_id: DiffId,
+        with_digests: bool,
+        budget: &mut Budget,
+    ) -> Result<Self, Exit> {
+        let mut reader = open(piece)?;
+        let mut entries = Vec::new();
+        let tick = |_: u64| !CANCEL.load(Ordering::Relaxed);
+        let mut show = |entry: TarEntry, content: &mut dyn Read| -> io::Result<()> {
+            let digest = match with_digests && entry.kind == TarKind::File {
+                true => {
+                    let mut hasher = Hasher::default();
+                    io::copy(content, &mut hasher)?;
+                    Some(hasher.finish())
+                }
+                false => None,
+            };
+            budget.take(&entry)?;
+            entries.push((entry, digest));
+            Ok(())
+        };
+        let listed = layer::entries(&mut reader, &tick, &mut show);
+        if matches!(listed, Err(ReadError::Stopped)) {
+            return Err(Exit::Stopped);
+        }
+        // A wrong digest says more than the damage that it made.
+        let sizes = reader.finish(Some(diff_id));
+        let sizes = sizes.map_err(|error| unreadable(&error))?;
+        listed.map_err(|error| no_tar(&piece.what, &error))?;
+        Ok(Self { sizes, entries })
+    }
+}
+
+/// Reports a layer that cannot be read.
+fn unreadable(error: &SourceError) -> Exit {
+    match CANCEL.load(Ordering::Relaxed) {
+        true => Exit::Stopped,
+        false => explain(error),
+    }
+}
+
+/// Reports a layer that is no tar.
+fn no_tar(what: &str, error: &ReadError) -> Exit {
+    if CANCEL.load(Ordering::Relaxed) {
+        return Exit::Stopped;
+    }
+    let cause = crate::graph::ActionError::of("imgdecl::image::damaged", error);
+    let causes: Vec<String> = cause.causes.iter().map(|it| format!(": {it}")).collect();
+    let message = format!(
+        "{what} cannot be read as a layer: {error}{}",
+        causes.concat()
+    );
+    let help = "the image is damaged: get it again from where it came";
+    report::plain("imgdecl::image::damaged", &message, Some(help.into()));
+    Exit::Failed
+}

@@ -1,0 +1,146 @@
+//! `inspect`: what an image is made of. Documents always; layers where they are at hand, or the user asks for them.
+
+mod contents;
+mod json;
+mod raw;
+mod text;
+
+use serde_json::Value;
+
+use super::CANCEL;
+use super::args::{self, Format};
+use super::build::{print, stopped};
+use super::exit::Exit;
+use super::image::{Contents, Document, Opened, Opener, Origin, Single};
+use super::setup::usage;
+use crate::oci::{Config, DiffId};
+use contents::Waste;
+use std::sync::atomic::Ordering;
+
+/// An image, and what was found out about it.
+struct View<'a> {
+    opened: &'a Opened,
+    /// The image tags of its repository.
+    tags: Vec<String>,
+    images: Vec<ImageView<'a>>,
+    /// Only this layer, counted from 1.
+    layer: Option<usize>,
+    with_files: bool,
+    with_waste: bool,
+}
+
+/// An image of one platform.
+struct ImageView<'a> {
+    image: &'a Single,
+    manifest: Option<Value>,
+    config: Option<Value>,
+    layers: Vec<LayerView<'a>>,
+    /// What later layers hide of earlier ones, if all layers were read.
+    waste: Option<Waste>,
+}
+
+/// One layer.
+struct LayerView<'a> {
+    piece: &'a crate::source::Piece,
+    /// Counted from 1, bottom first.
+    number: usize,
+    diff_id: Option<DiffId>,
+    /// The entry of the history that stands for it.
+    history: Option<Value>,
+    contents: Option<std::rc::Rc<Contents>>,
+}
+
+impl LayerView<'_> {
+    /// Returns how it came about.
+    fn created_by(&self) -> Option<&str> {
+        let history = self.history.as_ref()?;
+        let text = history["created_by"].as_str().filter(|it| !it.is_empty());
+        text.or(history["comment"].as_str())
+    }
+
+    /// Returns the rule and the target that made it, of a layer of ours.
+    fn made_by(&self) -> Option<(&str, &str)> {
+        self.created_by()?.strip_prefix("imgdecl ")?.split_once(' ')
+    }
+}
+
+pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
+    let opener = Opener::new(&args.open)?;
+    let opened = opener.open(&args.image)?;
+    if args.raw {
+        return raw::raw(args, &opener, &opened);
+    }
+    let mut images: Vec<ImageView<'_>> = opened.images.iter().map(image).collect();
+    if let Some(layer) = args.layer {
+        check_layer(&opened, layer)?;
+    }
+    let is_local = matches!(opened.origin, Origin::Layout | Origin::Archive(_));
+    let mut exit = Exit::Done;
+    if is_local || args.files || args.waste {
+        exit = contents::read(&opener, &opened, &mut images, args)?;
+    }
+    let tags = opener.tags(&opened);
+    opener.progress.finish();
+    if CANCEL.load(Ordering::Relaxed) {
+        return Err(stopped());
+    }
+    let view = View {
+        opened: &opened,
+        tags,
+        images,
+        layer: args.layer,
+        with_files: args.files,
+        with_waste: args.waste,
+    };
+    print(&match args.format {
+        Format::Json => json::view(&view),
+        Format::Text => text::view(&view),
+    })?;
+    Ok(exit)
+}
+
+/// Makes sure that an image has the layer that the user asked for.
+fn check_layer(opened: &Opened, layer: usize) -> Result<(), Exit> {
+    let most = opened.images.iter().map(|image| image.layers.len()).max();
+    let most = most.unwrap_or(0);
+    if (1..=most).contains(&layer) {
+        return Ok(());
+    }
+    let message = format!("{} has no layer {layer}", opened.name);
+    let help = match most {
+        0 => "it has no layers".to_owned(),
+        1 => "it has one layer".to_owned(),
+        most => format!("its layers are 1 to {most}, bottom first"),
+    };
+    Err(usage("imgdecl::inspect::layer", &message, Some(help)))
+}
+
+fn parse(document: Option<&Document>) -> Option<Value> {
+    serde_json::from_slice(&document?.bytes).ok()
+}
+
+/// Gathers what the documents of an image say.
+fn image(image: &Single) -> ImageView<'_> {
+    let config = image.parsed();
+    let diff_ids = config.as_ref().and_then(|it| it.diff_ids().ok());
+    let diff_ids = diff_ids.unwrap_or_default();
+    let history = config.as_ref().map(Config::history).unwrap_or_default();
+    let is_layer = |entry: &Value| entry["empty_layer"].as_bool() != Some(true);
+    let mut history = history.into_iter().filter(is_layer);
+    let layers = image.layers.iter().enumerate();
+    ImageView {
+        image,
+        manifest: parse(image.manifest.as_ref()),
+        config: parse(image.config.as_ref()),
+        layers: layers
+            .map(|(at, piece)| LayerView {
+                piece,
+                number: at + 1,
+                diff_id: diff_ids.get(at).copied(),
+                history: history.next(),
+                contents: None,
+            })
+            .collect(),
+        waste: None,
+    }
+}

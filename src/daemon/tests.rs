@@ -1,0 +1,128 @@
+//! What the client makes of a daemon's answers: over TCP, so that the server of the tests serves.
+
+use super::*;
+use crate::net::script::{Ear, Server, Told};
+
+const VERSION: &str =
+    r#"{"Version":"20.10.24","Os":"linux","Arch":"arm64","Components":[{"Name":"Engine"}]}"#;
+
+fn find(server: &Server) -> Result<Daemon, DaemonError> {
+    let settings = Settings {
+        docker_host: Some(format!("tcp://{}", server.name)),
+        ..Settings::default()
+    };
+    let ear: Arc<dyn Monitor> = Arc::new(Ear::default());
+    Daemon::find(&settings, &ear)
+}
+
+/// A daemon that answers so to loads.
+fn answers(status: u16, body: &'static str) -> Server {
+    Server::start(move |_, asked| match asked.path.as_str() {
+        "/version" => Told::new(200).body(VERSION),
+        "/images/load?quiet=1" => Told::new(status).body(body),
+        "/images/here/json" => Told::new(200).body(r#"{"Id":"sha256:1"}"#),
+        _ => Told::new(404).body(r#"{"message":"no such image"}"#),
+    })
+}
+
+fn load(server: &Server) -> Result<(), String> {
+    let daemon = find(server).unwrap();
+    let loaded = daemon.load(&mut &b"archive"[..], 7, "an archive");
+    loaded.map_err(|error| error.to_string())
+}
+
+#[test]
+fn says_what_it_is() {
+    let server = answers(200, "");
+    let daemon = find(&server).unwrap();
+    assert_eq!(daemon.name(), "Docker 20.10.24");
+    assert_eq!(daemon.platform().to_string(), "linux/arm64");
+    assert!(!daemon.reads_zstd());
+    assert_eq!(
+        daemon.image_id("here").unwrap().as_deref(),
+        Some("sha256:1")
+    );
+    assert_eq!(daemon.image_id("elsewhere").unwrap(), None);
+    let podman = Server::start(|_, _| {
+        Told::new(200).body(
+            r#"{"Version":"4.3.1","Os":"linux","Arch":"amd64","Components":[{"Name":"Podman Engine"}]}"#,
+        )
+    });
+    let daemon = find(&podman).unwrap();
+    assert_eq!(daemon.name(), "podman 4.3.1");
+    assert!(daemon.reads_zstd());
+}
+
+#[test]
+fn takes_the_whole_archive() {
+    let server = answers(200, "{\"stream\":\"Loaded image: a\\n\"}\r\n");
+    assert_eq!(load(&server), Ok(()));
+    let asked = server.asked();
+    let load = asked.last().unwrap();
+    assert_eq!(load.line(), "POST /images/load?quiet=1");
+    assert_eq!(load.header("content-type"), Some("application/x-tar"));
+    assert_eq!(load.body, b"archive");
+}
+
+#[test]
+fn an_error_within_a_good_answer_is_one() {
+    let late =
+        "{\"stream\":\"x\"}\n{\"errorDetail\":{\"message\":\"no space\"},\"error\":\"no space\"}\n";
+    for (status, body, expected) in [
+        (200, late, "Docker 20.10.24 says: no space"),
+        (
+            500,
+            "{\"message\":\"bad\\narchive\"}",
+            "Docker 20.10.24 says: bad archive",
+        ),
+        (
+            200,
+            "{\"error\":\"old form\"}",
+            "Docker 20.10.24 says: old form",
+        ),
+    ] {
+        assert_eq!(load(&answers(status, body)), Err(expected.to_owned()));
+    }
+    for (status, body, expected) in [
+        (200, "<html>", "is no JSON"),
+        (502, "<html>", "it answers 502"),
+    ] {
+        let error = load(&answers(status, body)).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn strangers_are_no_daemons() {
+    let server = Server::start(|_, _| Told::new(200).body("hello"));
+    let error = find(&server).err().unwrap();
+    assert!(matches!(error, DaemonError::Stranger { .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_was_tried_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // A socket that nobody listens at any more.
+    drop(std::os::unix::net::UnixListener::bind(path("old")).unwrap());
+    let ear: Arc<dyn Monitor> = Arc::new(Ear::default());
+    let error = |docker_host: String| {
+        let settings = Settings {
+            docker_host: Some(docker_host),
+            ..Settings::default()
+        };
+        Daemon::find(&settings, &ear).err().unwrap().to_string()
+    };
+    let none = error(format!("unix://{}", path("none").display()));
+    assert!(none.ends_with("names: there is no such socket"), "{none}");
+    let old = error(format!("unix://{}", path("old").display()));
+    assert!(old.ends_with("names: the connection was refused"), "{old}");
+    let tried = DaemonError::Nowhere {
+        tried: vec![("/a".into(), Fault::Absent), ("/b".into(), Fault::Refused)],
+    };
+    assert_eq!(
+        tried.to_string(),
+        "no Docker and no podman answers; tried /a (is not there), /b (nothing listens)"
+    );
+}

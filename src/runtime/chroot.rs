@@ -1,0 +1,131 @@
+//! An image as a process by chroot(2) alone: no namespaces, no limits, the host's network, processes and devices. It shows
+//! how little a container needs; it is no wall.
+
+use std::ffi::OsString;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::container::io;
+use super::room::Room;
+use super::{Ended, Image, Limits, RunError, Watch, apply, bundle};
+use crate::layer::Tick;
+use crate::store::Store;
+
+/// The first argument of the program when it is to change its root, and become the image's process. Not for people.
+pub const INNER: &str = "--imgdecl-chroot";
+
+/// An image to be run in a root of its own.
+pub struct Chroot<'a> {
+    /// The image.
+    pub image: &'a Image<'a>,
+    /// How it differs from what the image says; limits, mounts and networks are not for it.
+    pub options: &'a bundle::Options,
+}
+
+impl Chroot<'_> {
+    /// Runs it until it ends.
+    ///
+    /// # Errors
+    /// When it cannot be run. What its process did is no error: see [`Ended`].
+    pub fn run(&self, store: &Store, watch: &dyn Watch, tick: Tick<'_>) -> Result<Ended, RunError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(RunError::Root);
+        }
+        let room =
+            Room::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
+        std::fs::create_dir_all(room.root()).map_err(io("make a folder for the root"))?;
+        apply(self.image, &room.root(), &Limits::default(), tick)?;
+        let spec = bundle::spec(self.image.config, &room.root(), self.options)?.json;
+        let process = &spec["process"];
+        let words = |field: &str| {
+            let all = process[field].as_array().into_iter().flatten();
+            all.filter_map(|it| it.as_str().map(OsString::from))
+                .collect::<Vec<_>>()
+        };
+        let number = |field: &str| process["user"][field].to_string();
+        // Root and user are changed in a process of their own, which then becomes the image's.
+        let own = std::env::current_exe().map_err(io("find this program"))?;
+        let mut command = Command::new(own);
+        command
+            .arg(INNER)
+            .arg(room.root())
+            .arg(number("uid"))
+            .arg(number("gid"));
+        command
+            .arg(process["cwd"].as_str().unwrap_or("/"))
+            .args(words("args"));
+        command
+            .env_clear()
+            .envs(words("env").iter().filter_map(|it| {
+                use std::os::unix::ffi::OsStrExt;
+                let at = it.as_bytes().iter().position(|&byte| byte == b'=')?;
+                let (name, value) = it.as_bytes().split_at(at);
+                Some((
+                    OsString::from(std::ffi::OsStr::from_bytes(name)),
+                    OsString::from(std::ffi::OsStr::from_bytes(&value[1..])),
+                ))
+            }));
+        command.process_group(0);
+        watch.starts();
+        let mut child = command.spawn().map_err(io("start the process"))?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(io("wait for the process"))? {
+                break status;
+            }
+            let signals = watch
+                .signals()
+                .into_iter()
+                .filter_map(Signal::from_named_raw);
+            for (pid, signal) in signals.filter_map(|it| Some((pid?, it))) {
+                let _ = kill_process(pid, signal);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        let code = status.code().or_else(|| Some(128 + status.signal()?));
+        Ok(Ended {
+            code: code.and_then(|it| u8::try_from(it).ok()).unwrap_or(255),
+            out_of_memory: false,
+        })
+    }
+}
+
+/// Changes root and user, and becomes the process: the arguments are those that [`Chroot::run`] gives after [`INNER`].
+///
+/// Returns only if that fails, and then why.
+pub fn inner(arguments: &[OsString]) -> String {
+    let [root, uid, gid, cwd, program, rest @ ..] = arguments else {
+        return "too few arguments".to_owned();
+    };
+    let number = |text: &OsString| text.to_str().and_then(|it| it.parse::<u32>().ok());
+    let (Some(uid), Some(gid)) = (number(uid), number(gid)) else {
+        return "user and group are no numbers".to_owned();
+    };
+    let entered = std::os::unix::fs::chroot(root).and_then(|()| std::env::set_current_dir("/"));
+    if let Err(error) = entered {
+        return format!("cannot change the root: {error}");
+    }
+    if let Err(error) = std::env::set_current_dir(cwd) {
+        return format!("the image has no folder {}: {error}", cwd.display());
+    }
+    // An own variable makes the program be looked for in the image's PATH.
+    let env: Vec<(OsString, OsString)> = inherited();
+    let error = Command::new(program)
+        .args(rest)
+        .env_clear()
+        .envs(env)
+        .uid(uid)
+        .gid(gid)
+        .exec();
+    format!("cannot run {}: {error}", program.display())
+}
+
+fn inherited() -> Vec<(OsString, OsString)> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "they are the image's, and go on to its process"
+    )]
+    std::env::vars_os().collect()
+}

@@ -1,0 +1,298 @@
+//! Runs a container: its root is made, an OCI runtime sets it up, and it is watched until it ends.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal,
+    set_child_subreaper, waitpid,
+};
+
+use super::cgroup::Cgroups;
+use super::engine::{Engine, signal};
+use super::room::Room;
+use super::{ApplyError, Image, Limits, Stage, apply, bundle};
+use crate::layer::Tick;
+use crate::oci::Digest;
+use crate::store::{Store, StoreError};
+
+/// A container to be run.
+pub struct Container<'a> {
+    /// The image.
+    pub image: &'a Image<'a>,
+    /// How it differs from what the image says.
+    pub options: &'a bundle::Options,
+    /// The runtimes to try, in this order.
+    pub engines: &'a [Engine],
+    /// How long a process has to end after it was asked to.
+    pub grace: Duration,
+}
+
+/// How a container ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// The process's exit code, or 128 and the number of the signal that ended it.
+    pub code: u8,
+    /// It was killed, since there was no more memory for it.
+    pub out_of_memory: bool,
+}
+
+/// A container that did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The image cannot be unpacked.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The image says nothing that can be run.
+    #[error(transparent)]
+    Bundle(#[from] bundle::BundleError),
+    /// The cache is of no use.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something on the host fails.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// No runtime could set it up: who said what.
+    #[error("{} could not set the container up", names(.0))]
+    Engines(Vec<(String, String)>),
+    /// Only root changes roots.
+    #[error("only root may change the root of a process")]
+    Root,
+    /// A limit is not in force.
+    #[error("{engine} did not set the limit of {limit}")]
+    Limit {
+        /// The runtime.
+        engine: String,
+        /// The limit.
+        limit: &'static str,
+    },
+}
+
+fn names(refused: &[(String, String)]) -> String {
+    let names: Vec<&str> = refused.iter().map(|(name, _)| &**name).collect();
+    names.join(" and ")
+}
+
+pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::Io { what, source }
+}
+
+/// What happens while a container runs, for people and from them.
+pub trait Watch {
+    /// Says something.
+    fn note(&self, text: &str);
+    /// Returns the signals that arrived since it was last asked, by number.
+    fn signals(&self) -> Vec<i32>;
+    /// Called when the container is about to start: from now on the terminal is its own.
+    fn starts(&self);
+}
+
+impl Container<'_> {
+    /// Runs it until it ends.
+    ///
+    /// # Errors
+    /// When it cannot be run. What its process did is no error: see [`Ended`].
+    pub fn run(&self, store: &Store, watch: &dyn Watch, tick: Tick<'_>) -> Result<Ended, RunError> {
+        let room =
+            Room::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
+        self.root(&room, store, tick)?;
+        let spec = bundle::spec(self.image.config, &room.root(), self.options)?;
+        spec.notes.iter().for_each(|note| watch.note(note));
+        #[expect(clippy::disallowed_methods, reason = "in a folder of this run alone")]
+        std::fs::write(room.bundle().join("config.json"), spec.to_bytes())
+            .map_err(io("write the bundle"))?;
+        // The container's first process becomes our child when the runtime has set it up and ends.
+        set_child_subreaper(Some(getpid())).map_err(|error| io("adopt processes")(error.into()))?;
+        watch.starts();
+        let (engine, pid) = self.create(&room, watch)?;
+        self.watch(engine, pid, &room, watch)
+    }
+
+    /// Makes the container's root: a cached one with a folder for changes on top, or one of its own.
+    fn root(&self, room: &Room, store: &Store, tick: Tick<'_>) -> Result<(), RunError> {
+        let limits = Limits::default();
+        if self.options.rootless.is_none() {
+            let below = self.cached(store, &limits, tick)?;
+            if room.overlay(&below).is_ok() {
+                return Ok(());
+            }
+        }
+        std::fs::create_dir_all(room.root()).map_err(io("make a folder for the bundle"))?;
+        apply(self.image, &room.root(), &limits, tick)?;
+        Ok(())
+    }
+
+    /// Returns the root of the image in the cache, unpacked if it is not there.
+    fn cached(&self, store: &Store, limits: &Limits, tick: Tick<'_>) -> Result<PathBuf, RunError> {
+        let mut text = String::from("root 1");
+        for diff_id in self.image.config.diff_ids().map_err(ApplyError::from)? {
+            text.push_str(&format!(" {diff_id}"));
+        }
+        let key = Digest::of(text.as_bytes());
+        let path = store.root_path(&key)?;
+        // Whoever comes second waits for the first one.
+        let _lock = loop {
+            if let Some(lock) = store.try_lock(&key)? {
+                break lock;
+            }
+            if !tick(0) {
+                return Err(ApplyError::Stopped.into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        if !path.is_dir() {
+            let stage = Stage::new(&path)?;
+            apply(self.image, stage.path(), limits, tick)?;
+            stage.commit()?;
+        }
+        Ok(path)
+    }
+
+    /// Lets the first runtime that can set the container up.
+    fn create(&self, room: &Room, watch: &dyn Watch) -> Result<(&Engine, Pid), RunError> {
+        let mut refused: Vec<(String, String)> = Vec::new();
+        for engine in self.engines {
+            if let Some((name, why)) = refused.last() {
+                watch.note(&format!(
+                    "{name} cannot run it: {why}; trying {}",
+                    engine.name
+                ));
+            }
+            room.note(engine).map_err(io("write to the cache"))?;
+            match room.with(|handle| engine.create(handle, &room.bundle(), &room.pid())) {
+                Ok(pid) => return Ok((engine, pid)),
+                Err(why) => {
+                    let _ = room.with(|handle| engine.delete(handle));
+                    refused.push((engine.name.clone(), why));
+                }
+            }
+        }
+        Err(RunError::Engines(refused))
+    }
+
+    /// Starts the process of a container that is set up, and waits for its end.
+    fn watch(
+        &self,
+        engine: &Engine,
+        pid: Pid,
+        room: &Room,
+        watch: &dyn Watch,
+    ) -> Result<Ended, RunError> {
+        let cgroups = Cgroups::of(pid);
+        self.check_limits(engine, &cgroups)?;
+        let process = pidfd_open(pid, PidfdFlags::empty());
+        let process = process.map_err(|error| io("watch the container")(error.into()))?;
+        room.with(|handle| engine.start(handle))
+            .map_err(|why| RunError::Engines(vec![(engine.name.clone(), why)]))?;
+        let status = self
+            .wait(pid, &process, watch)
+            .map_err(io("wait for the container"))?;
+        let out_of_memory =
+            cgroups.killed_for_memory() > 0 && status.terminating_signal() == Some(9);
+        let code = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => code,
+            (None, Some(signal)) => 128 + signal,
+            (None, None) => 255,
+        };
+        Ok(Ended {
+            code: u8::try_from(code & 0xff).unwrap_or(255),
+            out_of_memory,
+        })
+    }
+
+    /// A limit that is not in force must not look as if it was.
+    fn check_limits(&self, engine: &Engine, cgroups: &Cgroups) -> Result<(), RunError> {
+        let missing = |limit| {
+            Err(RunError::Limit {
+                engine: engine.name.clone(),
+                limit,
+            })
+        };
+        // The kernel rounds memory to whole pages.
+        let page = rustix::param::page_size() as u64;
+        if self.options.memory.is_some_and(|wanted| {
+            cgroups
+                .memory()
+                .is_none_or(|it| it.abs_diff(wanted) >= page)
+        }) {
+            return missing("memory");
+        }
+        if self
+            .options
+            .millicpus
+            .is_some_and(|wanted| cgroups.millicpus().is_none_or(|it| it.abs_diff(wanted) > 1))
+        {
+            return missing("CPU time");
+        }
+        if self
+            .options
+            .pids
+            .is_some_and(|wanted| cgroups.pids() != Some(wanted))
+        {
+            return missing("processes");
+        }
+        Ok(())
+    }
+
+    /// Passes signals on until the process ends. One that was asked to stop, and does not, is killed.
+    fn wait(&self, pid: Pid, process: &OwnedFd, watch: &dyn Watch) -> io::Result<WaitStatus> {
+        let config = self.image.config;
+        let stop = config
+            .runtime("StopSignal")
+            .and_then(|it| signal(it.as_str()?));
+        let mut deadline: Option<Instant> = None;
+        let mut asked = 0;
+        loop {
+            if let Some((_, status)) = waitpid(Some(pid), WaitOptions::NOHANG)? {
+                return Ok(status);
+            }
+            for number in watch.signals() {
+                let stops = matches!(number, 1 | 2 | 3 | 15);
+                let sent = match stop.filter(|_| matches!(number, 2 | 15)) {
+                    Some(own) => Some(own),
+                    None => Signal::from_named_raw(number),
+                };
+                asked += u32::from(stops);
+                // Who asks again does not want to wait.
+                let sent = if asked > 1 && stops {
+                    Some(Signal::KILL)
+                } else {
+                    sent
+                };
+                if let Some(sent) = sent {
+                    // It may just have ended.
+                    let _ = pidfd_send_signal(process, sent);
+                }
+                if stops && deadline.is_none() {
+                    deadline = Some(Instant::now() + self.grace);
+                }
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                watch.note(&format!(
+                    "it did not end within {} s of being asked: killed",
+                    self.grace.as_secs()
+                ));
+                let _ = pidfd_send_signal(process, Signal::KILL);
+                deadline = Some(Instant::now() + Duration::from_secs(3600));
+            }
+            let mut fds = [PollFd::new(process, PollFlags::IN)];
+            let timeout = Timespec {
+                tv_sec: 0,
+                tv_nsec: 100_000_000,
+            };
+            // A signal cuts the wait short.
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Images as files again: applies layers into a folder, and makes bundles that OCI runtimes run.
+//!
+//! Nothing of an image is trusted. Paths are resolved inside the new root alone, every digest, size and diff_id is
+//! checked, limits bound what an image may take, and on failure nothing stays. Knows nothing of where images come from:
+//! of rules, specs, the graph or registries.
+
+#[cfg(target_os = "linux")]
+mod apply;
+pub mod bundle;
+#[cfg(target_os = "linux")]
+mod cgroup;
+#[cfg(target_os = "linux")]
+mod chroot;
+#[cfg(target_os = "linux")]
+mod container;
+#[cfg(target_os = "linux")]
+mod engine;
+#[cfg(target_os = "linux")]
+mod entry;
+mod error;
+mod passwd;
+#[cfg(target_os = "linux")]
+mod pipe;
+#[cfg(target_os = "linux")]
+mod place;
+#[cfg(target_os = "linux")]
+mod prune;
+#[cfg(target_os = "linux")]
+mod room;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+mod settle;
+#[cfg(target_os = "linux")]
+mod stage;
+
+#[cfg(target_os = "linux")]
+pub use apply::apply;
+#[cfg(target_os = "linux")]
+pub use chroot::{Chroot, INNER, inner};
+#[cfg(target_os = "linux")]
+pub use container::{Container, Ended, RunError, Watch};
+#[cfg(target_os = "linux")]
+pub use engine::{ENGINES, Engine};
+pub use error::ApplyError;
+pub use passwd::{User, UserError};
+#[cfg(target_os = "linux")]
+pub use root::read_inside;
+#[cfg(target_os = "linux")]
+pub use stage::Stage;
+
+use crate::oci::Config;
+use crate::source::Piece;
+
+/// An image of one platform, to be applied.
+#[derive(Clone, Copy)]
+pub struct Image<'a> {
+    /// The config: it holds the diff_ids that the layers must have.
+    pub config: &'a Config,
+    /// The layers, bottom first.
+    pub layers: &'a [Piece],
+}
+
+/// What an image may take. Real images stay far below; made-up ones do not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// How many bytes all layers may have, uncompressed.
+    pub bytes: u64,
+    /// How many entries all layers may have.
+    pub entries: u64,
+    /// How many times its compressed size a layer may have, uncompressed.
+    pub ratio: u64,
+    /// The uncompressed size of a layer in bytes up to which its ratio does not matter.
+    pub grace: u64,
+    /// How many bytes a path or the target of a symlink may have.
+    pub path: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 64_000_000_000,
+            entries: 2_000_000,
+            ratio: 200,
+            grace: 256 << 20,
+            path: 4095,
+        }
+    }
+}
+
+/// What was applied, and what could not be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// The entries of all layers.
+    pub entries: u64,
+    /// The bytes of all layers, uncompressed.
+    pub bytes: u64,
+    /// Entries that belong to someone else than the user who unpacked them: only root may give files away.
+    pub owners: u64,
+    /// Devices that the kernel refused to make: an empty file stands in the place of each.
+    pub devices: u64,
+    /// Extended attributes that the file system or the kernel refused.
+    pub attributes: u64,
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    //! Where there is no Linux: says so.
+
+    use std::path::Path;
+
+    use super::{Applied, ApplyError, Image, Limits};
+    use crate::layer::Tick;
+
+    /// Applies nothing: containers need Linux.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn apply(_: &Image<'_>, _: &Path, _: &Limits, _: Tick<'_>) -> Result<Applied, ApplyError> {
+        Err(ApplyError::Unsupported)
+    }
+
+    /// Reads nothing.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn read_inside(_: &Path, _: &str, _: u64) -> Result<Option<Vec<u8>>, ApplyError> {
+        Err(ApplyError::Unsupported)
+    }
+
+    /// A folder that cannot be.
+    pub struct Stage(std::convert::Infallible);
+
+    impl Stage {
+        /// Makes nothing.
+        ///
+        /// # Errors
+        /// Always.
+        pub fn new(_: &Path) -> Result<Self, ApplyError> {
+            Err(ApplyError::Unsupported)
+        }
+
+        /// Returns where the folder is.
+        pub fn path(&self) -> &Path {
+            match self.0 {}
+        }
+
+        /// Makes a folder below.
+        ///
+        /// # Errors
+        /// Never.
+        pub fn folder(&self, _: &str) -> Result<std::path::PathBuf, ApplyError> {
+            match self.0 {}
+        }
+
+        /// Writes a file.
+        ///
+        /// # Errors
+        /// Never.
+        pub fn write(&self, _: &str, _: &[u8]) -> Result<(), ApplyError> {
+            match self.0 {}
+        }
+
+        /// Gives the folder its mode.
+        ///
+        /// # Errors
+        /// Never.
+        pub fn open_to_all(&self) -> Result<(), ApplyError> {
+            match self.0 {}
+        }
+
+        /// Puts the folder in its place.
+        ///
+        /// # Errors
+        /// Never.
+        pub fn commit(self) -> Result<(), ApplyError> {
+            match self.0 {}
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{Stage, apply, read_inside};
