@@ -155,6 +155,13 @@ pub(super) struct Build {
 pub(super) struct Plan {
     #[command(flatten)]
     pub(super) common: Common,
+
+    #[command(flatten)]
+    pub(super) net: Net,
+
+    /// Asks the registries, and says how many bytes a push would send of each image
+    #[arg(long)]
+    pub(super) push: bool,
 }
 
 #[derive(clap::Args)]

@@ -9,6 +9,7 @@ mod environment;
 mod exit;
 mod export;
 mod file;
+mod forecast;
 mod image;
 mod index;
 mod inspect;

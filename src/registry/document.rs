@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::Client;
+use super::crew;
 use super::error::RegistryError;
 use super::http::Payload;
 use super::image::Blobs;
@@ -32,6 +33,28 @@ impl Client {
         };
         let found = self.digest_at(target, &name)?;
         Ok(found.is_some_and(|found| reference.digest.is_none_or(|digest| digest == found)))
+    }
+
+    /// Tells of each blob whether a repository lacks it.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub fn lacks(
+        &self,
+        repository: &Reference,
+        blobs: &[Descriptor],
+    ) -> Result<Vec<bool>, RegistryError> {
+        let host = self.host(&repository.registry);
+        let target = Target {
+            host: &host,
+            repository: &repository.repository,
+        };
+        let found = crew::each(host.config.concurrency, blobs, |blob| {
+            let lane = host.lanes.take(&*self.monitor);
+            let _lane = lane.map_err(|_| RegistryError::Stopped)?;
+            self.has_blob(target, blob).map(|has| !has)
+        });
+        found.into_iter().collect()
     }
 
     /// Returns the digest of what an image tag or digest names in a repository.
