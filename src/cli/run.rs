@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 
 use super::args;
 use super::build::stopped;
-use super::environment::{host_platform, path_variable, variable};
+use super::environment::{executable, host_platform, path_variable, variable};
 use super::exit::Exit;
 use super::image::Opener;
 use super::setup::{here, usage};
@@ -97,9 +97,14 @@ pub(super) fn run(args: &args::Run) -> Result<Exit, Exit> {
     };
     let go_on = |_| !CANCEL.load(Ordering::Relaxed);
     let ended = if args.chroot {
+        let program = executable().map_err(|error| {
+            report::error("imgdecl::cli::environment", &error, None);
+            Exit::Failed
+        })?;
         let chroot = Chroot {
             image: &image,
             options: &options,
+            program: &program,
         };
         chroot.run(&opener.store, &Terminal, &go_on)
     } else {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,6 +23,8 @@ pub struct Chroot<'a> {
     pub image: &'a Image<'a>,
     /// How it differs from what the image says; limits, mounts and networks are not for it.
     pub options: &'a bundle::Options,
+    /// This program: called with [`INNER`], it calls [`inner`].
+    pub program: &'a Path,
 }
 
 impl Chroot<'_> {
@@ -46,8 +49,7 @@ impl Chroot<'_> {
         };
         let number = |field: &str| process["user"][field].to_string();
         // Root and user are changed in a process of their own, which then becomes the image's.
-        let own = std::env::current_exe().map_err(io("find this program"))?;
-        let mut command = Command::new(own);
+        let mut command = Command::new(self.program);
         command
             .arg(INNER)
             .arg(room.root())
@@ -103,29 +105,14 @@ pub fn inner(arguments: &[OsString]) -> String {
     let (Some(uid), Some(gid)) = (number(uid), number(gid)) else {
         return "user and group are no numbers".to_owned();
     };
-    let entered = std::os::unix::fs::chroot(root).and_then(|()| std::env::set_current_dir("/"));
-    if let Err(error) = entered {
+    let entered = std::os::unix::fs::chroot(root);
+    if let Err(error) = entered.and_then(|()| Ok(rustix::process::chdir("/")?)) {
         return format!("cannot change the root: {error}");
     }
-    if let Err(error) = std::env::set_current_dir(cwd) {
+    if let Err(error) = rustix::process::chdir(cwd) {
         return format!("the image has no folder {}: {error}", cwd.display());
     }
-    // An own variable makes the program be looked for in the image's PATH.
-    let env: Vec<(OsString, OsString)> = inherited();
-    let error = Command::new(program)
-        .args(rest)
-        .env_clear()
-        .envs(env)
-        .uid(uid)
-        .gid(gid)
-        .exec();
+    // The variables are the image's already: the program is looked for in its PATH.
+    let error = Command::new(program).args(rest).uid(uid).gid(gid).exec();
     format!("cannot run {}: {error}", program.display())
-}
-
-fn inherited() -> Vec<(OsString, OsString)> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "they are the image's, and go on to its process"
-    )]
-    std::env::vars_os().collect()
 }

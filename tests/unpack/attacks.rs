@@ -680,7 +680,7 @@ fn layers_and_diff_ids_that_do_not_fit() {
     fs::write(arena.space.path().join("img/index.json"), index.to_string()).expect("an index");
     let message = arena.run(&[]).expect_err("a layer too few");
     assert!(
-        message.contains("0 layers, and its config has 1 diff_ids"),
+        message.contains("0 layers, and its config names 1"),
         "{message}"
     );
 }
