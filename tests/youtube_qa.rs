@@ -209,6 +209,52 @@ fn timed<T>(what: &str, part: impl FnOnce() -> T) -> T {
     done
 }
 
+/// A service that comes later gets the versions that the others have, where they fit, so that layers are shared; until all
+/// are moved forward.
+#[test]
+fn services_agree_on_versions() {
+    let space = Space::new();
+    let add = |version: &str| {
+        let wheel = Recipe::new("shared", version).make();
+        space.write(&format!("wheels/{}", wheel.file), &wheel.bytes);
+    };
+    let service = |name: &str, asked: &str| {
+        format!(
+            "[pip.{name}-deps]\npackages = [\"{asked}\"]\nfind_links = [\"wheels\"]\npython = \"3.11\"\n\n\
+             [image.{name}]\nbase = \"scratch\"\nlayers = [\"{name}-deps\"]\n\n"
+        )
+    };
+    let locked = || fs::read_to_string(space.path().join("image.lock")).expect("image.lock");
+    let count = |text: &str, file: &str| {
+        text.matches(&format!("\"{file}-py3-none-any.whl\""))
+            .count()
+    };
+    add("1.0");
+    space.write("image.toml", service("one", "shared"));
+    space.ok(&["lock"]);
+    add("2.0");
+    let more = ["two", "three"].map(|name| service(name, "shared>=1"));
+    let newer = service("four", "shared>=2");
+    let all = service("one", "shared") + &more.concat();
+    space.write("image.toml", &all);
+    space.ok(&["lock"]);
+    space.write("image.toml", all + &newer);
+    space.ok(&["lock"]);
+    let text = locked();
+    assert_eq!(
+        (count(&text, "shared-1.0"), count(&text, "shared-2.0")),
+        (3, 1),
+        "{text}"
+    );
+    space.ok(&["lock", "--update"]);
+    let text = locked();
+    assert_eq!(
+        (count(&text, "shared-1.0"), count(&text, "shared-2.0")),
+        (0, 4),
+        "{text}"
+    );
+}
+
 /// One command makes everything; a second one does nothing.
 fn six_images(clone: &Clone) -> Images {
     let committed = fs::read_to_string(clone.space.path().join("image.lock")).expect("the lock");
