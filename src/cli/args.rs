@@ -188,6 +188,10 @@ pub(super) struct Lock {
     #[arg(long, short, value_name = "PATH", requires = "export")]
     pub(super) output: Option<String>,
 
+    /// Opens no socket: packages come from `find_links`, bases from disk
+    #[arg(long)]
+    pub(super) offline: bool,
+
     /// Overrides a variable of `[vars]`; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) set: Vec<(String, String)>,

@@ -35,7 +35,7 @@ pub(super) enum Lacking {
     Resolve,
     /// Fail: the lock must have all.
     Locked,
-    /// Fail: there is no network.
+    /// Resolve what lies on disk: packages of folders, bases of layouts and archives. Fail where that needs a network.
     Offline,
 }
 
@@ -67,12 +67,17 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     };
     let plan = setup.plan_to_lock(&old)?;
     let update = update(args, &setup, &plan.needs)?;
-    let chosen = Chosen {
-        manifest: setup.index()?,
-        flag: args.index.index_url.clone(),
+    let net = match args.offline {
+        true => Net::offline(),
+        false => {
+            let chosen = Chosen {
+                manifest: setup.index()?,
+                flag: args.index.index_url.clone(),
+            };
+            let indexes = index::indexes(chosen, &store, &progress);
+            Net::new(&args.net, &progress)?.with_indexes(indexes)
+        }
     };
-    let indexes = index::indexes(chosen, &store, &progress);
-    let net = Net::new(&args.net, &progress)?.with_indexes(indexes);
     let new = resolve(&setup, plan, &old, update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
     let moved = lock::changes(&old, &new);
@@ -217,7 +222,12 @@ pub(super) fn complete(
     if plan.needs.iter().all(|need| need.is_pinned) {
         return Ok(plan);
     }
-    if lacking != Lacking::Resolve {
+    let is_refused = match lacking {
+        Lacking::Resolve => false,
+        Lacking::Locked => true,
+        Lacking::Offline => plan.needs.iter().any(needs_registry),
+    };
+    if is_refused {
         let problems = problems(&plan.needs, lacking, setup.has_set);
         return Err(report::problems(problems));
     }
@@ -236,6 +246,11 @@ pub(super) fn complete(
         .iter()
         .for_each(|line| progress.note(&format!("  {line}")));
     setup.plan(&new, with_bytes)
+}
+
+/// Tells whether only a registry can say what is needed: a base's reference has no digest yet.
+fn needs_registry(need: &Need) -> bool {
+    !need.is_pinned && !need.waits && need.payload.is_none()
 }
 
 /// Says what the lock lacks.

@@ -245,7 +245,7 @@ impl Fault {
     pub(super) fn words(&self, target: &Target) -> String {
         match self {
             Self::Yanked(reason) if reason.is_empty() => "was yanked".to_owned(),
-            Self::Yanked(reason) => format!("was yanked ({reason})"),
+            Self::Yanked(reason) => format!("was yanked ({})", reason.trim()),
             Self::Python(needs) => format!("needs Python {needs}, and this is {}", target.python),
             Self::Sources => "has no wheel, only sources".to_owned(),
             Self::Wheels(_) => format!("has no wheel for {}", target.name()),
