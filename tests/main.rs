@@ -16,6 +16,7 @@ mod golden;
 mod index;
 mod look;
 mod peers;
+mod profile;
 mod python;
 mod python_images;
 mod registry;

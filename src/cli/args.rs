@@ -149,6 +149,10 @@ pub(super) struct Build {
     /// Prints the key of each action, and how it differs from the last one
     #[arg(long)]
     pub(super) explain: bool,
+
+    /// Writes what took how long to a file, as a Chrome trace: for chrome://tracing, Perfetto or Speedscope
+    #[arg(long, value_name = "FILE")]
+    pub(super) profile: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]

@@ -23,17 +23,38 @@ use crate::plan::render;
 use crate::rule::RESOLVE;
 use crate::source::read_document;
 use crate::store::{Blob, Health, Store};
-use crate::ui::{self, Mode, Progress};
+use crate::ui::{self, Mode, Profile, Progress, Watched};
 
 /// How many changed lines of a key a plan shows.
 const FEW: usize = 5;
 
 pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
+    if let Some(path) = &args.profile {
+        check_profile(&here()?.join(path)).map_err(|error| output_error(&error))?;
+    }
+    let profile = args.profile.as_ref().map(|path| (path, Profile::start()));
+    let done = build_measured(args, profile.as_ref().map(|(_, profile)| profile));
+    // What failed took time, too.
+    if let Some((path, profile)) = profile {
+        let text = profile.finish().to_string();
+        write_file(&here()?.join(path), text.as_bytes()).map_err(|source| {
+            let path = path.clone();
+            output_error(&OutputError::Io { path, source })
+        })?;
+    }
+    done
+}
+
+fn build_measured(args: &Build, profile: Option<&Profile>) -> Result<Exit, Exit> {
+    let phase = |name| profile.into_iter().for_each(|it| it.phase(name));
+    phase("read manifests");
     let here = here()?;
     let metadata_file = args.metadata_file.as_ref().map(|path| here.join(path));
     let named: Vec<Sink> = args.output.iter().map(|sink| sink.below(&here)).collect();
     let written = named.iter().flat_map(Sink::paths);
-    let written = written.chain(metadata_file.iter().cloned()).collect();
+    let profile_file = args.profile.iter().map(|path| here.join(path));
+    let written = written.chain(metadata_file.iter().cloned());
+    let written = written.chain(profile_file).collect();
     let setup = Setup::new(&args.common.choice(), written)?;
     let sinks = match &named[..] {
         [] if args.push || args.load => Vec::new(),
@@ -69,6 +90,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
         false => Lacking::Resolve,
     };
     let with_bytes = args.load || sinks.iter().any(|sink| *sink != Sink::Nothing);
+    phase("plan and lock");
     let plan = lock::complete(&setup, with_bytes, lacking, &store, &net, &progress)?;
     if args.push {
         push::check(&setup, &plan)?;
@@ -84,8 +106,13 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
         want_layers: with_bytes || args.push,
         ..options(&args.common, &setup.spec.root, false)
     };
-    let (ports, watch) = (net.ports(), &*progress);
-    let results = exec::run(&plan.graph, &store, ports, &options, watch, &CANCEL);
+    phase("run actions");
+    let watch = Watched {
+        progress: &progress,
+        profile,
+    };
+    let results = exec::run(&plan.graph, &store, net.ports(), &options, &watch, &CANCEL);
+    phase("write outputs");
     if args.explain {
         explain(&plan, &results);
     }
@@ -121,6 +148,9 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
             return Err(stopped());
         }
         written.map_err(|error| output_error(&error))?;
+    }
+    if args.load || args.push {
+        phase("load and push");
     }
     if let Some(daemon) = &daemon {
         let loaded = load::load(daemon, &mut outputs, &store, &progress);
@@ -376,6 +406,19 @@ pub(super) fn print(text: &str) -> Result<Exit, Exit> {
         report::error("imgdecl::stdout", &error, None);
         Exit::Failed
     })
+}
+
+/// Nothing but an older trace is replaced by a new one.
+fn check_profile(path: &Path) -> Result<(), OutputError> {
+    if std::fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let bytes = read_document(path).unwrap_or_default();
+    let known: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    match known.is_some_and(|it| it.get("traceEvents").is_some()) {
+        true => Ok(()),
+        false => Err(OutputError::NotOurs(path.to_owned())),
+    }
 }
 
 /// Makes sure that the metadata overwrites nothing but metadata, and lies in no output.

@@ -4,8 +4,11 @@
 
 mod fancy;
 mod plain;
+mod profile;
 mod safe;
 mod transfer;
+
+pub use profile::{Profile, Watched};
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
