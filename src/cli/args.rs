@@ -404,7 +404,13 @@ pub(super) struct Run {
     pub(super) user: Option<String>,
 
     /// A file or folder of the host in the container, as `SRC:DST` or `SRC:DST:ro`; repeatable
-    #[arg(long, short, value_name = "SRC:DST[:ro]", conflicts_with = "chroot")]
+    #[arg(
+        long,
+        short = 'v',
+        alias = "volume",
+        value_name = "SRC:DST[:ro]",
+        conflicts_with = "chroot"
+    )]
     pub(super) mount: Vec<String>,
 
     /// The network that it sees: the host's, or none
@@ -412,7 +418,7 @@ pub(super) struct Run {
     pub(super) net: Network,
 
     /// The most memory, as `100M` or `1GiB`; who takes more is killed
-    #[arg(long, value_name = "SIZE", value_parser = bytes, conflicts_with = "chroot")]
+    #[arg(long, short, value_name = "SIZE", value_parser = bytes, conflicts_with = "chroot")]
     pub(super) memory: Option<u64>,
 
     /// The most CPU time, in CPUs, as `0.5`

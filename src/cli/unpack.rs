@@ -18,10 +18,10 @@ use crate::ui;
 const ROOTFS: &str = "rootfs";
 
 pub(super) fn unpack(args: &args::Unpack) -> Result<Exit, Exit> {
-    let opener = Opener::new(&args.open)?;
+    let opener = Opener::new(&args.open)?.for_one();
     let opened = opener.open(&args.image)?;
     let (config, layers) = opener.ready(&opened)?;
-    opener.progress.finish();
+    opener.progress.close();
     let limits = Limits {
         bytes: args.max_size,
         entries: args.max_entries,

@@ -34,6 +34,8 @@ pub(super) struct Opener<'a> {
     pub(super) progress: Arc<Progress>,
     /// Registries alone; targets have a network of their own, with their package indexes.
     net: Net,
+    /// Whether one image is wanted, of however many platforms.
+    is_for_one: bool,
 }
 
 /// An image that was opened. All its documents were read and checked; none of its layers was.
@@ -166,7 +168,16 @@ impl<'a> Opener<'a> {
             store: setup::store()?,
             progress,
             net,
+            is_for_one: false,
         })
+    }
+
+    /// Wants one image alone: of a target for several platforms, that of the host.
+    pub(super) fn for_one(self) -> Self {
+        Self {
+            is_for_one: true,
+            ..self
+        }
     }
 
     /// Opens the image that a word names.
@@ -177,6 +188,9 @@ impl<'a> Opener<'a> {
             return self.open_named(word, named);
         }
         let missed = match Setup::of_image(word, &self.args.set, &self.args.platform)? {
+            Ok(setup) if self.is_for_one => {
+                return self.open_target(word, setup.for_one(&host_platform()));
+            }
             Ok(setup) => return self.open_target(word, setup),
             Err(missed) => missed,
         };
