@@ -120,6 +120,9 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
             return Err(stopped());
         }
         written.map_err(|error| output_error(&error))?;
+        if *sink != Sink::Nothing {
+            progress.note(&format!("written {sink}"));
+        }
     }
     if let Some(daemon) = &daemon {
         let loaded = load::load(daemon, &mut outputs, &store, &progress);

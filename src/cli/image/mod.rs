@@ -194,6 +194,11 @@ impl<'a> Opener<'a> {
             Ok(setup) => return self.open_target(word, setup),
             Err(missed) => missed,
         };
+        if word.ends_with(".toml") && here.join(word).is_file() {
+            let message = format!("{word} is a manifest, and no image");
+            let help = "name a target of it, in its folder".to_owned();
+            return Err(usage("imgdecl::image::word", &message, Some(help)));
+        }
         if let Some(named) = word::on_disk(word, &here) {
             return self.open_named(word, named);
         }
@@ -223,7 +228,14 @@ impl<'a> Opener<'a> {
             return Err(usage("imgdecl::image::word", &nowhere, Some(help)));
         }
         match word::reference(word) {
-            Ok(reference) => self.open_named(word, Named::Reference(reference)),
+            Ok(reference) => {
+                // Said before a registry is waited for.
+                if is_bare && missed.manifest.is_some() {
+                    let host = &reference.registry;
+                    self.progress.note(&format!("{nowhere}: asking {host}"));
+                }
+                self.open_named(word, Named::Reference(reference))
+            }
             Err(why) => Err(tried(&format!("{nowhere}; {why}"))),
         }
     }
