@@ -41,7 +41,8 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// Unpacks an image into a folder: its root, or a bundle for OCI runtimes. Nothing stays of one that is damaged
     Unpack(Unpack),
-    /// Runs an image: its root is unpacked, and removed afterwards. Exits with what its process exits with
+    /// Runs an image: its root is unpacked, and removed afterwards. Exits with what its process exits with; 137 means that
+    /// it was killed, as for its memory, 127 and 126 that there is no program that can be run
     Run(Run),
     /// Compares two images, down to the first difference. Exit code 0: equal, 1: different
     Diff(Diff),

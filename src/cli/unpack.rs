@@ -38,6 +38,7 @@ pub(super) fn unpack(args: &args::Unpack) -> Result<Exit, Exit> {
         true => stage.folder(ROOTFS).map_err(failed)?,
         false => stage.path().to_owned(),
     };
+    opener.progress.note(&format!("unpacking {}", opened.name));
     let go_on = |_| !CANCEL.load(Ordering::Relaxed);
     let applied = apply(&image, &root, &limits, &go_on).map_err(failed)?;
     let mut notes = notes(&applied);

@@ -107,7 +107,7 @@ pub(super) fn pin(
     }
     warnings
         .iter()
-        .for_each(|text| (context.note)(&format!("{name}: {text}")));
+        .for_each(|text| (context.note)(&format!("warning: {name}: {text}")));
     let pin = PipPin {
         inputs: inputs.digest,
         targets,
