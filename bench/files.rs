@@ -31,7 +31,9 @@ pub(crate) fn list(
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(reader)?),
             _ => Box::new(reader),
         };
-        for entry in tar::Archive::new(reader).entries()? {
+        // Some tools end a tar with the last byte of its last file.
+        let padded = reader.chain(io::repeat(0).take(1024));
+        for entry in tar::Archive::new(padded).entries()? {
             let mut entry = entry?;
             let path = entry.path()?.into_owned();
             let path = path.strip_prefix(".").unwrap_or(&path);

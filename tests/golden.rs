@@ -498,7 +498,7 @@ pub(crate) fn for_each(cases: &[Case], run: impl Fn(&Case) -> Result<(), String>
 }
 
 /// Tells whether the expected files of a case are to be written.
-fn bless(name: &str) -> bool {
+pub(crate) fn bless(name: &str) -> bool {
     env::var("IMGDECL_BLESS").is_ok_and(|it| it == "1" || it.split(',').any(|it| it == name))
 }
 

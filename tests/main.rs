@@ -23,3 +23,4 @@ mod remote;
 mod run;
 mod support;
 mod unpack;
+mod youtube_qa;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Output, Space, absent, peer};
+use crate::support::{Output, Space, absent, debian_root, peer};
 
 const IMAGE: &str = r#"
 [image.box]
@@ -242,6 +242,45 @@ fn out_of_memory_is_told() {
     let output = script(&space, &["--memory", "500M"], eat);
     assert_eq!(output.status, 0, "{output:?}");
     assert!(!output.stderr.contains("out of memory"));
+    assert_nothing_left(&space);
+}
+
+/// Takes memory in steps of 10 MB, and says how much it has.
+const STEPS: &str = "held = []\nfor step in range(1, 51):\n    held.append(bytearray(b'x') * 10_000_000)\n    print(step * 10, 'MB', flush=True)\nprint('done')\n";
+
+#[test]
+fn a_python_that_takes_more_than_its_limit_is_killed() {
+    let (Some(_), Some(root)) = (space(), debian_root()) else {
+        return;
+    };
+    let space = Space::new();
+    fs::hard_link(&root, space.path().join("root.tar"))
+        .or_else(|_| fs::copy(&root, space.path().join("root.tar")).map(|_| ()))
+        .expect("the root");
+    space.write("steps.py", STEPS);
+    space.write(
+        "image.toml",
+        "[image.python]\nbase = \"scratch\"\nentrypoint = [\"python3.11\", \"/app/steps.py\"]\n\
+         layers = [{ tar = { src = \"root.tar\", dest = \"/\" } }, { files = { src = \"steps.py\", dest = \"/app/\" } }]\n",
+    );
+    let output = space.run(&["run", "--memory", "100M", "python"]);
+    assert_eq!(output.status, 137, "{output:?}");
+    assert!(
+        output
+            .stderr
+            .contains("killed: out of memory, limit 100.0 MB"),
+        "{}",
+        output.stderr
+    );
+    let steps: Vec<&str> = output.stdout.lines().collect();
+    assert!((5..10).contains(&steps.len()), "{steps:?}");
+    let output = space.run(&["run", "--memory", "1000M", "python"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    assert!(
+        output.stdout.ends_with("500 MB\ndone\n"),
+        "{}",
+        output.stdout
+    );
     assert_nothing_left(&space);
 }
 

@@ -37,6 +37,8 @@ pub(super) enum Command {
     Lock(Lock),
     /// Pushes images that were built into a layout
     Push(Push),
+    /// Writes what was pushed into deployment files, by digest, in place of `imgdecl://TARGET`
+    Resolve(Resolve),
     /// Shows what an image is made of: index, manifests, configs, layers, files
     Inspect(Inspect),
     /// Unpacks an image into a folder: its root, or a bundle for OCI runtimes. Nothing stays of one that is damaged
@@ -154,6 +156,13 @@ pub(super) struct Build {
 pub(super) struct Plan {
     #[command(flatten)]
     pub(super) common: Common,
+
+    #[command(flatten)]
+    pub(super) net: Net,
+
+    /// Asks the registries, and says how many bytes a push would send of each image
+    #[arg(long)]
+    pub(super) push: bool,
 }
 
 #[derive(clap::Args)]
@@ -267,6 +276,61 @@ pub(super) struct Open {
     /// How progress is shown
     #[arg(long, value_enum, default_value_t)]
     pub(super) progress: Mode,
+}
+
+/// What `resolve` does, at the end of its help.
+const RESOLVE: &str = "Each `imgdecl://TARGET` becomes `REPOSITORY@sha256:…` of the image as the manifest makes it now; \
+                       it must be built, and the registry must have it. All other bytes stay. A file whose content \
+                       would be the same is not touched.\n\n\
+                       With `--in-place`, digests that stand behind the repository of an image of the manifest already, \
+                       as in `REPOSITORY@sha256:…` and `REPOSITORY:TAG@sha256:…`, are brought up to date as well.";
+
+#[derive(clap::Args)]
+#[command(after_help = RESOLVE)]
+pub(super) struct Resolve {
+    /// Deployment files: task definitions, manifests of Kubernetes, compose files, any text. `-` is stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) net: Net,
+
+    /// The manifest or its folder [default: `image.toml` here or in the nearest parent folder]
+    #[arg(long, value_name = "MANIFEST", conflicts_with = "metadata")]
+    pub(super) manifest: Option<String>,
+
+    /// Asks no manifest: images are those of a file of `--metadata-file`, by `build --push` or `push`; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata: Vec<PathBuf>,
+
+    /// Only these platforms, where images were built so; repeatable
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        value_delimiter = ',',
+        conflicts_with = "metadata"
+    )]
+    pub(super) platform: Vec<Platform>,
+
+    /// Overrides a variable of `[vars]`; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair, conflicts_with = "metadata")]
+    pub(super) set: Vec<(String, String)>,
+
+    /// Where the result goes: a file, or a folder, as several files need it [default: stdout]
+    #[arg(long, short, value_name = "PATH", conflicts_with = "in_place")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Writes the files themselves
+    #[arg(long, short)]
+    pub(super) in_place: bool,
+
+    /// Writes nothing, and fails where something would change; without `--output`, as with `--in-place`
+    #[arg(long)]
+    pub(super) check: bool,
+
+    /// Does not ask the registries whether they have the images
+    #[arg(long)]
+    pub(super) offline: bool,
 }
 
 #[derive(clap::Args)]

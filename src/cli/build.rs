@@ -9,6 +9,7 @@ use super::args::{Build, Common, Format, Plan};
 use super::environment::{host_platform, is_ci};
 use super::exit::Exit;
 use super::file::write_file;
+use super::forecast::{Forecast, forecast};
 use super::index::{self, Chosen};
 use super::lock::Lacking;
 use super::net::Net;
@@ -180,9 +181,17 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
     );
     failures(&plan, &results)?;
     lock::note_lacking(&plan.needs);
+    let mut forecasts = Vec::new();
+    if args.push {
+        push::check(&setup, &plan)?;
+        let net = Net::new(&args.net, &Arc::new(progress))?;
+        if let Some(client) = net.client() {
+            forecasts = forecast(&plan, &results, client)?;
+        }
+    }
     let result = |id: NodeId| &results[id.0 as usize];
     if args.common.format == Format::Json {
-        let nodes: Vec<serde_json::Value> = plan
+        let mut nodes: Vec<serde_json::Value> = plan
             .graph
             .nodes()
             .map(|(id, node)| {
@@ -202,6 +211,7 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
                 value
             })
             .collect();
+        nodes.extend(forecasts.iter().map(Forecast::json));
         return print(&format!("{:#}\n", serde_json::Value::Array(nodes)));
     }
     let text = render(&plan, &|id, node| match result(id) {
@@ -241,7 +251,8 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
             format!("  {}{fetch}", outcome.word())
         }
     });
-    print(&text)
+    let pushed: String = forecasts.iter().map(Forecast::line).collect();
+    print(&(text + &pushed))
 }
 
 /// Returns how many bytes of the layers of a base are in its registry alone.

@@ -70,8 +70,8 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 /// Returns the folders in which programs are looked for.
-pub(super) fn path_variable() -> OsString {
-    env::var_os("PATH").unwrap_or_default()
+pub(super) fn program_folders() -> Vec<PathBuf> {
+    env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect()
 }
 
 fn path(name: &str) -> Option<PathBuf> {

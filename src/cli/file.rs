@@ -1,19 +1,36 @@
 //! Files that commands write beside their outputs.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Writes a file at once: all of it or nothing.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with(path, bytes, None)
+}
+
+/// Writes a file of the user's anew, at once: it keeps its mode, and is what a symlink names.
+pub(super) fn rewrite_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let real = path.canonicalize()?;
+    let mode = std::fs::metadata(&real)?.permissions();
+    write_with(&real, bytes, Some(mode))
+}
+
+fn write_with(path: &Path, bytes: &[u8], mode: Option<Permissions>) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .permissions(Permissions::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(plain)?;
     file.write_all(bytes)?;
+    if let Some(mode) = mode {
+        // The umask has no say in the mode of a file that was there.
+        file.as_file().set_permissions(mode)?;
+    }
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod environment;
 mod exit;
 mod export;
 mod file;
+mod forecast;
 mod image;
 mod index;
 mod inspect;
@@ -17,6 +18,7 @@ mod lock;
 mod net;
 mod push;
 mod report;
+mod resolve;
 mod rules;
 mod run;
 mod setup;
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Plan(plan) => build::plan(&plan),
         Command::Lock(lock) => lock::lock(&lock),
         Command::Push(push) => push::run(&push),
+        Command::Resolve(resolve) => resolve::resolve(&resolve),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
         Command::Unpack(args) => unpack::unpack(&args),
         Command::Run(run) => run::run(&run),

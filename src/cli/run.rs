@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 
 use super::args;
 use super::build::stopped;
-use super::environment::{executable, host_platform, path_variable, variable};
+use super::environment::{executable, host_platform, program_folders, variable};
 use super::exit::Exit;
 use super::image::Opener;
 use super::setup::{here, usage};
@@ -252,9 +252,9 @@ fn bind(text: &str, here: &Path) -> Result<Bind, String> {
 
 /// Finds the runtimes: the one that the user names, or all that are known and installed.
 fn engines(named: Option<&str>) -> Result<Vec<Engine>, Exit> {
-    let path = path_variable();
+    let folders = program_folders();
     if let Some(name) = named {
-        return match Engine::find(name, &path) {
+        return match Engine::find(name, &folders) {
             Some(engine) => Ok(vec![engine]),
             None => Err(usage(
                 "imgdecl::run::runtime",
@@ -265,7 +265,7 @@ fn engines(named: Option<&str>) -> Result<Vec<Engine>, Exit> {
     }
     let found: Vec<Engine> = ENGINES
         .iter()
-        .filter_map(|it| Engine::find(it, &path))
+        .filter_map(|it| Engine::find(it, &folders))
         .collect();
     if found.is_empty() {
         let message = "no OCI runtime is installed";

@@ -33,7 +33,17 @@ pub(super) enum Report {
 pub(super) fn look(shared: &Shared<'_>, id: NodeId, node: &Node, inputs: &[Product]) -> Report {
     guard(|| {
         if !node.action.is_cached() {
-            return Ok(done(shared.run(id, node, inputs)?));
+            return match shared.run(id, node, inputs) {
+                // A plan has no network: what must be fetched first is no failure of it.
+                Err(error) if shared.options.dry && error.is_offline() => {
+                    let why = Some(Why::Unknown);
+                    Ok(done(NodeResult {
+                        why,
+                        ..NodeResult::ended(Outcome::Would)
+                    }))
+                }
+                other => Ok(done(other?)),
+            };
         }
         let key = node.key(inputs);
         let why = shared.why(node, inputs, key)?;

@@ -95,6 +95,14 @@ pub enum Failure {
 }
 
 impl ActionError {
+    /// The code of what is not here, where there is no network to fetch it by.
+    pub(super) const OFFLINE: &str = "imgdecl::offline";
+
+    /// Tells whether all that is wrong is that something has to be fetched.
+    pub fn is_offline(&self) -> bool {
+        self.code == Self::OFFLINE
+    }
+
     /// Makes an error.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {

@@ -163,7 +163,7 @@ struct Offline;
 
 impl Offline {
     fn refuse<T>(&self, what: String) -> Result<T, ActionError> {
-        let error = ActionError::new("imgdecl::offline", format!("{what} is not in the cache"))
+        let error = ActionError::new(ActionError::OFFLINE, format!("{what} is not in the cache"))
             .help("run this once without `--offline`");
         Err(ActionError {
             failure: Failure::Remote,

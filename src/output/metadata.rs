@@ -37,6 +37,7 @@ pub fn metadata(outputs: &[Output<'_>]) -> Value {
                 .collect();
             let mut value = json!({
                 "name": output.name,
+                "repository": output.repository,
                 "reference": output.reference(),
                 "media_type": descriptor.media_type,
                 "digest": descriptor.digest,

@@ -1,6 +1,8 @@
 //! Names of packages that another name may be meant to be: slips of the keyboard, and names that code imports.
 //!
-//! An index cannot be searched: these are guesses, and whoever shows one asks first whether there is such a package.
+//! An index cannot be searched: these are guesses, and whoever shows one asks first whether there is such a package. Only
+//! well-known names are guessed. One that is made up of the name at hand would tell a stranger's index of a private
+//! package, and may be one that others made up before, to be taken by mistake.
 
 use pep508_rs::PackageName;
 
@@ -100,10 +102,6 @@ pub fn guesses(name: &PackageName) -> Vec<PackageName> {
         let common = similar(name, COMMON.split_whitespace());
         all.extend(common.into_iter().take(3).map(str::to_owned));
     }
-    // Where something is likely, what is made up would only be in its way: others may have made it up before.
-    if all.is_empty() {
-        all = variants(text);
-    }
     let mut found: Vec<PackageName> = Vec::new();
     for guess in all {
         // The parser takes an empty name.
@@ -114,27 +112,6 @@ pub fn guesses(name: &PackageName) -> Vec<PackageName> {
     }
     found.truncate(GUESSES);
     found
-}
-
-/// Returns other names that a package of a name might have.
-fn variants(text: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    let joined = text.replace('-', "");
-    let stripped = ["python-", "py-", "py"]
-        .iter()
-        .find_map(|start| text.strip_prefix(start))
-        .or(text.strip_suffix("-python"))
-        .or(text.strip_suffix("-py"));
-    match stripped {
-        Some(rest) => all.push(rest.to_owned()),
-        None => all.extend([format!("python-{text}"), format!("py{joined}")]),
-    }
-    all.push(joined);
-    all.push(match text.strip_suffix('s') {
-        Some(one) => one.to_owned(),
-        None => format!("{text}s"),
-    });
-    all
 }
 
 #[cfg(test)]
@@ -159,8 +136,6 @@ mod tests {
             ("sci-kit-learn", "scikit-learn"),
             ("beautifulsoup", "beautifulsoup4"),
             ("typing_extension", "typing-extensions"),
-            ("acme-things", "python-acme-things"),
-            ("python-acme", "acme"),
         ] {
             assert_eq!(first(name), meant, "{name}");
         }
@@ -168,6 +143,7 @@ mod tests {
 
     #[test]
     fn guesses_are_few_and_other_names() {
+        assert_eq!(guesses(&"acme-secret".parse().unwrap()), []);
         for name in ["a", "py", "python-", "x-y-z", "cv2", "pyzs", "requests"] {
             let Ok(name) = name.parse::<PackageName>() else {
                 continue;

@@ -6,15 +6,57 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::Client;
+use super::crew;
 use super::error::RegistryError;
 use super::http::Payload;
 use super::image::Blobs;
 use super::monitor::{Direction, Ended, Going, Transfer};
 use super::pull::{ACCEPT, short};
 use super::session::Target;
-use crate::oci::{Descriptor, Digest, MAX_DOCUMENT, MediaType};
+use crate::oci::{Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
 
 impl Client {
+    /// Tells whether the registry itself has what a reference names, by its digest or image tag.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub fn has(&self, reference: &Reference) -> Result<bool, RegistryError> {
+        let host = self.host(&reference.registry);
+        let target = Target {
+            host: &host,
+            repository: &reference.repository,
+        };
+        let name = match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => digest.to_string(),
+            (None, Some(tag)) => tag.clone(),
+            (None, None) => "latest".to_owned(),
+        };
+        let found = self.digest_at(target, &name)?;
+        Ok(found.is_some_and(|found| reference.digest.is_none_or(|digest| digest == found)))
+    }
+
+    /// Tells of each blob whether a repository lacks it.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub fn lacks(
+        &self,
+        repository: &Reference,
+        blobs: &[Descriptor],
+    ) -> Result<Vec<bool>, RegistryError> {
+        let host = self.host(&repository.registry);
+        let target = Target {
+            host: &host,
+            repository: &repository.repository,
+        };
+        let found = crew::each(host.config.concurrency, blobs, |blob| {
+            let lane = host.lanes.take(&*self.monitor);
+            let _lane = lane.map_err(|_| RegistryError::Stopped)?;
+            self.has_blob(target, blob).map(|has| !has)
+        });
+        found.into_iter().collect()
+    }
+
     /// Returns the digest of what an image tag or digest names in a repository.
     pub(super) fn digest_at(
         &self,

@@ -1,6 +1,5 @@
 //! OCI runtimes of the host: runc, crun and youki, driven by the command line that all of them have.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,8 +32,8 @@ pub(super) struct Handle<'a> {
 }
 
 impl Engine {
-    /// Finds a runtime by its name, in the folders of `path` as the variable PATH has them, or by its path.
-    pub fn find(name: &str, path: &OsStr) -> Option<Self> {
+    /// Finds a runtime by its name, in one of the `folders`, or by its path.
+    pub fn find(name: &str, folders: &[PathBuf]) -> Option<Self> {
         let named = |path: PathBuf| Self {
             name: name.to_owned(),
             path,
@@ -43,8 +42,7 @@ impl Engine {
             let path = std::path::absolute(name).ok()?;
             return path.is_file().then(|| named(path));
         }
-        let folders = std::env::split_paths(path);
-        let mut files = folders.map(|folder| folder.join(name));
+        let mut files = folders.iter().map(|folder| folder.join(name));
         // A folder that is named relatively is somebody else's.
         let found = files.find(|file| file.is_absolute() && is_executable(file))?;
         Some(named(found))
@@ -206,13 +204,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("runc");
         std::fs::write(&file, "").unwrap();
-        let path = folder.path().as_os_str();
+        let path = &[folder.path().to_owned()];
         assert_eq!(Engine::find("runc", path), None);
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .unwrap();
         assert_eq!(Engine::find("runc", path).unwrap().path(), file);
         assert_eq!(Engine::find("crun", path), None);
-        assert!(Engine::find(file.to_str().unwrap(), OsStr::new("")).is_some());
+        assert!(Engine::find(file.to_str().unwrap(), &[]).is_some());
     }
 
     #[test]

@@ -10,13 +10,14 @@
 //! split    = "none"
 //! ```
 //!
-//! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras` and
-//! `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds them
-//! by file name and digest: a build takes these and nothing else. Locks of other tools are taken as they are: `pylock`
-//! (PEP 751) and `uv_lock`, and requirements with `--hash`. Where several projects share a uv.lock, `package` says whose
-//! dependencies are meant. The projects themselves are no packages of the layer: put them into the image as `[files]`.
-//! The other way round, `imgdecl lock --export pylock` writes what is locked as pylock.toml, one file for all platforms of a
-//! target: with markers where platforms differ, and with the URLs that the indexes give that day.
+//! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras`
+//! and `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds
+//! them by file name and digest (targets of a workspace get the same versions, where they fit): a build takes these and
+//! nothing else. Locks of other tools are taken as they are: `pylock` (PEP 751) and `uv_lock`, and requirements with
+//! `--hash`. Where several projects share a uv.lock, `package` says whose dependencies are meant. The projects themselves
+//! are no packages of the layer: put them into the image as `[files]`. The other way round, `imgdecl lock --export
+//! pylock` writes what is locked as pylock.toml, one file for all platforms of a target: with markers where platforms
+//! differ, and with the URLs that the indexes give that day.
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
 //! `python` chooses among several interpreters. From scratch, `python` must be said, and `libc` and `prefix` may be. A wheel
@@ -273,6 +274,8 @@ impl Rule for Pip {
         };
         // The base is not locked yet: what fits it is not known.
         let Some(place) = place else {
+            // What was locked for these requirements may well fit: that shows once the base is.
+            let pinned = lower.lock.pips.get(&target.id.to_string());
             lower.need(Need {
                 target: target.id.clone(),
                 rule: target.rule,
@@ -280,7 +283,7 @@ impl Rule for Pip {
                 wanted: inputs.digest.to_string(),
                 origin: origin.clone(),
                 was: None,
-                is_pinned: false,
+                is_pinned: pinned.is_some_and(|pin| pin.inputs == inputs.digest),
                 waits: true,
                 payload: None,
             });

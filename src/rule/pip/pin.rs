@@ -69,6 +69,11 @@ pub(super) fn pin(
             }
         }
     }
+    if !update {
+        for (package, version) in commonest(lock, &name) {
+            preferences.entry(package).or_insert(version);
+        }
+    }
     let mut warnings = BTreeSet::new();
     for payload in payloads {
         let key = payload.target.name();
@@ -119,6 +124,24 @@ pub(super) fn pin(
 /// Tells whether a wheel is for a platform.
 fn is_native(file: &str) -> bool {
     WheelName::parse(file).is_ok_and(|it| it.platform.iter().any(|it| it != "any"))
+}
+
+/// Returns the versions that most other targets of the workspace have: what targets share is one layer only where versions
+/// are alike.
+fn commonest(lock: &Lock, name: &str) -> BTreeMap<PackageName, Version> {
+    let mut counts: BTreeMap<PackageName, BTreeMap<Version, usize>> = BTreeMap::new();
+    let others = lock.pips.iter().filter(|(other, _)| *other != name);
+    for file in others.flat_map(|(_, pin)| pin.targets.values().flat_map(BTreeMap::keys)) {
+        if let Ok(wheel) = WheelName::parse(file) {
+            let versions = counts.entry(wheel.name).or_default();
+            *versions.entry(wheel.version).or_default() += 1;
+        }
+    }
+    let most = |(package, versions): (PackageName, BTreeMap<Version, usize>)| {
+        let most = versions.into_iter().max_by_key(|(_, count)| *count);
+        most.map(|(version, _)| (package, version))
+    };
+    counts.into_iter().filter_map(most).collect()
 }
 
 /// Finds the wheels for one target of Python.

@@ -1,1 +1,0 @@
-"""What all services share: settings and logging."""
