@@ -430,12 +430,26 @@ fn chroot_changes_the_root_and_nothing_else() {
     assert_eq!(output.status, 9, "{}", output.stderr);
     assert_eq!(output.stdout, "b /srv 10001\nbin\netc\nhome\nsrv\ntmp\n");
     let output = space.run(&["run", "--chroot", "oci:out", "--entrypoint", "/nothing"]);
-    assert_eq!(output.status, 126);
+    assert_eq!(output.status, 127);
     assert!(
-        output.stderr.contains("cannot run /nothing"),
+        output.stderr.contains("no such program: /nothing"),
         "{}",
         output.stderr
     );
+    // What a mount brings is not the image's, and can be run.
+    space.write("bin/own", "#!/bin/busybox sh\necho mounted\n");
+    let file = space.path().join("bin/own");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("a mode");
+    let output = space.run(&[
+        "run",
+        "-v",
+        "bin:/own",
+        "--entrypoint",
+        "/own/own",
+        "oci:out",
+    ]);
+    assert_eq!(output.stdout, "mounted\n", "{}", output.stderr);
     assert_nothing_left(&space);
 }
 

@@ -43,7 +43,8 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// Unpacks an image into a folder: its root, or a bundle for OCI runtimes. Nothing stays of one that is damaged
     Unpack(Unpack),
-    /// Runs an image: its root is unpacked, and removed afterwards. Exits with what its process exits with
+    /// Runs an image: its root is unpacked, and removed afterwards. Exits with what its process exits with; 137 means that
+    /// it was killed, as for its memory, 127 and 126 that there is no program that can be run
     Run(Run),
     /// Compares two images, down to the first difference. Exit code 0: equal, 1: different
     Diff(Diff),
@@ -472,7 +473,13 @@ pub(super) struct Run {
     pub(super) user: Option<String>,
 
     /// A file or folder of the host in the container, as `SRC:DST` or `SRC:DST:ro`; repeatable
-    #[arg(long, short, value_name = "SRC:DST[:ro]", conflicts_with = "chroot")]
+    #[arg(
+        long,
+        short = 'v',
+        alias = "volume",
+        value_name = "SRC:DST[:ro]",
+        conflicts_with = "chroot"
+    )]
     pub(super) mount: Vec<String>,
 
     /// The network that it sees: the host's, or none
@@ -480,7 +487,7 @@ pub(super) struct Run {
     pub(super) net: Network,
 
     /// The most memory, as `100M` or `1GiB`; who takes more is killed
-    #[arg(long, value_name = "SIZE", value_parser = bytes, conflicts_with = "chroot")]
+    #[arg(long, short, value_name = "SIZE", value_parser = bytes, conflicts_with = "chroot")]
     pub(super) memory: Option<u64>,
 
     /// The most CPU time, in CPUs, as `0.5`

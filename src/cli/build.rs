@@ -148,6 +148,9 @@ fn build_measured(args: &Build, profile: Option<&Profile>) -> Result<Exit, Exit>
             return Err(stopped());
         }
         written.map_err(|error| output_error(&error))?;
+        if *sink != Sink::Nothing {
+            progress.note(&format!("written {sink}"));
+        }
     }
     if args.load || args.push {
         phase("load and push");

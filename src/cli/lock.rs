@@ -100,7 +100,9 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
         return print(&exported);
     }
     let text: String = match (moved.is_empty(), new.is_empty()) {
-        (true, true) => "nothing to lock: no base is in a registry\n".to_owned(),
+        (true, true) => {
+            "nothing to lock: no base is in a registry, and no packages are asked for\n".to_owned()
+        }
         (true, false) => format!("{} is up to date\n", lock::FILE),
         _ => moved.iter().map(|line| format!("{line}\n")).collect(),
     };
@@ -241,8 +243,15 @@ pub(super) fn complete(
     let (update, ports) = (Update::Lacking, net.ports());
     let new = resolve(setup, plan, &old, update, store, ports, progress)?;
     save(&setup.spec.root, &new)?;
-    progress.note(&format!("{} was brought up to date:", lock::FILE));
-    lock::changes(&old, &new)
+    let changes = lock::changes(&old, &new);
+    progress.note(&match changes.is_empty() {
+        true => format!(
+            "{} was brought up to date: nothing else was chosen",
+            lock::FILE
+        ),
+        false => format!("{} was brought up to date:", lock::FILE),
+    });
+    changes
         .iter()
         .for_each(|line| progress.note(&format!("  {line}")));
     setup.plan(&new, with_bytes)

@@ -22,6 +22,7 @@ mod resolve;
 mod rules;
 mod run;
 mod setup;
+mod tips;
 mod unpack;
 mod verify;
 
@@ -46,7 +47,9 @@ pub fn main() -> ExitCode {
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => {
+        Err(mut error) => {
+            let command = std::env::args_os().nth(1).unwrap_or_default();
+            tips::add(&mut error, &command.to_string_lossy());
             let _ = error.print();
             return if error.use_stderr() {
                 Exit::Usage.into()

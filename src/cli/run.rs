@@ -17,12 +17,15 @@ use super::{CANCEL, report};
 use crate::oci::Platform;
 use crate::runtime::bundle::{Bind, BundleError, Net, Options, Rootless};
 use crate::runtime::{
-    ApplyError, Chroot, Container, ENGINES, Ended, Engine, Image, RunError, Watch,
+    ApplyError, Chroot, Container, ENGINES, Ended, Engine, Image, ProgramError, RunError, Watch,
 };
 use crate::ui;
 
 /// The signals that are passed on.
 const PASSED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+
+/// The least memory that can be meant, in bytes: no runtime sets a container up in less.
+const LEAST_MEMORY: u64 = 1 << 20;
 
 /// Whether a container runs, to which signals belong.
 static RUNS: AtomicBool = AtomicBool::new(false);
@@ -57,11 +60,19 @@ pub(super) fn listen() {
     std::thread::spawn(listen);
 }
 
-struct Terminal;
+struct Terminal<'a> {
+    progress: &'a ui::Progress,
+    /// What is run.
+    name: &'a str,
+}
 
-impl Watch for Terminal {
+impl Watch for Terminal<'_> {
     fn note(&self, text: &str) {
         ui::line(&format!("note: {text}"));
+    }
+
+    fn unpacks(&self) {
+        self.progress.note(&format!("unpacking {}", self.name));
     }
 
     fn signals(&self) -> Vec<i32> {
@@ -83,14 +94,18 @@ pub(super) fn run(args: &args::Run) -> Result<Exit, Exit> {
     } else {
         engines(args.runtime.as_deref())?
     };
-    let opener = Opener::new(&args.open)?;
+    let opener = Opener::new(&args.open)?.for_one();
     let opened = opener.open(&args.image)?;
     let single = opened.one(args.open.platform.first())?;
     if let Some(platform) = &single.platform {
         check_platform(&opened.name, platform)?;
     }
     let (config, layers) = opener.ready(&opened)?;
-    opener.progress.finish();
+    opener.progress.close();
+    let terminal = Terminal {
+        progress: &opener.progress,
+        name: &opened.name,
+    };
     let image = Image {
         config: &config,
         layers: &layers,
@@ -106,7 +121,7 @@ pub(super) fn run(args: &args::Run) -> Result<Exit, Exit> {
             options: &options,
             program: &program,
         };
-        chroot.run(&opener.store, &Terminal, &go_on)
+        chroot.run(&opener.store, &terminal, &go_on)
     } else {
         let container = Container {
             image: &image,
@@ -114,7 +129,7 @@ pub(super) fn run(args: &args::Run) -> Result<Exit, Exit> {
             engines: &engines,
             grace: Duration::from_secs(args.stop_timeout),
         };
-        container.run(&opener.store, &Terminal, &go_on)
+        container.run(&opener.store, &terminal, &go_on)
     };
     let ended = ended.map_err(|error| failed(error, args))?;
     Ok(told(&ended, &options))
@@ -152,6 +167,19 @@ fn options(args: &args::Run) -> Result<Options, Exit> {
         },
     });
     let env: Result<Vec<(String, String)>, Exit> = env.collect();
+    if let Some(workdir) = args.workdir.as_deref().filter(|it| !it.starts_with('/')) {
+        return Err(wrong(&format!(
+            "--workdir {workdir}: expected a path of the container that begins with /"
+        )));
+    }
+    if let Some(memory) = args.memory.filter(|it| *it < LEAST_MEMORY) {
+        let what = format!(
+            "--memory {memory}: that is {}, less than any container needs",
+            ui::size(memory)
+        );
+        let help = format!("write `--memory {memory}M` for megabytes");
+        return Err(usage("imgdecl::run::option", &what, Some(help)));
+    }
     let here = here()?;
     let mut mounts = Vec::new();
     for text in &args.mount {
@@ -288,7 +316,19 @@ fn failed(error: RunError, args: &args::Run) -> Exit {
             "imgdecl::run::command",
             Some("say what to run: `--entrypoint PROGRAM`, or words after `--`".to_owned()),
         ),
+        RunError::Bundle(BundleError::User(_)) => (
+            "imgdecl::run::user",
+            Some("name another with `--user`; a number needs no name".to_owned()),
+        ),
         RunError::Bundle(_) => ("imgdecl::run::bundle", None),
+        RunError::Program(inner) => {
+            report::plain("imgdecl::run::program", &inner.to_string(), Some(inner.help()));
+            // As shells, docker and podman have it: nothing ran that could give a code.
+            return Exit::Process(match inner {
+                ProgramError::NoProgram { .. } => 126,
+                _ => 127,
+            });
+        }
         RunError::Engines(refused) => {
             let mut lines: Vec<String> =
                 refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
@@ -316,6 +356,15 @@ fn advice(said: &str, args: &args::Run) -> Option<String> {
             "the image has no such program: name another with `--entrypoint`, or words after `--`"
                 .to_owned(),
         );
+    }
+    if said.contains("unable to set memory limit") {
+        let advice =
+            "the runtime itself needs more memory to set the container up: try `--memory 10M`";
+        return Some(advice.to_owned());
+    }
+    if said.contains("exec format error") {
+        let advice = "the program is for another architecture, or a script without `#!`";
+        return Some(advice.to_owned());
     }
     if has_limits && said.contains("cgroup") {
         return Some(

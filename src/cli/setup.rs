@@ -175,6 +175,17 @@ impl Setup {
         }
     }
 
+    /// Leaves all platforms but one out, if nobody chose and that one is there.
+    pub(super) fn for_one(mut self, platform: &Platform) -> Self {
+        if self.platforms.is_empty() {
+            self.platforms = vec![platform.clone()];
+            if plan::plan(&self.request(&Lock::default(), false, true)).is_err() {
+                self.platforms.clear();
+            }
+        }
+        self
+    }
+
     /// Makes the plan. `with_bytes` says whether an output holds the bytes of base layers.
     pub(super) fn plan(&self, lock: &Lock, with_bytes: bool) -> Result<Plan, Exit> {
         self.planned(lock, with_bytes, false)
@@ -186,7 +197,12 @@ impl Setup {
     }
 
     fn planned(&self, lock: &Lock, with_bytes: bool, is_locking: bool) -> Result<Plan, Exit> {
-        let request = Request {
+        let request = self.request(lock, with_bytes, is_locking);
+        plan::plan(&request).map_err(|error| plan_error(error, &self.manifest))
+    }
+
+    fn request<'a>(&'a self, lock: &'a Lock, with_bytes: bool, is_locking: bool) -> Request<'a> {
+        Request {
             is_locking,
             spec: &self.spec,
             host: &self.host,
@@ -195,8 +211,7 @@ impl Setup {
             targets: self.targets.clone(),
             platforms: self.platforms.clone(),
             never: self.never(),
-        };
-        plan::plan(&request).map_err(|error| plan_error(error, &self.manifest))
+        }
     }
 
     /// Returns the paths that are never inputs: outputs, the cache and the lock file.

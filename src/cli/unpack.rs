@@ -18,10 +18,10 @@ use crate::ui;
 const ROOTFS: &str = "rootfs";
 
 pub(super) fn unpack(args: &args::Unpack) -> Result<Exit, Exit> {
-    let opener = Opener::new(&args.open)?;
+    let opener = Opener::new(&args.open)?.for_one();
     let opened = opener.open(&args.image)?;
     let (config, layers) = opener.ready(&opened)?;
-    opener.progress.finish();
+    opener.progress.close();
     let limits = Limits {
         bytes: args.max_size,
         entries: args.max_entries,
@@ -38,6 +38,7 @@ pub(super) fn unpack(args: &args::Unpack) -> Result<Exit, Exit> {
         true => stage.folder(ROOTFS).map_err(failed)?,
         false => stage.path().to_owned(),
     };
+    opener.progress.note(&format!("unpacking {}", opened.name));
     let go_on = |_| !CANCEL.load(Ordering::Relaxed);
     let applied = apply(&image, &root, &limits, &go_on).map_err(failed)?;
     let mut notes = notes(&applied);

@@ -39,9 +39,11 @@ impl Chroot<'_> {
         let room =
             Room::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
         std::fs::create_dir_all(room.root()).map_err(io("make a folder for the root"))?;
+        watch.unpacks();
         apply(self.image, &room.root(), &Limits::default(), tick)?;
         let spec = bundle::spec(self.image.config, &room.root(), self.options)?.json;
         let process = &spec["process"];
+        super::program::check(&room.root(), process)?;
         let words = |field: &str| {
             let all = process[field].as_array().into_iter().flatten();
             all.filter_map(|it| it.as_str().map(OsString::from))

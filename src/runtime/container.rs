@@ -13,6 +13,7 @@ use rustix::process::{
 
 use super::cgroup::Cgroups;
 use super::engine::{Engine, signal};
+use super::program::{self, ProgramError};
 use super::room::Room;
 use super::{ApplyError, Image, Limits, Stage, apply, bundle};
 use crate::layer::Tick;
@@ -49,6 +50,9 @@ pub enum RunError {
     /// The image says nothing that can be run.
     #[error(transparent)]
     Bundle(#[from] bundle::BundleError),
+    /// The image does not have what it is to run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The cache is of no use.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,6 +93,8 @@ pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> RunError {
 pub trait Watch {
     /// Says something.
     fn note(&self, text: &str);
+    /// Called before an image is unpacked, which can take a while.
+    fn unpacks(&self);
     /// Returns the signals that arrived since it was last asked, by number.
     fn signals(&self) -> Vec<i32>;
     /// Called when the container is about to start: from now on the terminal is its own.
@@ -103,9 +109,14 @@ impl Container<'_> {
     pub fn run(&self, store: &Store, watch: &dyn Watch, tick: Tick<'_>) -> Result<Ended, RunError> {
         let room =
             Room::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
-        self.root(&room, store, tick)?;
+        self.root(&room, store, watch, tick)?;
         let spec = bundle::spec(self.image.config, &room.root(), self.options)?;
         spec.notes.iter().for_each(|note| watch.note(note));
+        // What is mounted may bring the program; below /etc there is none.
+        let is_whole = |it: &bundle::Bind| it.destination.starts_with("/etc/");
+        if self.options.mounts.iter().all(is_whole) {
+            program::check(&room.root(), &spec.json["process"])?;
+        }
         #[expect(clippy::disallowed_methods, reason = "in a folder of this run alone")]
         std::fs::write(room.bundle().join("config.json"), spec.to_bytes())
             .map_err(io("write the bundle"))?;
@@ -117,21 +128,34 @@ impl Container<'_> {
     }
 
     /// Makes the container's root: a cached one with a folder for changes on top, or one of its own.
-    fn root(&self, room: &Room, store: &Store, tick: Tick<'_>) -> Result<(), RunError> {
+    fn root(
+        &self,
+        room: &Room,
+        store: &Store,
+        watch: &dyn Watch,
+        tick: Tick<'_>,
+    ) -> Result<(), RunError> {
         let limits = Limits::default();
         if self.options.rootless.is_none() {
-            let below = self.cached(store, &limits, tick)?;
+            let below = self.cached(store, &limits, watch, tick)?;
             if room.overlay(&below).is_ok() {
                 return Ok(());
             }
         }
         std::fs::create_dir_all(room.root()).map_err(io("make a folder for the bundle"))?;
+        watch.unpacks();
         apply(self.image, &room.root(), &limits, tick)?;
         Ok(())
     }
 
     /// Returns the root of the image in the cache, unpacked if it is not there.
-    fn cached(&self, store: &Store, limits: &Limits, tick: Tick<'_>) -> Result<PathBuf, RunError> {
+    fn cached(
+        &self,
+        store: &Store,
+        limits: &Limits,
+        watch: &dyn Watch,
+        tick: Tick<'_>,
+    ) -> Result<PathBuf, RunError> {
         let mut text = String::from("root 1");
         for diff_id in self.image.config.diff_ids().map_err(ApplyError::from)? {
             text.push_str(&format!(" {diff_id}"));
@@ -149,6 +173,7 @@ impl Container<'_> {
             std::thread::sleep(Duration::from_millis(50));
         };
         if !path.is_dir() {
+            watch.unpacks();
             let stage = Stage::new(&path)?;
             apply(self.image, stage.path(), limits, tick)?;
             stage.commit()?;

@@ -24,6 +24,8 @@ mod pipe;
 #[cfg(target_os = "linux")]
 mod place;
 #[cfg(target_os = "linux")]
+mod program;
+#[cfg(target_os = "linux")]
 mod prune;
 #[cfg(target_os = "linux")]
 mod room;
@@ -44,6 +46,8 @@ pub use container::{Container, Ended, RunError, Watch};
 pub use engine::{ENGINES, Engine};
 pub use error::ApplyError;
 pub use passwd::{User, UserError};
+#[cfg(target_os = "linux")]
+pub use program::ProgramError;
 #[cfg(target_os = "linux")]
 pub use root::read_inside;
 #[cfg(target_os = "linux")]

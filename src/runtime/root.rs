@@ -113,7 +113,7 @@ impl Root {
     }
 
     /// Opens the regular file that `path` leads to. `None` where there is none.
-    fn file(&self, path: &[u8]) -> io::Result<Option<File>> {
+    pub(super) fn file(&self, path: &[u8]) -> io::Result<Option<File>> {
         // A fifo must not block.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = match self.resolve(path, flags) {

@@ -158,7 +158,7 @@ impl Archive {
             let what = match reference {
                 Some(reference) => format!("{} has no image `{reference}`", self.what()),
                 None => format!(
-                    "{} has {} images, and none of them is named",
+                    "{} has {} images, and nothing says which one is meant",
                     self.what(),
                     images.len()
                 ),

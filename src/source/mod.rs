@@ -270,7 +270,7 @@ fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descript
         }),
         (_, None) => Err(SourceError::Reference {
             what: format!(
-                "{what} has {} images, and none of them is named",
+                "{what} has {} images, and nothing says which one is meant",
                 found.len()
             ),
             have: have(),

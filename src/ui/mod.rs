@@ -123,6 +123,15 @@ impl Progress {
         }
     }
 
+    /// Ends the show, with a summary only if there was something to do: for commands that are after something else.
+    pub fn close(&self) {
+        let counts = self.counts();
+        let did = counts.built + counts.failed + counts.skipped > 0 || counts.pulled > 0;
+        if did || matches!(self.show, Show::Json) {
+            self.finish();
+        }
+    }
+
     /// Ends the show with a summary.
     pub fn finish(&self) {
         let Counts {

@@ -83,7 +83,7 @@ pub(super) fn diff(args: &args::Diff) -> Result<Exit, Exit> {
     let (a, b) = (opener.open(&args.a)?, opener.open(&args.b)?);
     let most = if args.all { MOST } else { 1 };
     let found = compare(&opener, &a, &b, &args.open, most);
-    opener.progress.finish();
+    opener.progress.close();
     let found = found?;
     print(&match args.format {
         Format::Json => show::json(&a, &b, &found),

@@ -34,6 +34,8 @@ pub(super) struct Opener<'a> {
     pub(super) progress: Arc<Progress>,
     /// Registries alone; targets have a network of their own, with their package indexes.
     net: Net,
+    /// Whether one image is wanted, of however many platforms.
+    is_for_one: bool,
 }
 
 /// An image that was opened. All its documents were read and checked; none of its layers was.
@@ -166,7 +168,16 @@ impl<'a> Opener<'a> {
             store: setup::store()?,
             progress,
             net,
+            is_for_one: false,
         })
+    }
+
+    /// Wants one image alone: of a target for several platforms, that of the host.
+    pub(super) fn for_one(self) -> Self {
+        Self {
+            is_for_one: true,
+            ..self
+        }
     }
 
     /// Opens the image that a word names.
@@ -177,9 +188,17 @@ impl<'a> Opener<'a> {
             return self.open_named(word, named);
         }
         let missed = match Setup::of_image(word, &self.args.set, &self.args.platform)? {
+            Ok(setup) if self.is_for_one => {
+                return self.open_target(word, setup.for_one(&host_platform()));
+            }
             Ok(setup) => return self.open_target(word, setup),
             Err(missed) => missed,
         };
+        if word.ends_with(".toml") && here.join(word).is_file() {
+            let message = format!("{word} is a manifest, and no image");
+            let help = "name a target of it, in its folder".to_owned();
+            return Err(usage("imgdecl::image::word", &message, Some(help)));
+        }
         if let Some(named) = word::on_disk(word, &here) {
             return self.open_named(word, named);
         }
@@ -209,7 +228,14 @@ impl<'a> Opener<'a> {
             return Err(usage("imgdecl::image::word", &nowhere, Some(help)));
         }
         match word::reference(word) {
-            Ok(reference) => self.open_named(word, Named::Reference(reference)),
+            Ok(reference) => {
+                // Said before a registry is waited for.
+                if is_bare && missed.manifest.is_some() {
+                    let host = &reference.registry;
+                    self.progress.note(&format!("{nowhere}: asking {host}"));
+                }
+                self.open_named(word, Named::Reference(reference))
+            }
             Err(why) => Err(tried(&format!("{nowhere}; {why}"))),
         }
     }

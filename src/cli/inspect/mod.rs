@@ -80,7 +80,7 @@ pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
         exit = contents::read(&opener, &opened, &mut images, args)?;
     }
     let tags = opener.tags(&opened);
-    opener.progress.finish();
+    opener.progress.close();
     if CANCEL.load(Ordering::Relaxed) {
         return Err(stopped());
     }

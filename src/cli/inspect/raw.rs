@@ -23,7 +23,7 @@ pub(super) fn raw(
         check_layer(opened, layer)?;
         let image = only(opened, "a layer")?;
         let layers = opener.layers(opened, image)?;
-        opener.progress.finish();
+        opener.progress.close();
         let Some(layer) = layers.get(layer - 1) else {
             return Err(Exit::Bug);
         };
@@ -34,7 +34,7 @@ pub(super) fn raw(
         }
         return blob(layer.piece);
     }
-    opener.progress.finish();
+    opener.progress.close();
     let document = match (args.config, args.open.platform.is_empty()) {
         (true, _) => only(opened, "a config")?.config.as_ref(),
         (false, true) => opened.root.as_ref(),

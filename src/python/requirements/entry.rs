@@ -85,6 +85,13 @@ fn is_archive(name: &str) -> bool {
 
 /// Parses `NAME @ URL` or `NAME SPECIFIERS`.
 fn named(piece: &Piece) -> Result<(Requirement, Option<Link>), InputError> {
+    if piece.text.trim_start().starts_with('-') {
+        return Err(piece.place_of(0..piece.text.len()).error(
+            CODE,
+            "options stand in requirements files, and not in a list of packages",
+            "write it into a file, and name that in `requirements`",
+        ));
+    }
     let requirement = link::requirement(&piece.text).map_err(|error| {
         piece.place_of(error.span).error(
             CODE,

@@ -321,6 +321,8 @@ impl Rule for Pip {
                 inputs: inputs.clone(),
                 target: place.target.clone(),
                 is_replaced,
+                doubt: place.doubt.clone(),
+                is_libc_assumed: place.is_libc_assumed,
             })),
         });
         let Some(wheels) = wheels else {

@@ -30,6 +30,10 @@ pub(super) struct Payload {
     pub(super) target: Target,
     /// Whether a wheel of the workspace has other bytes than it was locked with.
     pub(super) is_replaced: bool,
+    /// What the manifest says against the base, in words.
+    pub(super) doubt: Option<String>,
+    /// Whether nothing says which C library there is.
+    pub(super) is_libc_assumed: bool,
 }
 
 /// Brings the pins of a target up to date.
@@ -92,6 +96,13 @@ pub(super) fn pin(
             Some(_) => error,
             None => error.at(&first.origin),
         })?;
+        warnings.extend(payload.doubt.clone());
+        if payload.is_libc_assumed && wheels.keys().any(|it| is_native(it)) {
+            let libc = payload.target.libc;
+            warnings.insert(format!(
+                "nothing says which C library the image has: the wheels are for {libc}, until `libc` says another"
+            ));
+        }
         for file in wheels.keys() {
             if let Ok(wheel) = WheelName::parse(file) {
                 preferences.entry(wheel.name).or_insert(wheel.version);
@@ -101,13 +112,18 @@ pub(super) fn pin(
     }
     warnings
         .iter()
-        .for_each(|text| (context.note)(&format!("{name}: {text}")));
+        .for_each(|text| (context.note)(&format!("warning: {name}: {text}")));
     let pin = PipPin {
         inputs: inputs.digest,
         targets,
     };
     lock.pips.insert(name, pin);
     Ok(())
+}
+
+/// Tells whether a wheel is for a platform.
+fn is_native(file: &str) -> bool {
+    WheelName::parse(file).is_ok_and(|it| it.platform.iter().any(|it| it != "any"))
 }
 
 /// Returns the versions that most other targets of the workspace have: what targets share is one layer only where versions

@@ -27,6 +27,10 @@ pub(super) struct Place {
     /// What says in the site folder which packages the base has there.
     installed: Vec<String>,
     owner: Owner,
+    /// What the manifest says against the base, in words.
+    pub(super) doubt: Option<String>,
+    /// Whether nothing says which C library there is.
+    pub(super) is_libc_assumed: bool,
 }
 
 impl Place {
@@ -130,6 +134,14 @@ impl Place {
             .as_ref()
             .filter(|it| path(&it.site) == site)
             .map(|it| it.installed.clone());
+        let others = known.map_or(&[][..], |it| &it.interpreters);
+        let doubt = (interpreter.is_none() && !others.is_empty()).then(|| {
+            let have: Vec<String> = others.iter().map(|it| it.version.to_string()).collect();
+            format!(
+                "these packages are for Python {version}, and the base has Python {}: nothing in it runs them",
+                have.join(", ")
+            )
+        });
         let interpreter = interpreter.map_or_else(
             || format!("/usr/local/bin/python{}.{}", version.major, version.minor),
             |it| it.path,
@@ -139,7 +151,9 @@ impl Place {
             Some(variant) if it.architecture == "arm" => format!("arm/{variant}"),
             _ => it.architecture,
         });
-        let libc = libc.or(known.and_then(|it| it.libc)).unwrap_or(LIBC);
+        let libc = libc.or(known.and_then(|it| it.libc));
+        let is_libc_assumed = libc.is_none();
+        let libc = libc.unwrap_or(LIBC);
         collect.finish(Some(Self {
             target: PythonTarget {
                 arch,
@@ -152,6 +166,8 @@ impl Place {
             platsite,
             installed: installed.unwrap_or_default(),
             owner,
+            doubt,
+            is_libc_assumed,
         }))
     }
 
