@@ -45,6 +45,8 @@ pub use engine::{ENGINES, Engine};
 pub use error::ApplyError;
 pub use passwd::{User, UserError};
 #[cfg(target_os = "linux")]
+pub use room::tidy;
+#[cfg(target_os = "linux")]
 pub use root::read_inside;
 #[cfg(target_os = "linux")]
 pub use stage::Stage;
@@ -128,6 +130,14 @@ mod elsewhere {
         Err(ApplyError::Unsupported)
     }
 
+    /// Removes nothing: nothing was run.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn tidy(_: &crate::store::Store) -> std::io::Result<u64> {
+        Ok(0)
+    }
+
     /// A folder that cannot be.
     pub struct Stage(std::convert::Infallible);
 
@@ -180,4 +190,4 @@ mod elsewhere {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Stage, apply, read_inside};
+pub use elsewhere::{Stage, apply, read_inside, tidy};

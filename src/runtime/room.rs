@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::engine::{Engine, Handle};
-use super::root::{FOLDER, Folder, RemoveAll, visit};
+use super::root::{FOLDER, Folder, OURS, RemoveAll, visit};
+use crate::store::Store;
 
 /// A folder that belongs to one run.
 pub(super) struct Room {
@@ -30,11 +31,7 @@ impl Room {
     pub(super) fn new(runs: &Path) -> io::Result<Self> {
         fs::create_dir_all(runs)?;
         // A room without a lock is one that was left behind: so nobody looks while one is made.
-        let all = File::options()
-            .create(true)
-            .append(true)
-            .open(runs.join(LOCK))?;
-        all.lock()?;
+        let _all = lock(runs)?;
         sweep(runs)?;
         let folder = tempfile::Builder::new()
             .prefix("imgdecl-")
@@ -133,6 +130,40 @@ impl Room {
     }
 }
 
+/// Removes what runs left in a store that nobody else uses: rooms of runs that were killed, and the roots of images, which
+/// are unpacked again when they are needed. Returns how many there were.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn tidy(store: &Store) -> io::Result<u64> {
+    let folders = |path: &Path| match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .filter(|path| path.as_ref().is_ok_and(|path| path.is_dir()))
+            .collect::<io::Result<Vec<PathBuf>>>(),
+    };
+    let runs = store.runs();
+    let rooms = folders(&runs)?;
+    if !rooms.is_empty() {
+        let _all = lock(&runs)?;
+        sweep(&runs)?;
+    }
+    let roots = folders(&store.roots())?;
+    roots.iter().try_for_each(|root| remove(root))?;
+    Ok((rooms.len() + roots.len()) as u64)
+}
+
+/// Keeps others from making and sweeping rooms.
+fn lock(runs: &Path) -> io::Result<File> {
+    let all = File::options()
+        .create(true)
+        .append(true)
+        .open(runs.join(LOCK))?;
+    all.lock()?;
+    Ok(all)
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         // What cannot be removed now, the next run removes.
@@ -229,6 +260,7 @@ fn plain(escaped: &[u8]) -> Vec<u8> {
 
 /// Removes a folder and all in it: also where a container took its rights away, and however deep it nested folders.
 fn remove(path: &Path) -> io::Result<()> {
+    rustix::fs::chmodat(rustix::fs::CWD, path, OURS, rustix::fs::AtFlags::empty())?;
     let top = Folder::new(rustix::fs::open(path, FOLDER, rustix::fs::Mode::empty())?)?;
     visit(top, &mut RemoveAll)?;
     fs::remove_dir(path)
@@ -299,6 +331,26 @@ mod tests {
         let path = room.path.clone();
         drop(room);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_store_that_nobody_uses_is_tidied_up() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(tidy(&store).unwrap(), 0);
+        let root = store.root_path(&crate::oci::Digest::of(b"x")).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o555)).unwrap();
+        // Programs of images that make anyone root are nobody's on the host.
+        let mode = fs::metadata(store.roots()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(store.info().unwrap().roots, 1);
+        fs::create_dir_all(store.runs().join("imgdecl-old/bundle")).unwrap();
+        let held = Room::new(&store.runs()).unwrap();
+        assert_eq!(tidy(&store).unwrap(), 2);
+        assert!(held.path.exists() && !root.exists());
     }
 
     #[test]
