@@ -454,6 +454,80 @@ fn chroot_changes_the_root_and_nothing_else() {
 }
 
 #[test]
+fn the_variables_of_an_image_mean_nothing_on_the_host() {
+    let Some(space) = space() else {
+        return;
+    };
+    // The loader of a dynamic program writes there, with the rights of whoever starts it.
+    let file = space.path().join("loader");
+    let output = format!("LD_DEBUG_OUTPUT={}", file.display());
+    let options = ["--chroot", "--env", "LD_DEBUG=all", "--env", &output];
+    let said = script(&space, &options, "echo $LD_DEBUG $LD_DEBUG_OUTPUT");
+    assert_eq!(said.stdout, format!("all {}\n", file.display()));
+    let names = fs::read_dir(space.path()).expect("the work folder");
+    let names: Vec<_> = names.map(|it| it.expect("an entry").file_name()).collect();
+    let written = names
+        .iter()
+        .any(|it| it.to_string_lossy().contains("loader"));
+    assert!(!written, "{names:?}");
+}
+
+#[test]
+fn what_a_chroot_mounts_goes_with_it() {
+    let Some(space) = space() else {
+        return;
+    };
+    let output = script(
+        &space,
+        &["--chroot"],
+        "busybox mount -t tmpfs none /srv && echo mounted",
+    );
+    assert_eq!(output.stdout, "mounted\n", "{}", output.stderr);
+    assert_nothing_left(&space);
+}
+
+#[test]
+fn who_asks_to_stop_before_the_container_starts_is_heard() {
+    let Some(space) = space() else {
+        return;
+    };
+    // The root is in the cache now: the next run has nothing to do before it starts.
+    assert_eq!(script(&space, &[], "exit 0").status, 0);
+    let lock = fs::File::options()
+        .append(true)
+        .open(space.cache().join("runs-v1/lock"))
+        .expect("the lock of all runs");
+    lock.lock().expect("the lock");
+    let mut command = space.command(&["run", "oci:out", "--", "sh", "-c", "echo ran"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("imgdecl");
+    std::thread::sleep(Duration::from_millis(1500));
+    signal(&child, "TERM");
+    std::thread::sleep(Duration::from_millis(500));
+    lock.unlock().expect("the lock");
+    let stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    let (status, out, err) = end(child, stdout);
+    assert_eq!((status, &*out), (130, ""), "{err}");
+    assert_nothing_left(&space);
+}
+
+#[test]
+fn gc_removes_what_was_unpacked() {
+    let Some(space) = space() else {
+        return;
+    };
+    assert_eq!(script(&space, &[], "exit 0").status, 0);
+    let info = space.ok(&["cache", "info"]).stdout;
+    assert!(info.contains("1 images unpacked to be run"), "{info}");
+    let gone = space.ok(&["cache", "gc"]).stdout;
+    assert!(gone.contains("removed 1 images unpacked"), "{gone}");
+    assert_eq!(script(&space, &[], "exit 7").status, 7);
+    space.ok(&["cache", "clear"]);
+    let left = fs::read_dir(space.cache().join("roots-v1")).expect("the folder");
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
 fn the_next_runtime_is_tried_where_one_cannot() {
     let Some(space) = space() else {
         return;

@@ -546,7 +546,7 @@ pub(super) enum CacheCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Removes what was not used for the longest time
+    /// Removes what was not used for the longest time, and images that were unpacked to be run
     Gc {
         /// How much to keep, as `10GB` or `500MiB`
         #[arg(long, value_name = "SIZE", default_value = "20GB", value_parser = bytes)]

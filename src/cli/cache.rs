@@ -6,6 +6,7 @@ use super::args::{Cache, CacheCommand, Format};
 use super::exit::Exit;
 use super::report;
 use super::setup::cache_root;
+use crate::runtime;
 use crate::store::{Store, StoreError};
 use crate::ui::{self, size};
 
@@ -46,28 +47,35 @@ fn run(args: &Cache) -> Result<Exit, Error> {
                 Format::Json => {
                     let value = json!({
                         "folder": root.display().to_string(), "blobs": info.blobs, "blob_bytes": info.blob_bytes,
-                        "records": info.records, "other_bytes": info.other_bytes,
+                        "records": info.records, "other_bytes": info.other_bytes, "roots": info.roots,
                     });
                     format!("{value:#}\n")
                 }
                 Format::Text => format!(
-                    "{}\n{} blobs, {}\n{} records and more, {}\n",
+                    "{}\n{} blobs, {}\n{} records and more, {}\n{} images unpacked to be run\n",
                     root.display(),
                     info.blobs,
                     size(info.blob_bytes),
                     info.records,
-                    size(info.other_bytes)
+                    size(info.other_bytes),
+                    info.roots,
                 ),
             }
         }
         CacheCommand::Gc { max_size } => {
-            let gone = Store::open_alone(&root)?.gc(max_size)?;
-            format!(
+            let store = Store::open_alone(&root)?;
+            let gone = store.gc(max_size)?;
+            let mut text = format!(
                 "removed {} blobs and {} records, {}\n",
                 gone.blobs,
                 gone.records,
                 size(gone.bytes)
-            )
+            );
+            match tidy(&store)? {
+                0 => {}
+                roots => text.push_str(&format!("removed {roots} images unpacked to be run\n")),
+            }
+            text
         }
         CacheCommand::Verify => {
             let verified = Store::open_alone(&root)?.verify(&|_| ())?;
@@ -79,7 +87,9 @@ fn run(args: &Cache) -> Result<Exit, Error> {
             format!("{text}{} blobs are whole\n", verified.whole)
         }
         CacheCommand::Clear => {
-            Store::open_alone(&root)?.clear()?;
+            let store = Store::open_alone(&root)?;
+            store.clear()?;
+            tidy(&store)?;
             String::new()
         }
     };
@@ -88,4 +98,12 @@ fn run(args: &Cache) -> Result<Exit, Error> {
         Exit::Failed
     })?;
     Ok(exit)
+}
+
+/// Removes what `run` left there: it is unpacked again when it is needed.
+fn tidy(store: &Store) -> Result<u64, Error> {
+    runtime::tidy(store).map_err(|error| {
+        report::error("imgdecl::cache", &error, None);
+        Error::Exit(Exit::Failed)
+    })
 }

@@ -98,5 +98,8 @@ fn stop() {
 fn inner() -> Option<String> {
     let mut arguments = std::env::args_os().skip(1);
     let is_inner = arguments.next().is_some_and(|it| it == runtime::INNER);
-    is_inner.then(|| runtime::inner(&arguments.collect::<Vec<_>>()))
+    is_inner.then(|| {
+        let environment: Vec<_> = std::env::vars_os().collect();
+        runtime::inner(&arguments.collect::<Vec<_>>(), &environment)
+    })
 }

@@ -1,8 +1,8 @@
 //! `run`: an image as a process, by an OCI runtime of the host, or by chroot alone.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
@@ -27,10 +27,8 @@ const PASSED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 /// The least memory that can be meant, in bytes: no runtime sets a container up in less.
 const LEAST_MEMORY: u64 = 1 << 20;
 
-/// Whether a container runs, to which signals belong.
-static RUNS: AtomicBool = AtomicBool::new(false);
-/// The signals that arrived since then.
-static ARRIVED: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+/// The signals that arrived since a container runs, to which they belong; `None` before that.
+static ARRIVED: Mutex<Option<Vec<i32>>> = Mutex::new(None);
 
 /// Listens for signals: until the container runs, they stop us; then they are the container's.
 pub(super) fn listen() {
@@ -44,12 +42,12 @@ pub(super) fn listen() {
     };
     let listen = move || {
         for number in listener.forever() {
-            if RUNS.load(Ordering::Relaxed) {
-                if let Ok(mut arrived) = ARRIVED.lock() {
-                    arrived.push(number);
-                }
-            } else if matches!(number, SIGHUP | SIGINT | SIGTERM) {
-                super::stop();
+            // Held until it is decided whose it is: between the two, none is lost.
+            let mut arrived = ARRIVED.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut *arrived {
+                Some(arrived) => arrived.push(number),
+                None if matches!(number, SIGHUP | SIGINT | SIGTERM) => super::stop(),
+                None => {}
             }
         }
     };
@@ -76,14 +74,16 @@ impl Watch for Terminal<'_> {
     }
 
     fn signals(&self) -> Vec<i32> {
-        ARRIVED
-            .lock()
-            .map(|mut it| std::mem::take(&mut *it))
-            .unwrap_or_default()
+        let mut arrived = ARRIVED.lock().unwrap_or_else(PoisonError::into_inner);
+        arrived
+            .as_mut()
+            .map_or_else(Vec::new, |it| std::mem::take(it))
     }
 
-    fn starts(&self) {
-        RUNS.store(true, Ordering::Relaxed);
+    fn starts(&self) -> bool {
+        let mut arrived = ARRIVED.lock().unwrap_or_else(PoisonError::into_inner);
+        *arrived = Some(Vec::new());
+        !CANCEL.load(Ordering::Relaxed)
     }
 }
 
@@ -218,6 +218,8 @@ fn options(args: &args::Run) -> Result<Options, Exit> {
         hostname: args.hostname.clone(),
         terminal: false,
         read_only: args.read_only,
+        // Nobody would see them.
+        labels: false,
         rootless: (!user.0.is_root()).then(|| Rootless {
             uid: user.0.as_raw(),
             gid: user.1.as_raw(),

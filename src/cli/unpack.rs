@@ -71,6 +71,7 @@ fn spec(config: &Config, root: &Path, notes: &mut Vec<String>) -> Result<bundle:
             uid: user.0.as_raw(),
             gid: user.1.as_raw(),
         }),
+        labels: true,
         ..Options::default()
     };
     let made = match bundle::spec(config, root, &options) {

@@ -90,6 +90,8 @@ pub struct Options {
     pub terminal: bool,
     /// The root cannot be written.
     pub read_only: bool,
+    /// The image's labels become annotations, but for those that runtimes obey.
+    pub labels: bool,
     /// Run by someone else than root.
     pub rootless: Option<Rootless>,
 }
@@ -213,7 +215,7 @@ pub fn spec(config: &Config, root: &Path, options: &Options) -> Result<Spec, Bun
         "process": process,
         "root": {"path": "rootfs", "readonly": options.read_only},
         "mounts": mounts(config, root, options)?,
-        "annotations": annotations(config)?,
+        "annotations": annotations(config, options.labels, &mut notes)?,
         "linux": linux(options),
     });
     if let Some(hostname) = &options.hostname {
@@ -267,8 +269,26 @@ fn resolve(user: &str, root: &Path) -> Result<User, BundleError> {
     )?)
 }
 
-/// The labels, and what the image says beside them; a label of the same name wins (image-spec, conversion.md).
-fn annotations(config: &Config) -> Result<BTreeMap<String, String>, BundleError> {
+/// What the names of annotations begin with that tell a runtime what to do on the host: to write a file, to keep groups of
+/// the host, to set properties of a systemd unit. An image has no say in that.
+const ORDERS: [&str; 8] = [
+    "run.oci.",
+    "io.crun.",
+    "krun.",
+    "org.systemd.",
+    "org.criu.",
+    "io.youki.",
+    "io.katacontainers.",
+    "dev.gvisor.",
+];
+
+/// What the image says of itself, and its labels if they are wanted; a label of the same name wins (image-spec,
+/// conversion.md).
+fn annotations(
+    config: &Config,
+    with_labels: bool,
+    notes: &mut Vec<String>,
+) -> Result<BTreeMap<String, String>, BundleError> {
     let mut all = BTreeMap::new();
     let mut add = |name: &str, value: String| {
         if !value.is_empty() {
@@ -294,6 +314,15 @@ fn annotations(config: &Config) -> Result<BTreeMap<String, String>, BundleError>
         let labels = labels.as_object().ok_or(BundleError::Field("Labels"))?;
         for (name, value) in labels {
             let value = value.as_str().ok_or(BundleError::Field("Labels"))?;
+            if !with_labels {
+                continue;
+            }
+            if ORDERS.iter().any(|order| name.starts_with(order)) {
+                notes.push(format!(
+                    "the label `{name}` would tell a runtime what to do on this host: config.json is without it"
+                ));
+                continue;
+            }
             all.insert(name.clone(), value.to_owned());
         }
     }
@@ -502,7 +531,11 @@ mod tests {
         let text = r#"{"Entrypoint":["a"],"Cmd":["b"],"Env":["X=1","Y"],"WorkingDir":"/w","User":"app","StopSignal":"SIGINT",
             "ExposedPorts":{"80/tcp":{},"9/udp":{}},"Volumes":{"/data":{},"/full":{}},
             "Labels":{"l":"1","org.opencontainers.image.author":"you"}}"#;
-        let json = made(text, &Options::default()).unwrap().json;
+        let options = Options {
+            labels: true,
+            ..Options::default()
+        };
+        let json = made(text, &options).unwrap().json;
         let process = &json["process"];
         assert_eq!(process["args"], json!(["a", "b"]));
         assert_eq!(process["env"], json!([DEFAULT_PATH, "X=1", "Y"]));
@@ -529,6 +562,26 @@ mod tests {
             .map(|it| it["destination"].as_str().unwrap())
             .collect();
         assert!(mounts.contains(&"/data") && !mounts.contains(&"/full"));
+    }
+
+    #[test]
+    fn labels_give_runtimes_no_orders() {
+        let text = r#"{"Cmd":["a"],"Labels":{"a.b":"1","run.oci.hooks.stdout":"/etc/x","org.systemd.property.X":"1"}}"#;
+        let mut options = Options {
+            labels: true,
+            ..Options::default()
+        };
+        let found = made(text, &options).unwrap();
+        let labels = |found: &Spec| -> Vec<String> {
+            let all = found.json["annotations"].as_object().unwrap().keys();
+            let own = all.filter(|it| !it.starts_with("org.opencontainers."));
+            own.cloned().collect()
+        };
+        assert_eq!(labels(&found), ["a.b"]);
+        assert_eq!(found.notes.len(), 2);
+        options.labels = false;
+        let found = made(text, &options).unwrap();
+        assert!(labels(&found).is_empty() && found.notes.is_empty());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! An image as a process by chroot(2) alone: no namespaces, no limits, the host's network, processes and devices. It shows
 //! how little a container needs; it is no wall.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::Command;
@@ -10,12 +11,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::container::io;
 use super::room::Room;
-use super::{Ended, Image, Limits, RunError, Watch, apply, bundle};
+use super::{ApplyError, Ended, Image, Limits, RunError, Watch, apply, bundle};
 use crate::layer::Tick;
 use crate::store::Store;
 
 /// The first argument of the program when it is to change its root, and become the image's process. Not for people.
 pub const INNER: &str = "--imgdecl-chroot";
+
+/// What the names of the image's variables begin with until the root is changed: the loader of our own program, which
+/// still runs on the host, must not obey them. `LD_PRELOAD` and its like would be the image's word on the host.
+const MARK: &str = "+";
 
 /// An image to be run in a root of its own.
 pub struct Chroot<'a> {
@@ -60,19 +65,17 @@ impl Chroot<'_> {
         command
             .arg(process["cwd"].as_str().unwrap_or("/"))
             .args(words("args"));
-        command
-            .env_clear()
-            .envs(words("env").iter().filter_map(|it| {
-                use std::os::unix::ffi::OsStrExt;
-                let at = it.as_bytes().iter().position(|&byte| byte == b'=')?;
-                let (name, value) = it.as_bytes().split_at(at);
-                Some((
-                    OsString::from(std::ffi::OsStr::from_bytes(name)),
-                    OsString::from(std::ffi::OsStr::from_bytes(&value[1..])),
-                ))
-            }));
+        let env = words("env");
+        let env = env.iter().filter_map(|entry| split(entry));
+        command.env_clear().envs(env.map(|(name, value)| {
+            let mut marked = OsString::from(MARK);
+            marked.push(name);
+            (marked, value.to_owned())
+        }));
         command.process_group(0);
-        watch.starts();
+        if !watch.starts() {
+            return Err(ApplyError::Stopped.into());
+        }
         let mut child = command.spawn().map_err(io("start the process"))?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let status = loop {
@@ -98,8 +101,8 @@ impl Chroot<'_> {
 
 /// Changes root and user, and becomes the process: the arguments are those that [`Chroot::run`] gives after [`INNER`].
 ///
-/// Returns only if that fails, and then why.
-pub fn inner(arguments: &[OsString]) -> String {
+/// `environment` holds the image's variables, as the process has them. Returns only if that fails, and then why.
+pub fn inner(arguments: &[OsString], environment: &[(OsString, OsString)]) -> String {
     let [root, uid, gid, cwd, program, rest @ ..] = arguments else {
         return "too few arguments".to_owned();
     };
@@ -114,7 +117,21 @@ pub fn inner(arguments: &[OsString]) -> String {
     if let Err(error) = rustix::process::chdir(cwd) {
         return format!("the image has no folder {}: {error}", cwd.display());
     }
-    // The variables are the image's already: the program is looked for in its PATH.
-    let error = Command::new(program).args(rest).uid(uid).gid(gid).exec();
+    let own = environment.iter().filter_map(|(name, value)| {
+        let name = name.as_bytes().strip_prefix(MARK.as_bytes())?;
+        Some((OsStr::from_bytes(name), value))
+    });
+    // The program is looked for in the image's PATH.
+    let mut command = Command::new(program);
+    command.args(rest).env_clear().envs(own);
+    let error = command.uid(uid).gid(gid).exec();
     format!("cannot run {}: {error}", program.display())
+}
+
+/// Splits `NAME=VALUE`.
+fn split(entry: &OsStr) -> Option<(&OsStr, &OsStr)> {
+    let bytes = entry.as_bytes();
+    let at = bytes.iter().position(|&byte| byte == b'=')?;
+    let (name, value) = (bytes.get(..at)?, bytes.get(at + 1..)?);
+    Some((OsStr::from_bytes(name), OsStr::from_bytes(value)))
 }

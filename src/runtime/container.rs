@@ -97,8 +97,9 @@ pub trait Watch {
     fn unpacks(&self);
     /// Returns the signals that arrived since it was last asked, by number.
     fn signals(&self) -> Vec<i32>;
-    /// Called when the container is about to start: from now on the terminal is its own.
-    fn starts(&self);
+    /// Called when the container is about to start: from now on the terminal is its own. Returns false where the user
+    /// asked to stop before that.
+    fn starts(&self) -> bool;
 }
 
 impl Container<'_> {
@@ -122,7 +123,9 @@ impl Container<'_> {
             .map_err(io("write the bundle"))?;
         // The container's first process becomes our child when the runtime has set it up and ends.
         set_child_subreaper(Some(getpid())).map_err(|error| io("adopt processes")(error.into()))?;
-        watch.starts();
+        if !watch.starts() {
+            return Err(ApplyError::Stopped.into());
+        }
         let (engine, pid) = self.create(&room, watch)?;
         self.watch(engine, pid, &room, watch)
     }

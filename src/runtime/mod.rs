@@ -49,6 +49,8 @@ pub use passwd::{User, UserError};
 #[cfg(target_os = "linux")]
 pub use program::ProgramError;
 #[cfg(target_os = "linux")]
+pub use room::tidy;
+#[cfg(target_os = "linux")]
 pub use root::read_inside;
 #[cfg(target_os = "linux")]
 pub use stage::Stage;
@@ -132,6 +134,14 @@ mod elsewhere {
         Err(ApplyError::Unsupported)
     }
 
+    /// Removes nothing: nothing was run.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn tidy(_: &crate::store::Store) -> std::io::Result<u64> {
+        Ok(0)
+    }
+
     /// A folder that cannot be.
     pub struct Stage(std::convert::Infallible);
 
@@ -184,4 +194,4 @@ mod elsewhere {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Stage, apply, read_inside};
+pub use elsewhere::{Stage, apply, read_inside, tidy};

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::engine::{Engine, Handle};
+use super::root::{FOLDER, Folder, OURS, RemoveAll, visit};
+use crate::store::Store;
 
 /// A folder that belongs to one run.
 pub(super) struct Room {
@@ -29,11 +31,7 @@ impl Room {
     pub(super) fn new(runs: &Path) -> io::Result<Self> {
         fs::create_dir_all(runs)?;
         // A room without a lock is one that was left behind: so nobody looks while one is made.
-        let all = File::options()
-            .create(true)
-            .append(true)
-            .open(runs.join(LOCK))?;
-        all.lock()?;
+        let _all = lock(runs)?;
         sweep(runs)?;
         let folder = tempfile::Builder::new()
             .prefix("imgdecl-")
@@ -132,6 +130,40 @@ impl Room {
     }
 }
 
+/// Removes what runs left in a store that nobody else uses: rooms of runs that were killed, and the roots of images, which
+/// are unpacked again when they are needed. Returns how many there were.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn tidy(store: &Store) -> io::Result<u64> {
+    let folders = |path: &Path| match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .filter(|path| path.as_ref().is_ok_and(|path| path.is_dir()))
+            .collect::<io::Result<Vec<PathBuf>>>(),
+    };
+    let runs = store.runs();
+    let rooms = folders(&runs)?;
+    if !rooms.is_empty() {
+        let _all = lock(&runs)?;
+        sweep(&runs)?;
+    }
+    let roots = folders(&store.roots())?;
+    roots.iter().try_for_each(|root| remove(root))?;
+    Ok((rooms.len() + roots.len()) as u64)
+}
+
+/// Keeps others from making and sweeping rooms.
+fn lock(runs: &Path) -> io::Result<File> {
+    let all = File::options()
+        .create(true)
+        .append(true)
+        .open(runs.join(LOCK))?;
+    all.lock()?;
+    Ok(all)
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         // What cannot be removed now, the next run removes.
@@ -177,32 +209,61 @@ fn clear(path: &Path, id: &str) -> io::Result<()> {
         let engine = Engine::at(std::ffi::OsString::from_vec(engine).into());
         let _ = with(path, id, |handle| engine.delete(handle));
     }
-    // It is a mount for root alone; for everyone else this fails, as it may.
-    let _ = rustix::mount::unmount(path.join("bundle/rootfs"), UnmountFlags::DETACH);
+    detach(path)?;
     remove(path)
 }
 
-/// Removes a folder and all in it, also where a container took its rights away.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_folders(path)?;
-            fs::remove_dir_all(path)
-        }
-        done => done,
+/// How many mounts of a room are detached.
+const MAX_MOUNTS: usize = 100_000;
+
+/// Detaches all that is mounted in a room: its own root, and what a process without a mount namespace put there. What
+/// is mounted is not the room's, and must not be removed with it.
+fn detach(path: &Path) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    for _ in 0..MAX_MOUNTS {
+        // The last one may stand on those before it.
+        let Some(point) = mounts(&path)?.pop() else {
+            return Ok(());
+        };
+        rustix::mount::unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
     }
+    Err(io::Error::other("too much is mounted there"))
 }
 
-fn open_folders(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_folders(&entry.path())?;
-        }
+/// Returns where something is mounted below a folder, in the order of mounting (proc(5), `/proc/PID/mountinfo`).
+fn mounts(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    use std::os::unix::ffi::OsStringExt;
+    let table = fs::read("/proc/self/mountinfo")?;
+    let points = table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let point = line.split(|byte| *byte == b' ').nth(4)?;
+        Some(PathBuf::from(std::ffi::OsString::from_vec(plain(point))))
+    });
+    Ok(points.filter(|point| point.starts_with(folder)).collect())
+}
+
+/// Takes the escapes out of a path of a table of mounts: `\040` is a space.
+fn plain(escaped: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let [byte, after @ ..] = rest {
+        let code = match (byte, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..]) => {
+                Some(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'))
+            }
+            _ => None,
+        };
+        plain.push(code.unwrap_or(*byte));
+        rest = if code.is_some() { &after[3..] } else { after };
     }
-    Ok(())
+    plain
+}
+
+/// Removes a folder and all in it: also where a container took its rights away, and however deep it nested folders.
+fn remove(path: &Path) -> io::Result<()> {
+    rustix::fs::chmodat(rustix::fs::CWD, path, OURS, rustix::fs::AtFlags::empty())?;
+    let top = Folder::new(rustix::fs::open(path, FOLDER, rustix::fs::Mode::empty())?)?;
+    visit(top, &mut RemoveAll)?;
+    fs::remove_dir(path)
 }
 
 #[cfg(test)]
@@ -231,5 +292,76 @@ mod tests {
         assert_eq!(rooms(), 2);
         drop((other, third));
         assert_eq!(rooms(), 0);
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_room_is_not_removed_with_it() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let host = folder.path().join("of the host");
+        fs::create_dir(&host).unwrap();
+        fs::write(host.join("file"), "precious").unwrap();
+        let runs = folder.path().join("runs");
+        let room = Room::new(&runs).unwrap();
+        let inside = room.root().join("a b");
+        fs::create_dir_all(&inside).unwrap();
+        // As a process does that runs by chroot, in our own mount namespace.
+        let mounted = rustix::mount::mount_bind(&host, &inside);
+        let is_mounted = mounted.is_ok() && inside.join("file").exists();
+        drop(room);
+        assert_eq!(fs::read_to_string(host.join("file")).unwrap(), "precious");
+        assert_eq!(mounts(&fs::canonicalize(&runs).unwrap()).unwrap().len(), 0);
+        assert_eq!(fs::read_dir(&runs).unwrap().count(), 1, "{is_mounted}");
+    }
+
+    #[test]
+    fn a_room_goes_however_deep_its_folders_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = Room::new(folder.path()).unwrap();
+        fs::create_dir_all(room.root()).unwrap();
+        let open = |path: &Path| rustix::fs::open(path, FOLDER, rustix::fs::Mode::empty());
+        let mut at = open(&room.root()).unwrap();
+        // More than a process may have open, as a rule; and more than fits into a path.
+        for _ in 0..5000 {
+            rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, "d", FOLDER, rustix::fs::Mode::empty()).unwrap();
+        }
+        let path = room.path.clone();
+        drop(room);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_store_that_nobody_uses_is_tidied_up() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(tidy(&store).unwrap(), 0);
+        let root = store.root_path(&crate::oci::Digest::of(b"x")).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o555)).unwrap();
+        // Programs of images that make anyone root are nobody's on the host.
+        let mode = fs::metadata(store.roots()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(store.info().unwrap().roots, 1);
+        fs::create_dir_all(store.runs().join("imgdecl-old/bundle")).unwrap();
+        let held = Room::new(&store.runs()).unwrap();
+        assert_eq!(tidy(&store).unwrap(), 2);
+        assert!(held.path.exists() && !root.exists());
+    }
+
+    #[test]
+    fn paths_of_mounts() {
+        for (escaped, expected) in [
+            ("/a", "/a"),
+            ("/a\\040b\\134", "/a b\\"),
+            ("/\\9", "/\\9"),
+            ("\\04", "\\04"),
+        ] {
+            assert_eq!(plain(escaped.as_bytes()), expected.as_bytes());
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -114,8 +114,9 @@ impl Root {
 
     /// Opens the regular file that `path` leads to. `None` where there is none.
     pub(super) fn file(&self, path: &[u8]) -> io::Result<Option<File>> {
-        // A fifo must not block.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // A device of the image is one of the host: opening it may rewind a tape, or start a watchdog. So it is looked at
+        // before it is opened.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
         let fd = match self.resolve(path, flags) {
             Some(Err(Errno::NOENT | Errno::NOTDIR)) => return Ok(None),
             Some(fd) => fd?,
@@ -127,11 +128,11 @@ impl Root {
                 None => return Ok(None),
             },
         };
-        let file = File::from(fd);
-        match file.metadata()?.is_file() {
-            true => Ok(Some(file)),
-            false => Err(io::Error::other("it is no regular file")),
+        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
+            return Err(io::Error::other("it is no regular file"));
         }
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        File::open(path).map(Some)
     }
 
     /// Lets the kernel resolve a path. `None` where it cannot.
@@ -287,13 +288,24 @@ pub(super) fn visit(top: Folder, visitor: &mut dyn Visit) -> io::Result<Folder> 
     Ok(at)
 }
 
-/// Opens a folder, which may have lost its mode bits for us.
+/// Opens a folder, which may have lost its mode bits for us. One on which something is mounted is not ours.
 fn enter(at: &Folder, name: &[u8]) -> io::Result<Folder> {
-    let folder = match at.open(name) {
+    let open = || match openat2(
+        &at.fd,
+        name,
+        FOLDER,
+        Mode::empty(),
+        ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS,
+    ) {
+        // As above: not every system has it.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => at.open(name),
+        other => Folder::new(other?),
+    };
+    let folder = match open() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             // It is a folder: whoever lists it says so, and nobody else writes here.
             rustix::fs::chmodat(&at.fd, name, OURS, AtFlags::empty())?;
-            at.open(name)?
+            open()?
         }
         other => other?,
     };
@@ -404,6 +416,23 @@ mod tests {
             let file = it.file(b"file").unwrap().unwrap();
             { file }.read_to_string(&mut text).unwrap();
             assert_eq!(text, "inside");
+        });
+    }
+
+    #[test]
+    fn devices_are_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("device");
+        // No driver has this number: opening it says so.
+        let device = rustix::fs::makedev(511, 4_095);
+        let kind = FileType::CharacterDevice;
+        let made = rustix::fs::mknodat(rustix::fs::CWD, &path, kind, OURS, device);
+        if made.is_err() || File::open(&path).unwrap_err().raw_os_error() != Some(6) {
+            return;
+        }
+        both(folder.path(), |it| {
+            let error = it.file(b"device").unwrap_err();
+            assert_eq!(error.to_string(), "it is no regular file");
         });
     }
 

@@ -23,6 +23,8 @@ pub struct Info {
     pub records: u64,
     /// Bytes in everything else: records, stamps of host files, texts of keys, maps of segments.
     pub other_bytes: u64,
+    /// Number of images that are unpacked, to be run.
+    pub roots: u64,
 }
 
 /// What a collection removed.
@@ -88,6 +90,8 @@ impl Store {
             blob_bytes: blobs.iter().map(|file| file.size).sum(),
             records: records.len() as u64,
             other_bytes: records.iter().map(|file| file.size).sum(),
+            // There may be none yet.
+            roots: fs::read_dir(self.roots()).map_or(0, |it| it.count() as u64),
         };
         for bucket in [LAST, STATS, SEGMENTS] {
             info.other_bytes += walk(&self.root.join(bucket))?

@@ -130,13 +130,22 @@ impl Store {
         self.root.join(RUNS)
     }
 
+    /// Returns the folder for the roots of images, unpacked.
+    pub fn roots(&self) -> PathBuf {
+        self.root.join(ROOTS)
+    }
+
     /// Returns where the root of an image is, unpacked, or shall be.
     ///
     /// # Errors
     /// When the folder above cannot be made.
     pub fn root_path(&self, key: &Digest) -> Result<PathBuf, StoreError> {
-        let folder = self.root.join(ROOTS);
-        match std::fs::create_dir_all(&folder) {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = self.roots();
+        // Images have programs that make anyone root: on the host they are nobody's.
+        let ours = std::fs::Permissions::from_mode(0o700);
+        let made = std::fs::create_dir_all(&folder);
+        match made.and_then(|()| std::fs::set_permissions(&folder, ours)) {
             Ok(()) => Ok(folder.join(key.hex())),
             Err(source) => Err(StoreError::Io {
                 doing: "make",
