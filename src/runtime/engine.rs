@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -43,8 +44,8 @@ impl Engine {
             let path = std::path::absolute(name).ok()?;
             return path.is_file().then(|| named(path));
         }
-        let folders = std::env::split_paths(path);
-        let mut files = folders.map(|folder| folder.join(name));
+        let folders = path.as_bytes().split(|byte| *byte == b':');
+        let mut files = folders.map(|folder| Path::new(OsStr::from_bytes(folder)).join(name));
         // A folder that is named relatively is somebody else's.
         let found = files.find(|file| file.is_absolute() && is_executable(file))?;
         Some(named(found))
