@@ -473,6 +473,32 @@ fn the_variables_of_an_image_mean_nothing_on_the_host() {
 }
 
 #[test]
+fn a_chroot_reads_from_a_terminal() {
+    let Some(space) = space() else {
+        return;
+    };
+    let Some(script) = peer("script") else {
+        return;
+    };
+    let line = format!(
+        "{} run --chroot oci:out -- sh -c 'read x; echo got $x'",
+        crate::support::BINARY
+    );
+    // A terminal, and someone who types.
+    let mut command = space.program(&script);
+    command.args(["-qec", &line, "/dev/null"]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("script");
+    let mut stdin = child.stdin.take().expect("stdin");
+    std::io::Write::write_all(&mut stdin, b"words\n").expect("stdin");
+    let stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    let (status, out, err) = end(child, stdout);
+    drop(stdin);
+    assert_eq!(status, 0, "{out} {err}");
+    assert!(out.contains("got words"), "{out} {err}");
+}
+
+#[test]
 fn what_a_chroot_mounts_goes_with_it() {
     let Some(space) = space() else {
         return;

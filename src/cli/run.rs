@@ -75,9 +75,7 @@ impl Watch for Terminal<'_> {
 
     fn signals(&self) -> Vec<i32> {
         let mut arrived = ARRIVED.lock().unwrap_or_else(PoisonError::into_inner);
-        arrived
-            .as_mut()
-            .map_or_else(Vec::new, |it| std::mem::take(it))
+        arrived.as_mut().map_or_else(Vec::new, std::mem::take)
     }
 
     fn starts(&self) -> bool {

@@ -1,8 +1,9 @@
 //! What a base says about Python: its interpreters, their site folders, and its C library. Found while the files of its
 //! layers pass by. Knows nothing of where the layers are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::ops::Bound;
 
 use super::{Libc, Python};
 use crate::layer::{OPAQUE, WHITEOUT};
@@ -57,10 +58,10 @@ impl Pythons {
 /// Looks at the files of a base, layer by layer.
 #[derive(Default)]
 pub struct Probe {
-    /// The executables `python3.N`, by minor version and the root above their `bin`: the last layer that has them.
-    executables: BTreeMap<(u32, String), usize>,
-    /// The folders that say which packages there are, and the last layer that has them.
-    infos: BTreeMap<String, usize>,
+    /// The executables `python3.N`: their minor versions and the roots above their `bin`.
+    executables: Layered<(u32, String)>,
+    /// The folders that say which packages there are.
+    infos: Layered<()>,
     /// The last number of versions that were found in files, by minor version and the root that the file belongs to.
     patches: BTreeMap<(u32, String), u32>,
     glibc: Option<u32>,
@@ -68,6 +69,55 @@ pub struct Probe {
     is_debian: bool,
     is_rpm: bool,
 }
+
+/// Paths of an image: those that the present layer brings, which its own whiteouts do not hide, and those below.
+#[derive(Default)]
+struct Layered<T> {
+    layer: usize,
+    own: BTreeMap<String, T>,
+    below: BTreeMap<String, T>,
+}
+
+impl<T> Layered<T> {
+    fn insert(&mut self, layer: usize, path: String, value: T) {
+        self.enter(layer);
+        self.own.insert(path, value);
+    }
+
+    /// Forgets a path of the layers below, and all below it; nothing is looked at twice, however many whiteouts there are.
+    fn hide(&mut self, layer: usize, hidden: &str) {
+        self.enter(layer);
+        self.below.remove(hidden);
+        let prefix = match hidden {
+            "" => String::new(),
+            folder => format!("{folder}/"),
+        };
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let gone = self.below.range::<str, _>(from).map(|(path, _)| path);
+        let gone: Vec<String> = gone
+            .take_while(|path| path.starts_with(&prefix))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|path| {
+            self.below.remove(path);
+        });
+    }
+
+    fn enter(&mut self, layer: usize) {
+        if layer != self.layer {
+            self.below.extend(std::mem::take(&mut self.own));
+            self.layer = layer;
+        }
+    }
+
+    fn finish(mut self) -> BTreeMap<String, T> {
+        self.below.extend(self.own);
+        self.below
+    }
+}
+
+/// How many interpreters of a base are looked at: more than any real one has.
+const MAX_INTERPRETERS: usize = 64;
 
 /// How much of a file is kept while its bytes are searched: longer than what is looked for.
 const OVERLAP: usize = 32;
@@ -106,13 +156,14 @@ impl Probe {
         if matches!(name, "METADATA" | "PKG-INFO")
             && (folder.ends_with(".dist-info") || folder.ends_with(".egg-info"))
         {
-            self.infos.insert(folder.to_owned(), layer);
+            self.infos.insert(layer, folder.to_owned(), ());
         }
         let minor = name
             .strip_prefix("python3.")
             .and_then(|rest| rest.parse::<u32>().ok());
         if let (Some(minor), Some(root)) = (minor, folder.strip_suffix("/bin")) {
-            self.executables.insert((minor, root.to_owned()), layer);
+            let found = (minor, root.to_owned());
+            self.executables.insert(layer, path.to_owned(), found);
         }
         let library = name
             .strip_prefix("libpython3.")
@@ -147,19 +198,13 @@ impl Probe {
             _ if folder.is_empty() => name.to_owned(),
             _ => format!("{folder}/{name}"),
         };
-        let is_left = |path: &str, of: usize| {
-            let rest = path.strip_prefix(hidden.as_str());
-            let is_below = |rest: &str| rest.is_empty() || rest.starts_with('/');
-            of >= layer || !(hidden.is_empty() || rest.is_some_and(is_below))
-        };
-        self.executables
-            .retain(|(minor, root), of| is_left(&format!("{root}/bin/python3.{minor}"), *of));
-        self.infos.retain(|path, of| is_left(path, *of));
+        self.executables.hide(layer, &hidden);
+        self.infos.hide(layer, &hidden);
     }
 
     /// Returns what was found. `env` are the variables of the base's config, as `NAME=VALUE`: Docker's Python images say
     /// their version there.
-    pub fn finish(self, env: &[String]) -> Pythons {
+    pub fn finish(mut self, env: &[String]) -> Pythons {
         let said = env.iter().find_map(|it| it.strip_prefix("PYTHON_VERSION="));
         let said: Option<Python> = said.and_then(|it| it.parse().ok());
         let libc = match (self.glibc, self.has_musl) {
@@ -172,11 +217,23 @@ impl Probe {
             .iter()
             .find_map(|it| it.strip_prefix("LAMBDA_TASK_ROOT="));
         let task = task.filter(|it| it.len() > 1 && it.starts_with('/'));
-        let executables = self.executables.keys();
+        let executables = std::mem::take(&mut self.executables).finish();
+        let infos = std::mem::take(&mut self.infos).finish();
+        let executables: BTreeSet<(u32, String)> = executables.into_values().collect();
         let mut interpreters: Vec<Interpreter> = executables
+            .iter()
             .map(|(minor, root)| self.interpreter(*minor, root, said, task))
             .collect();
         interpreters.sort_by_key(Interpreter::rank);
+        interpreters.truncate(MAX_INTERPRETERS);
+        for interpreter in &mut interpreters {
+            let prefix = format!("{}/", interpreter.site.trim_start_matches('/'));
+            let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+            let names = infos.range::<str, _>(from).map(|(path, ())| path);
+            let names = names.map_while(|path| path.strip_prefix(&prefix));
+            let names = names.filter(|name| !name.contains('/'));
+            interpreter.installed = names.map(str::to_owned).collect();
+        }
         Pythons { interpreters, libc }
     }
 
@@ -215,15 +272,11 @@ impl Probe {
                 None,
             ),
         };
-        let infos = self.infos.keys().filter_map(|it| {
-            let (folder, name) = it.rsplit_once('/')?;
-            (site[1..] == *folder).then(|| name.to_owned())
-        });
         Interpreter {
             path: format!("/{root}/bin/python3.{minor}"),
             version,
             prefix,
-            installed: infos.collect(),
+            installed: Vec::new(),
             site,
             platsite,
         }
@@ -376,6 +429,25 @@ mod tests {
                 "wheel-0.1.dist-info"
             ]
         );
+    }
+
+    #[test]
+    fn many_packages_and_whiteouts_are_looked_at_in_time() {
+        let mut probe = Probe::default();
+        let mut look = |layer, path: String| probe.look(layer, &path, &mut &b""[..]).unwrap();
+        let site = "usr/lib/python3.11/site-packages";
+        for number in 0..30_000 {
+            look(0, format!("{site}/a{number}.dist-info/METADATA"));
+            look(0, format!("opt/{number}/bin/python3.11"));
+        }
+        let start = std::time::Instant::now();
+        for number in 0..30_000 {
+            look(1, format!("{site}/.wh.b{number}"));
+        }
+        look(1, "usr/bin/python3.11".to_owned());
+        let found = probe.finish(&[]).interpreters;
+        assert!(start.elapsed() < std::time::Duration::from_secs(5));
+        assert_eq!(found.len(), MAX_INTERPRETERS);
     }
 
     #[test]

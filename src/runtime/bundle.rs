@@ -439,7 +439,12 @@ fn linux(options: &Options) -> Value {
         linux.insert("resources".into(), resources.into());
     }
     linux.insert("maskedPaths".into(), json!(MASKED));
-    linux.insert("readonlyPaths".into(), json!(READ_ONLY));
+    let mut read_only = READ_ONLY.to_vec();
+    if options.rootless.is_some() {
+        // It comes with the host's /sys, and the user's own control groups in it: the container would lift its limits.
+        read_only.push("/sys/fs/cgroup");
+    }
+    linux.insert("readonlyPaths".into(), json!(read_only));
     linux.into()
 }
 
@@ -638,6 +643,8 @@ mod tests {
         assert_eq!(made.json["process"]["user"]["uid"], 0);
         let map = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
         assert_eq!(made.json["linux"]["uidMappings"], map);
+        let read_only = made.json["linux"]["readonlyPaths"].to_string();
+        assert!(read_only.contains("/sys/fs/cgroup"), "{read_only}");
         assert!(made.json["linux"].get("resources").is_none());
     }
 

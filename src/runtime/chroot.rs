@@ -22,6 +22,9 @@ pub const INNER: &str = "--imgdecl-chroot";
 /// still runs on the host, must not obey them. `LD_PRELOAD` and its like would be the image's word on the host.
 const MARK: &str = "+";
 
+/// What a terminal sends to all processes that it has.
+const OF_TERMINALS: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::WINCH];
+
 /// An image to be run in a root of its own.
 pub struct Chroot<'a> {
     /// The image.
@@ -72,7 +75,11 @@ impl Chroot<'_> {
             marked.push(name);
             (marked, value.to_owned())
         }));
-        command.process_group(0);
+        // A process group that a terminal does not know may not read from it. In ours, it hears the terminal itself.
+        let has_terminal = rustix::termios::isatty(std::io::stdin());
+        if !has_terminal {
+            command.process_group(0);
+        }
         if !watch.starts() {
             return Err(ApplyError::Stopped.into());
         }
@@ -85,7 +92,8 @@ impl Chroot<'_> {
             let signals = watch
                 .signals()
                 .into_iter()
-                .filter_map(Signal::from_named_raw);
+                .filter_map(Signal::from_named_raw)
+                .filter(|it| !(has_terminal && OF_TERMINALS.contains(it)));
             for (pid, signal) in signals.filter_map(|it| Some((pid?, it))) {
                 let _ = kill_process(pid, signal);
             }

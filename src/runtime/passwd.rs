@@ -49,8 +49,8 @@ fn users(passwd: &str) -> impl Iterator<Item = Line<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
-        let id = fields.nth(1)?.parse().ok()?;
-        let gid = fields.next()?.parse().ok()?;
+        let id = self::id(fields.nth(1)?)?;
+        let gid = self::id(fields.next()?)?;
         Some(Line {
             name,
             id,
@@ -64,7 +64,7 @@ fn groups(group: &str) -> impl Iterator<Item = Line<'_>> {
     group.lines().filter_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next().filter(|name| !name.is_empty())?;
-        let id = fields.nth(1)?.parse().ok()?;
+        let id = self::id(fields.nth(1)?)?;
         let members = fields.next().unwrap_or_default().split(',');
         Some(Line {
             name,
@@ -183,6 +183,9 @@ mod tests {
             error("app:nobody"),
             "the image has no group `nobody`; its etc/group has root, staff, wheel, app"
         );
+        // The largest number asks the kernel to leave the user as it is.
+        let nobody = User::resolve("x", "x:x:4294967295:0::/:\n", "").unwrap_err();
+        assert_eq!(nobody.name, "x");
         for user in ["-1", "+1", "4294967295", "99999999999", "0x1", " 1"] {
             error(user);
         }

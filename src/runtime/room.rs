@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(tidy(&store).unwrap(), 0);
         let root = store.root_path(&crate::oci::Digest::of(b"x")).unwrap();
         fs::create_dir_all(root.join("a/b")).unwrap();
-        fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(&root, fs::Permissions::from_mode(0o555)).unwrap();
         // Programs of images that make anyone root are nobody's on the host.
         let mode = fs::metadata(store.roots()).unwrap().permissions().mode();

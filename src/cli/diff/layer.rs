@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::{Level, Place, Sink};
 use crate::cli::CANCEL;
@@ -15,6 +16,8 @@ use crate::source::{Piece, SourceError};
 
 /// How many bytes of a content are shown from where it differs.
 const EXCERPT: usize = 24;
+/// How many blocks of a content wait to be compared.
+const WAITING: usize = 4;
 
 /// Compares the layers of two images of one platform.
 pub(super) fn layers(
@@ -250,16 +253,33 @@ fn content(
     place: Place,
     sink: &mut Sink,
 ) -> Result<(), Exit> {
-    // Both at once cannot be held: the one is kept in a file while the other is read.
-    let mut of_a = tempfile::tempfile().map_err(|error| broken(a, error))?;
-    each(a, at_a, &mut |content| {
-        io::copy(content, &mut of_a).map(drop)
-    })?;
-    io::Seek::rewind(&mut of_a).map_err(|error| broken(a, error))?;
+    // Both are read at once: neither can be held, in memory or on disk, as a small layer may have very large contents.
     let mut found = None;
-    each(b, at_b, &mut |content| {
-        found = Some(first(&mut of_a, content)?);
-        Ok(())
+    std::thread::scope(|scope| {
+        let (to, from) = sync_channel(WAITING);
+        let other = scope.spawn(move || {
+            each(a, at_a, &mut |content| {
+                loop {
+                    let block = block(content)?;
+                    // Nobody listens any more once a difference was found.
+                    if block.is_empty() || to.send(block).is_err() {
+                        return Ok(());
+                    }
+                }
+            })
+        });
+        let mut of_a = Blocks {
+            from,
+            block: Vec::new(),
+            at: 0,
+        };
+        let compared = each(b, at_b, &mut |content| {
+            found = Some(first(&mut of_a, content)?);
+            Ok(())
+        });
+        drop(of_a);
+        let other = other.join().unwrap_or(Err(Exit::Bug));
+        other.and(compared)
     })?;
     if let Some((offset, a, b)) = found {
         let place = Place {
@@ -270,6 +290,25 @@ fn content(
         sink.push(Level::Content, place, a, b);
     }
     Ok(())
+}
+
+/// A content that another thread reads.
+struct Blocks {
+    from: Receiver<Vec<u8>>,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Blocks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.block.len() {
+            (self.block, self.at) = (self.from.recv().unwrap_or_default(), 0);
+        }
+        let count = buffer.len().min(self.block.len() - self.at);
+        buffer[..count].copy_from_slice(&self.block[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
 }
 
 /// Shows the content of one entry of a layer, by its number.
