@@ -171,6 +171,13 @@ impl Opener<'_> {
     }
 
     pub(super) fn open_registry(&self, reference: Reference) -> Result<Opened, Exit> {
+        if self.args.offline {
+            let message =
+                format!("only a registry says what {reference} is, and `--offline` asks none");
+            let help = "name a target, or a layout or archive on disk; or leave out `--offline`";
+            report::plain("imgdecl::offline", &message, Some(help.to_owned()));
+            return Err(Exit::Remote);
+        }
         let fetched = self.net.ports().registry.manifest(&reference);
         let (root, bytes) = fetched.map_err(|error| report::action(&error))?;
         let name = reference.to_string();

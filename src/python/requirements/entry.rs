@@ -89,7 +89,7 @@ fn named(piece: &Piece) -> Result<(Requirement, Option<Link>), InputError> {
         return Err(piece.place_of(0..piece.text.len()).error(
             CODE,
             "options stand in requirements files, and not in a list of packages",
-            "write it into a file, and name that in `requirements`",
+            "write it into a file, and name that in `requirements`; of sources build a wheel, and point `find_links` at its folder",
         ));
     }
     let requirement = link::requirement(&piece.text).map_err(|error| {

@@ -85,7 +85,11 @@ impl Reader<'_> {
             Ok(text) => text,
             Err(error) => {
                 let message = format!("`{path}` cannot be read: {error}");
-                let help = "paths begin at the folder of the file that names them";
+                let is_lost = error.starts_with("there is no") || error.starts_with("it lies");
+                let help = match is_lost {
+                    true => "paths begin at the folder of the file that names them",
+                    false => "it must be a text file that you may read",
+                };
                 self.errors.push(place.error(FILE, message, help));
                 return;
             }
