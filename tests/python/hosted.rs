@@ -95,7 +95,15 @@ impl Platform {
 pub(super) fn hosted(command: &mut Command) -> &mut Command {
     let own = |name: &str| {
         let is_ours = name.starts_with("IMGDECL_");
-        !is_ours && !["PIP_FIND_LINKS", "UV_FIND_LINKS", "PYTHONPATH"].contains(&name)
+        // In CI, builds are locked; and nothing but the index is to be found by these.
+        let changed = [
+            "CI",
+            "SOURCE_DATE_EPOCH",
+            "PYTHONPATH",
+            "PIP_FIND_LINKS",
+            "UV_FIND_LINKS",
+        ];
+        !is_ours && !changed.contains(&name)
     };
     let host = std::env::vars().filter(|(name, _)| own(name));
     command.envs(host)
