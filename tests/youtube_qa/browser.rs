@@ -118,33 +118,53 @@ impl Browser {
     /// Writes into a field.
     #[track_caller]
     pub(super) fn write(&self, css: &str, text: &str) {
-        let field = self.find(css).expect(css);
-        let cleared = self.post(&format!("{field}/clear"), &json!({}));
-        cleared.expect(css);
-        let written = self.post(&format!("{field}/value"), &json!({ "text": text }));
-        written.expect(css);
+        let write = || {
+            let field = self.find(css)?;
+            self.post(&format!("{field}/clear"), &json!({}))?;
+            self.post(&format!("{field}/value"), &json!({ "text": text }))
+        };
+        soon(write).expect(css);
     }
 
     /// Clicks on something.
     #[track_caller]
     pub(super) fn click(&self, css: &str) {
-        let button = self.find(css).expect(css);
-        self.post(&format!("{button}/click"), &json!({}))
-            .expect(css);
+        let click = || self.post(&format!("{}/click", self.find(css)?), &json!({}));
+        soon(click).expect(css);
     }
 
-    /// Returns the text of an element that is there.
+    /// Returns the text of an element that is there, or comes soon.
     pub(super) fn text(&self, css: &str) -> Option<String> {
-        let path = format!("{}{}/text", self.session, self.find(css).ok()?);
-        let found = self.call("GET", &path, &Value::Null).ok()?;
-        found.as_str().map(str::to_owned)
+        self.get(css, "text")
     }
 
-    /// Returns an attribute of an element that is there.
+    /// Returns an attribute of an element that is there, or comes soon.
     pub(super) fn attribute(&self, css: &str, name: &str) -> Option<String> {
-        let path = format!("{}{}/attribute/{name}", self.session, self.find(css).ok()?);
-        let found = self.call("GET", &path, &Value::Null).ok()?;
-        found.as_str().map(str::to_owned)
+        self.get(css, &format!("attribute/{name}"))
+    }
+
+    fn get(&self, css: &str, what: &str) -> Option<String> {
+        let get = || {
+            let path = format!("{}{}/{what}", self.session, self.find(css)?);
+            let found = self.call("GET", &path, &Value::Null)?;
+            found
+                .as_str()
+                .map(str::to_owned)
+                .ok_or("no text".to_owned())
+        };
+        soon(get).ok()
+    }
+}
+
+/// Tries until it succeeds, for some seconds: a click may return before the page that it leads to is there, and elements
+/// of the page before are stale then.
+fn soon<T>(what: impl Fn() -> Result<T, String>) -> Result<T, String> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match what() {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(100)),
+            done => return done,
+        }
     }
 }
 
