@@ -10,7 +10,6 @@ use super::environment::{host_platform, is_ci};
 use super::exit::Exit;
 use super::file::write_file;
 use super::forecast::{Forecast, forecast};
-use super::index::{self, Chosen};
 use super::lock::Lacking;
 use super::net::Net;
 use super::setup::{Setup, here};
@@ -69,17 +68,13 @@ fn build_measured(args: &Build, profile: Option<&Profile>) -> Result<Exit, Exit>
     }
     let store = setup.store()?;
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
-    let net = match args.offline {
-        true => Net::offline(),
-        false => {
-            let chosen = Chosen {
-                manifest: setup.index()?,
-                flag: args.index.index_url.clone(),
-            };
-            let indexes = index::indexes(chosen, &store, &progress);
-            Net::new(&args.net, &progress)?.with_indexes(indexes)
-        }
-    };
+    let net = Net::of(
+        &setup,
+        (&args.net, &args.index),
+        args.offline,
+        &store,
+        &progress,
+    )?;
     let daemon = match args.load {
         true => Some(load::find(&progress)?),
         false => None,

@@ -13,7 +13,6 @@ use super::build::{print, stopped};
 use super::exit::Exit;
 use super::export::export;
 use super::file::write_file;
-use super::index::{self, Chosen};
 use super::net::Net;
 use super::report;
 use super::setup::{Choice, Setup, usage};
@@ -67,17 +66,13 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
     };
     let plan = setup.plan_to_lock(&old)?;
     let update = update(args, &setup, &plan.needs)?;
-    let net = match args.offline {
-        true => Net::offline(),
-        false => {
-            let chosen = Chosen {
-                manifest: setup.index()?,
-                flag: args.index.index_url.clone(),
-            };
-            let indexes = index::indexes(chosen, &store, &progress);
-            Net::new(&args.net, &progress)?.with_indexes(indexes)
-        }
-    };
+    let net = Net::of(
+        &setup,
+        (&args.net, &args.index),
+        args.offline,
+        &store,
+        &progress,
+    )?;
     let new = resolve(&setup, plan, &old, update, &store, net.ports(), &progress)?;
     save(&setup.spec.root, &new)?;
     let moved = lock::changes(&old, &new);

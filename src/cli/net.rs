@@ -5,11 +5,13 @@ use std::sync::atomic::Ordering;
 
 use super::environment::{config_file, places, proxies};
 use super::exit::Exit;
-use super::setup::usage;
+use super::index::{Chosen, indexes};
+use super::setup::{Setup as Workspace, usage};
 use super::{CANCEL, args, report};
 use crate::graph::Ports;
 use crate::index::Indexes;
 use crate::registry::{Client, Config, Credentials, Limits, Setup};
+use crate::store::Store;
 use crate::ui::Progress;
 
 /// The network, or none.
@@ -52,10 +54,27 @@ impl Net {
         })
     }
 
-    /// With package indexes, as the user set them up.
-    pub(super) fn with_indexes(mut self, indexes: Indexes) -> Self {
-        self.indexes = Some(indexes);
-        self
+    /// The network of a workspace: registries, and the package indexes of its manifest, of the command line or of the
+    /// host. None at all if it is `offline`.
+    pub(super) fn of(
+        workspace: &Workspace,
+        (net, index): (&args::Net, &args::Index),
+        offline: bool,
+        store: &Arc<Store>,
+        progress: &Arc<Progress>,
+    ) -> Result<Self, Exit> {
+        if offline {
+            return Ok(Self::offline());
+        }
+        let chosen = Chosen {
+            manifest: workspace.index()?,
+            flag: index.index_url.clone(),
+        };
+        let indexes = indexes(chosen, store, progress);
+        Ok(Self {
+            indexes: Some(indexes),
+            ..Self::new(net, progress)?
+        })
     }
 
     /// No network.

@@ -6,7 +6,6 @@ use super::open::Stored;
 use super::{Opened, Opener, Origin};
 use crate::cli::environment::is_ci;
 use crate::cli::exit::Exit;
-use crate::cli::index::{self, Chosen};
 use crate::cli::lock::{self, Lacking};
 use crate::cli::net::Net;
 use crate::cli::setup::{Setup, usage};
@@ -51,17 +50,8 @@ impl Opener<'_> {
         with_bytes: bool,
     ) -> Result<Vec<(String, Descriptor)>, Exit> {
         setup.remember(&self.store);
-        let net = match self.args.offline {
-            true => Net::offline(),
-            false => {
-                let chosen = Chosen {
-                    manifest: setup.index()?,
-                    flag: self.args.index.index_url.clone(),
-                };
-                let indexes = index::indexes(chosen, &self.store, &self.progress);
-                Net::new(&self.args.net, &self.progress)?.with_indexes(indexes)
-            }
-        };
+        let args = (&self.args.net, &self.args.index);
+        let net = Net::of(setup, args, self.args.offline, &self.store, &self.progress)?;
         let lacking = match (is_ci(), self.args.offline) {
             (true, _) => Lacking::Locked,
             (false, true) => Lacking::Offline,
