@@ -64,13 +64,12 @@ fn files(folder: &Path, rng: &mut Rng, count: u64, total: u64) -> io::Result<()>
     Ok(())
 }
 
-/// Makes a file that compresses to about a third: three quarters are words, the rest is noise.
+/// Makes a file that compresses to about a third, as programs and their data do: lines of words, many of which come again,
+/// and a tenth of noise.
 fn file(path: &Path, rng: &mut Rng, size: u64) -> io::Result<()> {
     const BLOCK: usize = 1 << 16;
     let mut out = io::BufWriter::with_capacity(BLOCK, std::fs::File::create(path)?);
-    let words: Vec<String> = (0..2000)
-        .map(|_| (0..rng.usize(2..10)).map(|_| rng.lowercase()).collect())
-        .collect();
+    let text = Text::new(rng);
     let mut left = size as usize;
     let mut block = Vec::with_capacity(2 * BLOCK);
     while left > 0 {
@@ -81,10 +80,7 @@ fn file(path: &Path, rng: &mut Rng, size: u64) -> io::Result<()> {
         } else {
             let length = rng.usize(4000..24_000);
             while block.len() < length {
-                // Words of natural languages are not equally frequent.
-                let word = (rng.f64().powi(3) * words.len() as f64) as usize;
-                block.extend_from_slice(words[word].as_bytes());
-                block.push(b' ');
+                text.line(&mut block, rng);
             }
         }
         block.truncate(left);
@@ -92,6 +88,48 @@ fn file(path: &Path, rng: &mut Rng, size: u64) -> io::Result<()> {
         out.write_all(&block)?;
     }
     out.flush()
+}
+
+/// What the lines of a file are made of.
+struct Text {
+    words: Vec<String>,
+    lines: Vec<String>,
+}
+
+impl Text {
+    fn new(rng: &mut Rng) -> Self {
+        let mut word = || (0..rng.usize(2..10)).map(|_| rng.lowercase()).collect();
+        let words = (0..2000).map(|_| word()).collect();
+        let mut text = Self {
+            words,
+            lines: Vec::new(),
+        };
+        text.lines = (0..1000).map(|_| text.new_line(rng)).collect();
+        text
+    }
+
+    fn new_line(&self, rng: &mut Rng) -> String {
+        let mut line = " ".repeat(4 * rng.usize(..4));
+        for _ in 0..rng.usize(2..9) {
+            line.push_str(skewed(&self.words, rng));
+            line.push([' ', '.', '(', '_', '='][rng.usize(..5)]);
+        }
+        line.push('\n');
+        line
+    }
+
+    /// Appends a line: two of three have been there before, or will be again.
+    fn line(&self, out: &mut Vec<u8>, rng: &mut Rng) {
+        match rng.u8(..3) {
+            0 => out.extend_from_slice(self.new_line(rng).as_bytes()),
+            _ => out.extend_from_slice(skewed(&self.lines, rng).as_bytes()),
+        }
+    }
+}
+
+/// Chooses one, the first ones more often: words of languages are not equally frequent, nor are lines.
+fn skewed<'a>(all: &'a [String], rng: &mut Rng) -> &'a str {
+    &all[(rng.f64().powi(3) * all.len() as f64) as usize]
 }
 
 fn run(command: &mut Command) -> io::Result<()> {

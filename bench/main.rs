@@ -1,7 +1,7 @@
 //! Measures imgdecl beside its peers: `cargo bench --locked`. `bench/README.md` says what is measured, and how to read it.
 //!
 //! A workload is a file in `bench/workloads`: scripts of contenders that do the same work. They run in turn, several times;
-//! medians and their ratios are what counts. Not a test: nothing fails because it is slow.
+//! medians and their ratios are what counts. Not a test: nothing fails because it is slow, only who does not do its work.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
@@ -96,5 +96,8 @@ fn run(args: &Args) -> io::Result<()> {
             std::fs::write(file, format!("{:#}\n", report::json(&machine, &results)))?;
         }
     }
-    Ok(())
+    match results.iter().any(report::Outcome::has_failed) {
+        true => Err(io::Error::other("not all contenders did their work")),
+        false => Ok(()),
+    }
 }

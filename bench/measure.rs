@@ -68,14 +68,16 @@ impl Script<'_> {
     }
 }
 
-/// Returns a port on loopback that nobody listens on.
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
+/// Returns `count` ports on loopback that nobody listens on.
+pub(crate) fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let listener = |_| std::net::TcpListener::bind("127.0.0.1:0");
+    // All are taken before one is given back: no two are alike.
+    let listeners = (0..count).map(listener).collect::<io::Result<Vec<_>>>()?;
+    let ports = listeners.iter().map(|it| Ok(it.local_addr()?.port()));
+    ports.collect()
 }
 
-/// Returns whether all programs are there.
+/// Returns a program that is not there, if any.
 pub(crate) fn missing(needs: &[String]) -> Option<&String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |name: &String| std::env::split_paths(&path).any(|it| it.join(name).is_file());

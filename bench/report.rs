@@ -67,6 +67,7 @@ impl fmt::Display for Machine {
 /// What a contender took: medians, for the work done once.
 pub(crate) struct Done {
     name: String,
+    version: Option<String>,
     time: Duration,
     /// The fastest and the slowest run.
     range: (Duration, Duration),
@@ -76,7 +77,13 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    pub(crate) fn new(name: &str, costs: &[Cost], repeat: u32, size: Option<u64>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        version: Option<String>,
+        costs: &[Cost],
+        repeat: u32,
+        size: Option<u64>,
+    ) -> Self {
         let sorted = |value: fn(&Cost) -> Duration| {
             let mut all: Vec<Duration> = costs.iter().map(|it| value(it) / repeat).collect();
             all.sort();
@@ -85,6 +92,7 @@ impl Done {
         let times = sorted(|it| it.time);
         Self {
             name: name.to_owned(),
+            version,
             time: times[times.len() / 2],
             range: (times[0], times[times.len() - 1]),
             cpu: sorted(|it| it.cpu)[times.len() / 2],
@@ -98,8 +106,9 @@ impl Done {
 pub(crate) struct Outcome<'a> {
     workload: &'a Workload,
     done: Vec<Done>,
-    /// Who could not run, and what it lacks.
-    skipped: Vec<(String, String)>,
+    /// Who did not run, or not to the end, and why.
+    out: Vec<(String, String)>,
+    has_failed: bool,
 }
 
 impl<'a> Outcome<'a> {
@@ -107,12 +116,23 @@ impl<'a> Outcome<'a> {
         Self {
             workload,
             done: Vec::new(),
-            skipped: Vec::new(),
+            out: Vec::new(),
+            has_failed: false,
         }
     }
 
-    pub(crate) fn skip(&mut self, name: &str, lacks: &str) {
-        self.skipped.push((name.to_owned(), lacks.to_owned()));
+    pub(crate) fn skip(&mut self, name: &str, why: String) {
+        self.out.push((name.to_owned(), why));
+    }
+
+    pub(crate) fn fail(&mut self, name: &str, why: String) {
+        self.skip(name, format!("failed: {why}"));
+        self.has_failed = true;
+    }
+
+    /// Tells whether a contender failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     pub(crate) fn add(&mut self, done: Done) {
@@ -188,8 +208,13 @@ impl fmt::Display for Outcome<'_> {
                 bytes(done.peak),
             )?;
         }
-        for (name, lacks) in &self.skipped {
-            writeln!(f, "  {name:<width$} skipped: needs {lacks}")?;
+        let versions = self.done.iter().filter_map(|it| it.version.as_deref());
+        let versions: Vec<&str> = versions.collect();
+        if !versions.is_empty() {
+            writeln!(f, "  peers: {}", versions.join("; "))?;
+        }
+        for (name, why) in &self.out {
+            writeln!(f, "  {name:<width$} {}", why.replace('\n', "\n    "))?;
         }
         for (text, is_met) in self.workload.goals.iter().filter_map(|it| self.judge(it)) {
             writeln!(f, "  {} {text}", if is_met { "met:   " } else { "missed:" })?;
@@ -214,6 +239,7 @@ pub(crate) fn json(machine: &Machine, outcomes: &[Outcome<'_>]) -> Value {
     let done = |it: &Done| {
         json!({
             "contender": it.name,
+            "version": it.version,
             "median": it.time.as_secs_f64(),
             "fastest": it.range.0.as_secs_f64(),
             "slowest": it.range.1.as_secs_f64(),
@@ -230,7 +256,7 @@ pub(crate) fn json(machine: &Machine, outcomes: &[Outcome<'_>]) -> Value {
         json!({
             "workload": it.workload.name,
             "results": it.done.iter().map(done).collect::<Vec<_>>(),
-            "skipped": it.skipped,
+            "out": it.out,
             "goals": goals,
         })
     };

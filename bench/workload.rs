@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::files;
-use crate::measure::{Cost, Script, free_port, missing};
+use crate::measure::{Cost, Script, free_ports, missing};
 use crate::report::{Done, Outcome};
 
 /// A file in `bench/workloads`.
@@ -44,6 +44,8 @@ fn one() -> u32 {
 #[serde(deny_unknown_fields)]
 struct Contender {
     name: String,
+    /// Prints its version, in the last line.
+    version: Option<String>,
     /// The programs it needs.
     #[serde(default)]
     needs: Vec<String>,
@@ -105,82 +107,136 @@ impl Workload {
         Ok(all)
     }
 
-    /// Runs all contenders that can run, in turn.
+    /// Runs all contenders that can run, in turn. One that fails is out.
     pub(crate) fn run(&self, runs: u32, corpus: &Path, folder: &Path) -> io::Result<Outcome<'_>> {
         let base = folder.join("work").join(&self.name);
         let _ = std::fs::remove_dir_all(&base);
-        let mut costs: BTreeMap<&str, Vec<Cost>> = BTreeMap::new();
         let mut outcome = Outcome::new(self);
-        let mut able = Vec::new();
-        for contender in &self.contenders {
-            match missing(&contender.needs) {
-                Some(name) => outcome.skip(&contender.name, name),
-                None => able.push((contender, free_port()?)),
+        let mut teams = Vec::new();
+        let ports = free_ports(self.contenders.len())?;
+        for (contender, port) in self.contenders.iter().zip(ports) {
+            if let Some(name) = missing(&contender.needs) {
+                outcome.skip(&contender.name, format!("skipped: needs {name}"));
+                continue;
             }
-        }
-        let script = |contender: &Contender, port: u16, text: &str| -> io::Result<Cost> {
-            let work = base.join(contender.name.replace([' ', '/', '|'], "-"));
+            let work = base.join(contender.name.replace([' ', '/', '|', ','], "-"));
             std::fs::create_dir_all(&work)?;
-            let text = format!("{}\n{text}", self.prelude);
-            let script = Script {
-                text: &text,
-                work: &work,
+            teams.push(Team {
+                workload: self,
+                contender,
                 corpus,
+                work,
                 port,
-            };
-            script.run().map_err(|error| {
-                io::Error::other(format!("{}, {}: {error}", self.name, contender.name))
-            })
-        };
-        let measured = (|| {
-            for (contender, port) in &able {
-                script(contender, *port, &contender.setup)?;
-            }
-            for run in 0..runs {
-                for (contender, port) in &able {
-                    eprint!(
-                        "\r\x1b[K{} {}/{runs} {}",
-                        self.name,
-                        run + 1,
-                        contender.name
-                    );
-                    script(contender, *port, &contender.before)?;
-                    let cost = script(contender, *port, &contender.run)?;
-                    costs.entry(&contender.name).or_default().push(cost);
-                }
-            }
-            eprint!("\r\x1b[K");
-            Ok::<(), io::Error>(())
-        })();
-        // Servers end, whatever happened.
-        for (contender, port) in &able {
-            let _ = script(contender, *port, &contender.teardown);
+                costs: Vec::new(),
+                failure: None,
+            });
         }
-        measured?;
-        let mut first: Option<(String, BTreeMap<String, String>)> = None;
-        for (contender, _) in &able {
-            let work = base.join(contender.name.replace([' ', '/', '|'], "-"));
-            let mut size = None;
-            if let Some(result) = &contender.result {
-                let path = work.join(result);
-                size = Some(files::size(&path)?);
-                let listed = files::list(&path, &contender.root, &contender.except)?;
-                match &first {
-                    None => first = Some((contender.name.clone(), listed)),
-                    Some((name, files)) => {
-                        if let Some(path) = files::difference(files, &listed) {
-                            return Err(io::Error::other(format!(
-                                "{}: {name} and {} made different files: {path}",
-                                self.name, contender.name
-                            )));
-                        }
-                    }
-                }
+        for team in &mut teams {
+            team.tries(|team| team.script(&team.contender.setup).map(drop));
+        }
+        for run in 1..=runs {
+            for team in &mut teams {
+                let name = &team.contender.name;
+                eprint!("\r\x1b[K{} {run}/{runs} {name}", self.name);
+                team.tries(Team::measure);
             }
-            let costs = costs.remove(&*contender.name).unwrap_or_default();
-            outcome.add(Done::new(&contender.name, &costs, self.repeat, size));
+        }
+        eprint!("\r\x1b[K");
+        // Servers end, whatever happened.
+        for team in &teams {
+            let _ = team.script(&team.contender.teardown);
+        }
+        let mut first = None;
+        for team in &mut teams {
+            team.tries(|team| {
+                let size = team.compare(&mut first)?;
+                let (name, version) = (&team.contender.name, team.version());
+                let done = Done::new(name, version, &team.costs, self.repeat, size);
+                outcome.add(done);
+                Ok(())
+            });
+            if let Some(failure) = team.failure.take() {
+                outcome.fail(&team.contender.name, failure);
+            }
         }
         std::fs::remove_dir_all(&base)?;
         Ok(outcome)
+    }
+}
+
+/// The files of a result, and whose it is.
+type Listed = (String, BTreeMap<String, String>);
+
+/// A contender at work.
+struct Team<'a> {
+    workload: &'a Workload,
+    contender: &'a Contender,
+    corpus: &'a Path,
+    /// Its folder.
+    work: PathBuf,
+    port: u16,
+    costs: Vec<Cost>,
+    /// What went wrong; nothing is tried after it.
+    failure: Option<String>,
+}
+
+impl Team<'_> {
+    fn tries(&mut self, what: impl FnOnce(&mut Self) -> io::Result<()>) {
+        if self.failure.is_none() {
+            self.failure = what(self).err().map(|error| error.to_string());
+        }
+    }
+
+    fn script(&self, text: &str) -> io::Result<Cost> {
+        let text = format!("{}\n{text}", self.workload.prelude);
+        let script = Script {
+            text: &text,
+            work: &self.work,
+            corpus: self.corpus,
+            port: self.port,
+        };
+        script.run()
+    }
+
+    fn measure(&mut self) -> io::Result<()> {
+        self.script(&self.contender.before)?;
+        // What others wrote is not written to the disk during this run.
+        rustix::fs::sync();
+        self.costs.push(self.script(&self.contender.run)?);
+        Ok(())
+    }
+
+    /// Returns what the contender says of its version: the last line that says anything.
+    fn version(&self) -> Option<String> {
+        self.script(self.contender.version.as_ref()?).ok()?;
+        let text = std::fs::read_to_string(self.work.join("log")).ok()?;
+        let mut lines = text.lines().map(str::trim).filter(|it| !it.is_empty());
+        lines.next_back().map(str::to_owned)
+    }
+
+    /// Compares the result with that of the first one who has one; returns its size in bytes.
+    fn compare(&self, first: &mut Option<Listed>) -> io::Result<Option<u64>> {
+        let Contender {
+            name,
+            result: Some(result),
+            root,
+            except,
+            ..
+        } = self.contender
+        else {
+            return Ok(None);
+        };
+        let path = self.work.join(result);
+        let listed = files::list(&path, root, except)?;
+        match first {
+            None => *first = Some((name.clone(), listed)),
+            Some((other, files)) => {
+                if let Some(path) = files::difference(files, &listed) {
+                    let text = format!("its result is another than that of {other}: {path}");
+                    return Err(io::Error::other(text));
+                }
+            }
+        }
+        files::size(&path).map(Some)
     }
 }

@@ -233,6 +233,10 @@ impl Content {
         length: usize,
     ) -> Result<(), ContentError> {
         const STEP: u64 = 64 << 10;
+        let is_all = offset == 0 && length as u64 == self.size;
+        if is_all && member.append_whole(self.size, out)? {
+            return Ok(());
+        }
         let mut inflate = member.open(self.size)?;
         let mut skip = offset;
         let mut dropped = Vec::new();

@@ -7,13 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use flate2::{Decompress, FlushDecompress, Status};
-use libdeflater::Crc;
+use libdeflater::{Crc, Decompressor};
 
 use super::ContentError;
+use super::compress::{GZIP_HEADER, gzip_trailer};
 use crate::oci::Digest;
 
 /// How much of the stream is read at a time, in bytes.
 const CHUNK: usize = 256 << 10;
+
+/// Members up to this size are inflated in one go, in bytes.
+pub(super) const WHOLE: u64 = 4 << 20;
 
 /// An archive in the cache, which nobody changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +91,38 @@ impl Deflated {
             crc: Crc::new(),
             left: size,
         })
+    }
+
+    /// Inflates and checks a member of `size` bytes in one go, onto the end of `out`: twice as fast as in pieces. Returns
+    /// false, with nothing added, where that cannot be done: [`Deflated::open`] then says what is wrong, if anything is.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn append_whole(&self, size: u64, out: &mut Vec<u8>) -> Result<bool, ContentError> {
+        if size == 0 || size.max(self.length) > WHOLE {
+            return Ok(false);
+        }
+        // As a gzip member, its end is checked with its CRC and size.
+        let trailer = gzip_trailer(self.crc, size);
+        let (start, end) = (GZIP_HEADER.len(), GZIP_HEADER.len() + self.length as usize);
+        let mut member = vec![0; end + trailer.len()];
+        member[..start].copy_from_slice(&GZIP_HEADER);
+        member[end..].copy_from_slice(&trailer);
+        File::open(&self.container.path)
+            .and_then(|file| file.read_exact_at(&mut member[start..end], self.offset))
+            .map_err(|source| self.unreadable(source))?;
+        // What follows the stream in the archive could be a trailer, too, and be taken for it.
+        if memchr::memmem::find(&member[start..], &trailer) != Some(end - start) {
+            return Ok(false);
+        }
+        let before = out.len();
+        out.resize(before + size as usize, 0);
+        let inflated = Decompressor::new().gzip_decompress(&member, &mut out[before..]);
+        let is_whole = inflated.is_ok_and(|count| count as u64 == size);
+        if !is_whole {
+            out.truncate(before);
+        }
+        Ok(is_whole)
     }
 
     /// Opens the stream as it is.
@@ -277,6 +313,36 @@ pub(super) mod tests {
             content.append(&mut middle, u64::from(size / 2), 1).unwrap();
             assert_eq!(middle, [bytes[size as usize / 2]]);
         }
+    }
+
+    #[test]
+    fn what_follows_a_stream_is_not_taken_for_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut content = deflated(folder.path(), "member", &[7; 1000]);
+        let mut whole = b"kept".to_vec();
+        let Source::Deflated(member) = &mut content.source else {
+            unreachable!("it is deflated")
+        };
+        assert!(member.append_whole(1000, &mut whole).unwrap());
+        assert_eq!(whole[..4], *b"kept");
+        assert_eq!(whole[4..], [7; 1000]);
+        // The stream, its CRC and size, and once more what a gzip member ends with.
+        let mut file = std::fs::read(folder.path().join("member")).unwrap();
+        file.truncate(6 + member.length as usize);
+        file.extend_from_slice(&gzip_trailer(member.crc, 1000));
+        std::fs::write(folder.path().join("member"), &file).unwrap();
+        member.length += 8;
+        assert!(!member.append_whole(1000, &mut whole).unwrap());
+        assert_eq!(whole.len(), 1004);
+        let error = read(&content).unwrap_err();
+        let is_long = matches!(
+            error,
+            ContentError::Damaged {
+                damage: Damage::Long,
+                ..
+            }
+        );
+        assert!(is_long, "{error}");
     }
 
     #[test]

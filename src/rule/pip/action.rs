@@ -79,17 +79,17 @@ impl Action for Install {
             let tree = wheel::install(&path, &expected, &scheme, tick);
             tree.map_err(|error| explain(&error).at(&origin))
         };
-        let digest = match known {
-            Some(digest) => digest,
+        let product = match known {
+            Some(digest) => TreeProduct::lazy(digest, Vec::new(), move || make(&|_| true)),
             None => {
-                let tree = make(context.tick)?;
-                let digest = tree.digest();
-                context.store.put_memo(&key, serde_json::json!(digest))?;
-                digest
+                let product = TreeProduct::new(make(context.tick)?);
+                context
+                    .store
+                    .put_memo(&key, serde_json::json!(product.digest))?;
+                product
             }
         };
-        let make = move || make(&|_| true);
-        Ok(Product::Tree(TreeProduct::lazy(digest, Vec::new(), make)))
+        Ok(Product::Tree(product))
     }
 }
 
@@ -292,14 +292,14 @@ impl Action for Join {
         let key = Digest::of(text.as_bytes());
         let known = context.store.memo(&key)?;
         let known: Option<Vec<Digest>> = known.and_then(|it| serde_json::from_value(it).ok());
-        let digests = match known.filter(|digests| digests.len() == trees.len()) {
-            Some(digests) => digests,
-            None => {
-                let joined = join(&trees, self.last)?;
-                let digests: Vec<Digest> = joined.iter().map(Tree::digest).collect();
-                context.store.put_memo(&key, serde_json::json!(digests))?;
-                digests
-            }
+        let Some(digests) = known.filter(|digests| digests.len() == trees.len()) else {
+            let joined: Vec<TreeProduct> = join(&trees, self.last)?
+                .into_iter()
+                .map(TreeProduct::new)
+                .collect();
+            let digests: Vec<Digest> = joined.iter().map(|tree| tree.digest).collect();
+            context.store.put_memo(&key, serde_json::json!(digests))?;
+            return Ok(Product::Trees(Arc::new(joined)));
         };
         let (all, last) = (Arc::new(trees), self.last);
         let product = |(index, digest): (usize, Digest)| {
