@@ -6,6 +6,7 @@
 mod action;
 mod key;
 mod lazy;
+mod listing;
 mod origin;
 mod ports;
 mod product;

@@ -2,13 +2,12 @@
 //!
 //! Digests and sizes are always known; the bytes may be absent.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActionError, KeyWriter, Lazy};
-use crate::layer::{Attrs, Changeset, Content, Entry, Facts, Kind, LayerPath, Owner, Source, Tree};
+use super::{ActionError, KeyWriter, Lazy, listing};
+use crate::layer::{Changeset, Container, Facts, Tree};
 use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use crate::store::{Blob, Record, Store, StoreError};
 
@@ -285,24 +284,6 @@ enum Saved {
     Index(Index),
 }
 
-/// One entry of a tree that is kept in the store.
-#[derive(Serialize, Deserialize)]
-struct SavedEntry {
-    path: String,
-    kind: char,
-    mode: u16,
-    uid: u32,
-    gid: u32,
-    mtime: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    link: Option<String>,
-    /// Offset, size and digest of a file's content within the contents blob.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    content: Option<(u64, u64, Digest)>,
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    xattrs: std::collections::BTreeMap<String, Vec<u8>>,
-}
-
 impl TreeProduct {
     /// Makes the product of a tree that is not kept in the store.
     pub fn new(tree: Tree) -> Self {
@@ -337,17 +318,12 @@ impl TreeProduct {
         }
     }
 
-    /// Keeps a tree in the store, all of whose contents are ranges of the blob `contents`.
+    /// Keeps a tree in the store, all of whose contents are ranges or members of the blob `contents`, or in memory.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub fn keep(tree: Tree, contents: Blob, store: &Store) -> Result<Self, StoreError> {
-        let entries = tree.entries().iter();
-        let saved: Vec<SavedEntry> = entries
-            .map(|(path, entry)| SavedEntry::of(path, entry))
-            .collect();
-        let bytes = serde_json::to_vec(&saved).expect("entries have string keys only");
-        let listing = store.put_blob(&bytes)?;
+        let listing = listing::put(&tree, store)?;
         Ok(Self {
             blobs: vec![listing, contents],
             ..Self::new(tree)
@@ -360,19 +336,35 @@ impl TreeProduct {
         };
         let store = store.clone();
         let make = move || {
-            let damaged =
-                || ActionError::new("imgdecl::cache", "a listing in the cache is damaged");
-            let saved = serde_json::from_slice(&store.read_blob(&listing)?);
-            let saved: Vec<SavedEntry> = saved.map_err(|error| damaged().because(&error))?;
-            let contents: Arc<Path> = store.blob_path(&contents.digest).into();
-            let entries: Option<Vec<_>> = saved
-                .into_iter()
-                .map(|entry| entry.load(&contents))
-                .collect();
-            let tree = entries.and_then(|entries| Tree::from_sorted(entries).ok());
-            tree.ok_or_else(damaged)
+            let damaged = "a listing in the cache is damaged";
+            let container = Container {
+                path: store.blob_path(&contents.digest),
+                digest: contents.digest,
+                name: String::new(),
+            };
+            let tree = listing::get(&store, &listing, container)?;
+            tree.ok_or_else(|| ActionError::new("imgdecl::cache", damaged))
         };
         Some(Self::lazy(digest, blobs, make))
+    }
+
+    /// Makes the product of a tree whose contents lie in an archive in the store, and whose `listing` does, too, if it was
+    /// not collected. Where either is gone, `make` makes the tree.
+    pub fn listed(
+        digest: Digest,
+        listing: Blob,
+        container: Container,
+        store: &Arc<Store>,
+        make: impl Fn() -> Result<Tree, ActionError> + Send + Sync + 'static,
+    ) -> Self {
+        let store = store.clone();
+        Self::lazy(digest, Vec::new(), move || {
+            let found = listing::get(&store, &listing, container.clone());
+            match found.ok().flatten() {
+                Some(tree) if container.path.is_file() && tree.digest() == digest => Ok(tree),
+                _ => make(),
+            }
+        })
     }
 
     fn write_key(&self, key: &mut dyn KeyWriter) {
@@ -382,95 +374,5 @@ impl TreeProduct {
                 tree.listing(line);
             }
         });
-    }
-}
-
-impl SavedEntry {
-    fn of(path: &LayerPath, entry: &Entry) -> Self {
-        let (kind, attrs, link, content) = match &entry.kind {
-            Kind::Folder { attrs, firm: true } => ('D', *attrs, None, None),
-            Kind::Folder { attrs, firm: false } => ('d', *attrs, None, None),
-            Kind::File { attrs, content } => {
-                let offset = match content.source {
-                    Source::Range { offset, .. } => offset,
-                    _ => 0,
-                };
-                (
-                    'f',
-                    *attrs,
-                    None,
-                    Some((offset, content.size, content.digest)),
-                )
-            }
-            Kind::Symlink { target, owner } => (
-                's',
-                Attrs {
-                    mode: 0o777,
-                    owner: *owner,
-                },
-                Some(target.clone()),
-                None,
-            ),
-            Kind::Hardlink { target, attrs } => ('h', *attrs, Some(target.to_string()), None),
-        };
-        Self {
-            path: path.to_string(),
-            kind,
-            mode: attrs.mode,
-            uid: attrs.owner.uid,
-            gid: attrs.owner.gid,
-            mtime: entry.mtime,
-            link,
-            content,
-            xattrs: entry.xattrs.clone(),
-        }
-    }
-
-    fn load(self, contents: &Arc<Path>) -> Option<(LayerPath, Entry)> {
-        let owner = Owner {
-            uid: self.uid,
-            gid: self.gid,
-        };
-        let attrs = Attrs {
-            mode: self.mode,
-            owner,
-        };
-        let kind = match self.kind {
-            'D' | 'd' => Kind::Folder {
-                attrs,
-                firm: self.kind == 'D',
-            },
-            'f' => {
-                let (offset, size, digest) = self.content?;
-                let source = Source::Range {
-                    path: contents.clone(),
-                    offset,
-                };
-                Kind::File {
-                    attrs,
-                    content: Content {
-                        size,
-                        digest,
-                        source,
-                    },
-                }
-            }
-            's' => Kind::Symlink {
-                target: self.link?,
-                owner,
-            },
-            'h' => Kind::Hardlink {
-                target: LayerPath::parse(&self.link?).ok()?,
-                attrs,
-            },
-            _ => return None,
-        };
-        let entry = Entry {
-            kind,
-            mtime: self.mtime,
-            replace: false,
-            xattrs: self.xattrs,
-        };
-        Some((LayerPath::parse(&self.path).ok()?, entry))
     }
 }

@@ -1,13 +1,16 @@
 //! TLS as a host wants it: trusted authorities, a certificate of ours. Knows no HTTP.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 /// Whom a host's connections trust, and what they show: hosts that agree in it share connections.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -23,7 +26,7 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// Makes the TLS settings. Reads the files, and the system's authorities.
+    /// Makes the TLS settings. Reads the files.
     ///
     /// # Errors
     /// When a file cannot be read, or holds no certificate or key.
@@ -32,13 +35,14 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let builder = if self.is_blind {
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Blind(provider)))
-        } else {
-            builder.with_root_certificates(self.roots()?)
+        let verifier = Verifier {
+            provider,
+            trusted: (!self.is_blind).then(|| self.own()).transpose()?,
+            checks: OnceLock::new(),
         };
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let Some(path) = &self.client_cert else {
             return Ok(builder.with_no_client_auth());
         };
@@ -52,11 +56,9 @@ impl Trust {
             .map_err(|error| format!("cannot use the certificate {}: {error}", path.display()))
     }
 
-    /// Returns the trusted authorities. A system that has none is not an error here: some other may be trusted, and a
-    /// connection says what it misses.
-    fn roots(&self) -> Result<RootCertStore, String> {
+    /// Returns the authorities of the file.
+    fn own(&self) -> Result<RootCertStore, String> {
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = &self.ca {
             for certificate in certificates(path)? {
                 roots.add(certificate).map_err(|error| {
@@ -86,20 +88,49 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// Takes any certificate, where the user said `insecure`. Signatures of the handshake are checked all the same.
+/// Checks the certificates of servers. Reads the system's authorities when the first one is to be checked: that takes
+/// longer than to ask a registry on loopback, and who speaks plain HTTP needs none.
 #[derive(Debug)]
-struct Blind(Arc<CryptoProvider>);
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// The authorities besides the system's; `None` where the user said `insecure`: any certificate is taken then, but
+    /// signatures of the handshake are checked all the same.
+    trusted: Option<RootCertStore>,
+    checks: OnceLock<Result<Arc<WebPkiServerVerifier>, VerifierBuilderError>>,
+}
 
-impl ServerCertVerifier for Blind {
+impl Verifier {
+    /// Makes the checks. A system without authorities is not an error here: no certificate has a known issuer then.
+    fn checks(&self, trusted: &RootCertStore) -> Result<&WebPkiServerVerifier, rustls::Error> {
+        let checks = self.checks.get_or_init(|| {
+            let mut roots = trusted.clone();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let provider = Arc::clone(&self.provider);
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
+        });
+        match checks {
+            Ok(checks) => Ok(checks),
+            Err(_) => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.trusted {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(trusted) => {
+                self.checks(trusted)?
+                    .verify_server_cert(certificate, chain, name, ocsp, now)
+            }
+        }
     }
 
     fn verify_tls12_signature(
@@ -108,7 +139,7 @@ impl ServerCertVerifier for Blind {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
@@ -118,12 +149,14 @@ impl ServerCertVerifier for Blind {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

@@ -83,6 +83,9 @@ pub struct Need {
     pub payload: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+/// The layers of each service, bottom first: the numbers of its wheels in the order of their file names.
+pub(super) type Splits = BTreeMap<String, Vec<Vec<usize>>>;
+
 /// Lowers targets to a graph, each at most once for a platform.
 pub struct Lower<'a> {
     /// The manifests.
@@ -109,6 +112,9 @@ pub struct Lower<'a> {
     pub platform: Option<Platform>,
     /// What is wrong so far.
     pub problems: Problems,
+    /// Which wheels of each service make a layer together, by target of Python and platform. Made once: all services
+    /// have a say in it.
+    pub(super) splits: BTreeMap<(String, Option<Platform>), Arc<Splits>>,
     bases: BTreeMap<(TargetId, Option<Platform>), BelowPython>,
     root: Arc<Path>,
     known: BTreeMap<(TargetId, Option<Platform>, String), Option<Lowered>>,
@@ -137,6 +143,7 @@ impl<'a> Lower<'a> {
             never: Arc::new(never),
             platform: None,
             problems: Problems::default(),
+            splits: BTreeMap::new(),
             bases: BTreeMap::new(),
             known: BTreeMap::new(),
             open: Vec::new(),

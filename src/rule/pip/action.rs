@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::graph::{
-    Action, ActionError, Context, KeyWriter, Lane, Origin, Product, TreeProduct, WantedWheel,
+    Action, ActionError, Context, HashKey, KeyWriter, Lane, Origin, Product, TreeProduct,
+    WantedWheel,
 };
-use crate::layer::{LayerPath, Tick, Tree};
+use crate::layer::{Container, LayerPath, Tick, Tree};
 use crate::lock::WheelPin;
 use crate::oci::Digest;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Expected, Part, Scheme, Venv, WheelError};
-use crate::store::{Blob, Health, Store, StoreError};
+use crate::store::{Blob, Health, Record, Store, StoreError};
 
 /// Lays a wheel out. Its bytes are fetched where the tree was never made here.
 pub(super) struct Install {
@@ -61,35 +62,44 @@ impl Action for Install {
     }
 
     fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
-        let mut key = crate::graph::HashKey::default();
-        crate::graph::KeyWriter::field(&mut key, "install", env!("CARGO_PKG_VERSION"));
+        let mut key = HashKey::default();
+        key.field("install 2", env!("CARGO_PKG_VERSION"));
         self.parameters(&mut key);
         let key = key.finish().0;
         let known = context.store.memo(&key)?;
-        let known: Option<Digest> = known.and_then(|it| serde_json::from_value(it).ok());
+        let known: Option<(Digest, Blob)> = known.and_then(|it| serde_json::from_value(it).ok());
         let fetched = fetch(&self.file, &self.pin, &self.find_links, &self.root, context);
-        // Where the tree is known, nobody may need the wheel: whoever does finds it missing.
-        if let (Err(error), None) = (fetched, known) {
-            return Err(error.at(&self.origin));
-        }
         let expected = self.expected()?;
         let (scheme, origin) = (self.scheme.clone(), self.origin.clone());
         let path = context.store.blob_path(&self.pin.sha256);
+        let container = Container {
+            path: path.clone(),
+            digest: self.pin.sha256,
+            name: self.file.clone(),
+        };
         let make = move |tick: Tick<'_>| -> Result<Tree, ActionError> {
             let tree = wheel::install(&path, &expected, &scheme, tick);
             tree.map_err(|error| explain(&error).at(&origin))
         };
-        let product = match known {
-            Some(digest) => TreeProduct::lazy(digest, Vec::new(), move || make(&|_| true)),
-            None => {
-                let product = TreeProduct::new(make(context.tick)?);
-                context
-                    .store
-                    .put_memo(&key, serde_json::json!(product.digest))?;
-                product
+        let tree = match (fetched, known) {
+            // Nobody may need the wheel: whoever does finds it missing.
+            (_, Some((digest, listing))) => {
+                let make = move || make(&|_| true);
+                TreeProduct::listed(digest, listing, container, context.store, make)
+            }
+            (Err(error), None) => return Err(error.at(&self.origin)),
+            (Ok(wheel), None) => {
+                let tree = TreeProduct::keep(make(context.tick)?, wheel, context.store)?;
+                // As long as this is remembered, listing and wheel are not collected.
+                let record = Record {
+                    blobs: tree.blobs.clone(),
+                    product: serde_json::json!((tree.digest, tree.blobs[0])),
+                };
+                context.store.put_record(&key, &record)?;
+                tree
             }
         };
-        Ok(Product::Tree(product))
+        Ok(Product::Tree(tree))
     }
 }
 

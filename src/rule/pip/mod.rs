@@ -50,6 +50,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::lower::Splits;
 use super::value::{Collect, fields, owner};
 use super::{Installed, LayerTrees, Lower, Lowered, Need, RULES, Rule};
 use crate::graph::{ActionError, Context};
@@ -428,20 +429,25 @@ fn owner_of(
 }
 
 /// Returns which wheels make a layer together, bottom first: their numbers in the order of their file names.
-fn groups(target: &Target, lower: &Lower<'_>, name: &str, wheels: &Wheels) -> Vec<Vec<usize>> {
-    let own = target.id.to_string();
+fn groups(target: &Target, lower: &mut Lower<'_>, name: &str, wheels: &Wheels) -> Vec<Vec<usize>> {
+    let key = (name.to_owned(), lower.platform.clone());
+    let known = lower.splits.get(&key).cloned();
+    let splits = known.unwrap_or_else(|| Arc::new(splits(lower, name)));
+    lower.splits.insert(key, splits.clone());
+    let own = splits.get(&target.id.to_string()).cloned();
+    own.unwrap_or_else(|| vec![(0..wheels.len()).collect()])
+}
+
+/// Splits the wheels of all services that have the same target of Python.
+fn splits(lower: &Lower<'_>, name: &str) -> Splits {
+    let pips = lower.spec.targets();
+    let pips = pips.filter(|it| RULES[it.rule].name() == "pip");
+    let pips: BTreeMap<String, &Target> = pips.map(|it| (it.id.to_string(), it)).collect();
     let mut services = BTreeMap::new();
     for (service, pin) in &lower.lock.pips {
-        let found = lower
-            .spec
-            .targets()
-            .find(|it| it.id.to_string() == *service);
-        let Some((other, wheels)) = found.zip(pin.targets.get(name)) else {
+        let Some((other, wheels)) = pips.get(service).zip(pin.targets.get(name)) else {
             continue;
         };
-        if RULES[other.rule].name() != "pip" {
-            continue;
-        }
         let key: Result<SplitKey, Problems> =
             other
                 .table
@@ -453,8 +459,7 @@ fn groups(target: &Target, lower: &Lower<'_>, name: &str, wheels: &Wheels) -> Ve
         };
         services.insert(service.clone(), (split, listed(wheels)));
     }
-    let all = vec![(0..wheels.len()).collect()];
-    wheel::split(&services).remove(&own).unwrap_or(all)
+    wheel::split(&services)
 }
 
 fn listed(wheels: &Wheels) -> Vec<Wheel> {
