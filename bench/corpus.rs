@@ -64,8 +64,8 @@ fn files(folder: &Path, rng: &mut Rng, count: u64, total: u64) -> io::Result<()>
     Ok(())
 }
 
-/// Makes a file that compresses to about a third, as programs and their data do: lines of words, many of which come again,
-/// and a tenth of noise.
+/// Makes a file that compresses to two fifths: lines of words, many of which come again, as in programs and their data, and
+/// a tenth of noise.
 fn file(path: &Path, rng: &mut Rng, size: u64) -> io::Result<()> {
     const BLOCK: usize = 1 << 16;
     let mut out = io::BufWriter::with_capacity(BLOCK, std::fs::File::create(path)?);

@@ -10,7 +10,7 @@ use crate::graph::{ActionError, Context, Origin};
 use crate::layer::{Content, ContentError, Stamp, Tick};
 use crate::oci::Digest;
 use crate::spec::{Problem, Table};
-use crate::store::{Stat, Stats, Store};
+use crate::store::{Blob, Stat, Stats, Store};
 
 /// A path of the host that a manifest names.
 #[derive(Clone, Debug)]
@@ -161,6 +161,14 @@ fn content(
 /// # Errors
 /// When it cannot be read, or remembered.
 pub fn digest_of(path: &Path, store: &Store) -> Result<Digest, ActionError> {
+    blob_of(path, store).map(|blob| blob.digest)
+}
+
+/// Returns the digest and the size of a regular file, from the stat cache of `store` if it did not change.
+///
+/// # Errors
+/// When it cannot be read, or remembered.
+pub(super) fn blob_of(path: &Path, store: &Store) -> Result<Blob, ActionError> {
     let unreadable = |error: &dyn std::error::Error| {
         let message = format!("cannot read {}", path.display());
         ActionError::new("imgdecl::host::unreadable", message).because(error)
@@ -173,8 +181,9 @@ pub fn digest_of(path: &Path, store: &Store) -> Result<Digest, ActionError> {
         return Err(unreadable(&error));
     };
     let stamp = Stamp::of(&metadata);
-    let content = content(&folder.into(), name, stamp, (store, &|_| true), None)?;
-    Ok(content.digest)
+    let Content { digest, size, .. } =
+        content(&folder.into(), name, stamp, (store, &|_| true), None)?;
+    Ok(Blob { digest, size })
 }
 
 /// The stamp as the stat cache keeps it.

@@ -1,17 +1,20 @@
 //! What there is, for the resolver: wheels of the workspace's folders first, then those of the indexes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use pep508_rs::PackageName;
+use rayon::prelude::*;
 
 use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
+use crate::oci::Digest;
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
 use crate::python::{Metadata, WheelName, guesses, similar, specifiers, wheel};
-use crate::store::{Blob, Store, blob_of_file};
+use crate::rule::host::{blob_of, digest_of};
+use crate::store::{Blob, Store};
 
 /// The name of the index that folders of the workspace are.
 const LOCAL: &str = "find_links";
@@ -19,6 +22,7 @@ const LOCAL: &str = "find_links";
 /// The folders of a target, and the indexes.
 pub(super) struct Sources<'a> {
     packages: &'a dyn Packages,
+    store: &'a Store,
     local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>>,
     /// Files that were uploaded later are left out.
     exclude_newer: Option<String>,
@@ -28,8 +32,12 @@ pub(super) struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// Lists the folders.
-    pub(super) fn new(packages: &'a dyn Packages, inputs: &Inputs) -> Result<Self, ActionError> {
-        let mut local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>> = BTreeMap::new();
+    pub(super) fn new(
+        packages: &'a dyn Packages,
+        inputs: &Inputs,
+        store: &'a Store,
+    ) -> Result<Self, ActionError> {
+        let mut wheels = Vec::new();
         for folder in &inputs.find_links {
             let unreadable = |error: std::io::Error| {
                 let message = format!("cannot read {}", folder.display());
@@ -40,34 +48,37 @@ impl<'a> Sources<'a> {
             for entry in std::fs::read_dir(folder).map_err(unreadable)? {
                 let path = entry.map_err(unreadable)?.path();
                 let name = path.file_name().and_then(|it| it.to_str());
-                let Some(name) = name.and_then(|it| WheelName::parse(it).ok()) else {
-                    continue;
-                };
-                let Blob {
-                    digest: sha256,
-                    size,
-                } = blob_of_file(&path).map_err(unreadable)?;
-                let candidate = Candidate {
-                    name: name.name.clone(),
-                    version: name.version.clone(),
-                    file: name.file.clone(),
-                    sha256: Some(sha256),
-                    size: Some(size),
-                    requires_python: None,
-                    yanked: None,
-                    url: path.display().to_string(),
-                    index: LOCAL.to_owned(),
-                    wheel: Some(name),
-                };
-                let known = local.entry(candidate.name.clone()).or_default();
-                known.push((candidate, path));
+                wheels.extend(name.and_then(|it| Some((WheelName::parse(it).ok()?, path.clone()))));
             }
+        }
+        // A folder may serve many targets: what it holds is hashed once. Of several errors, the first is told.
+        wheels.sort_by(|one, other| one.1.cmp(&other.1));
+        let blobs = wheels.par_iter().map(|(_, path)| blob_of(path, store));
+        let blobs: Vec<Result<Blob, ActionError>> = blobs.collect();
+        let mut local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>> = BTreeMap::new();
+        for ((name, path), blob) in wheels.into_iter().zip(blobs) {
+            let Blob { digest, size } = blob?;
+            let candidate = Candidate {
+                name: name.name.clone(),
+                version: name.version.clone(),
+                file: name.file.clone(),
+                sha256: Some(digest),
+                size: Some(size),
+                requires_python: None,
+                yanked: None,
+                url: path.display().to_string(),
+                index: LOCAL.to_owned(),
+                wheel: Some(name),
+            };
+            let known = local.entry(candidate.name.clone()).or_default();
+            known.push((candidate, path));
         }
         for files in local.values_mut() {
             files.sort_by(|one, other| one.0.file.cmp(&other.0.file));
         }
         Ok(Self {
             packages,
+            store,
             local,
             exclude_newer: inputs.exclude_newer.clone(),
             root: inputs.root.clone(),
@@ -90,6 +101,33 @@ impl<'a> Sources<'a> {
         let path = self.own(candidate).filter(|_| candidate.index == LOCAL)?;
         let path = path.strip_prefix(&self.root).ok()?;
         path.to_str().map(str::to_owned)
+    }
+
+    /// Reads the metadata of a wheel of the workspace: once, for all targets.
+    fn read_metadata(&self, candidate: &Candidate, path: &Path) -> Result<Arc<String>, IndexError> {
+        let failed = |why: String| IndexError::Failed { why, help: None };
+        let digest = match candidate.sha256 {
+            Some(digest) => digest,
+            None => {
+                let digest = digest_of(path, self.store);
+                digest.map_err(|error| {
+                    failed(format!("cannot read {}: {}", path.display(), error.message))
+                })?
+            }
+        };
+        let key = Digest::of(format!("metadata of a wheel 1 {digest}").as_bytes());
+        let known = self.store.memo(&key).ok().flatten();
+        if let Some(serde_json::Value::String(text)) = known {
+            return Ok(Arc::new(text));
+        }
+        let text = wheel::metadata(path, &candidate.file, digest);
+        let text = text.map_err(|error| {
+            IndexError::Malformed(format!("{}: {}", candidate.file, error.problem))
+        })?;
+        self.store
+            .put_memo(&key, serde_json::json!(text))
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Arc::new(text))
     }
 
     /// Fetches the file of an index that does not say its digest.
@@ -197,14 +235,7 @@ impl Index for Sources<'_> {
             IndexError::Malformed(format!("{}: {error}", candidate.file))
         };
         let text: Arc<String> = match self.own(candidate) {
-            Some(path) => {
-                let blob = blob_of_file(&path).map_err(|error| {
-                    let why = format!("cannot read {}: {error}", path.display());
-                    IndexError::Failed { why, help: None }
-                })?;
-                let text = wheel::metadata(&path, &candidate.file, blob.digest);
-                Arc::new(text.map_err(|error| malformed(&error.problem))?)
-            }
+            Some(path) => self.read_metadata(candidate, &path)?,
             None => {
                 let text = self.packages.metadata(&file_of(candidate));
                 text.map_err(index_error)?

@@ -16,7 +16,8 @@ use crate::python::resolve::{
 };
 use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
 use crate::rule::Need;
-use crate::store::{Store, blob_of_file};
+use crate::rule::host::blob_of;
+use crate::store::Store;
 
 /// How many files or versions a message names.
 const HINTS: usize = 4;
@@ -152,7 +153,7 @@ fn wheels(
     warnings: &mut BTreeSet<String>,
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
-    let sources = Sources::new(context.ports.packages, inputs)?;
+    let sources = Sources::new(context.ports.packages, inputs, context.store)?;
     let store = context.store;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     match inputs.locked(target).map_err(|error| of_input(&error))? {
@@ -234,10 +235,7 @@ fn of_candidate(
     let (mut sha256, mut size) = (candidate.sha256, candidate.size);
     if sha256.is_none() {
         let found = match sources.own(candidate) {
-            Some(path) => Some(blob_of_file(&path).map_err(|error| {
-                let message = format!("cannot read {}", path.display());
-                ActionError::new("imgdecl::pip::wheel", message).because(&error)
-            })?),
+            Some(path) => Some(blob_of(&path, store)?),
             // The index says nothing of it: it is what comes now, and from then on the lock decides.
             None if !candidate.index.is_empty() => Some(sources.unsaid(candidate, store)?),
             // Who names a URL says what is there.
