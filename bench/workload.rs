@@ -23,13 +23,15 @@ pub(crate) struct Workload {
     pub(crate) limit: String,
     /// What is worked on: see `corpus.rs`.
     pub(crate) corpus: String,
+    /// The workload whose contenders, scripts and goals it has, with another corpus.
+    like: Option<String>,
     /// What every script begins with.
     #[serde(default)]
     prelude: String,
     /// How often the scripts do the work in one run.
     #[serde(default = "one")]
     pub(crate) repeat: u32,
-    #[serde(rename = "contender")]
+    #[serde(default, rename = "contender")]
     contenders: Vec<Contender>,
     #[serde(default, rename = "goal")]
     pub(crate) goals: Vec<Goal>,
@@ -40,7 +42,7 @@ fn one() -> u32 {
 }
 
 /// Who does the work.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Contender {
     name: String,
@@ -71,7 +73,7 @@ struct Contender {
 }
 
 /// What is to be reached.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Goal {
     /// The contender in question.
@@ -104,6 +106,19 @@ impl Workload {
             all.push(workload);
         }
         all.sort_by(|one, other| one.name.cmp(&other.name));
+        for index in 0..all.len() {
+            let Some(like) = all[index].like.clone() else {
+                continue;
+            };
+            let Some(model) = all.iter().find(|it| it.name == like) else {
+                let text = format!("{}: there is no workload `{like}`", all[index].name);
+                return Err(io::Error::other(text));
+            };
+            let (prelude, contenders) = (model.prelude.clone(), model.contenders.clone());
+            let goals = model.goals.clone();
+            let same = &mut all[index];
+            (same.prelude, same.contenders, same.goals) = (prelude, contenders, goals);
+        }
         Ok(all)
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ActionError, KeyWriter, Lazy, listing};
 use crate::layer::{Changeset, Container, Facts, Tree};
 use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
-use crate::store::{Blob, Record, Store, StoreError};
+use crate::store::{Blob, Health, Record, Store, StoreError};
 
 /// What an action makes.
 #[derive(Clone, Debug)]
@@ -348,20 +348,26 @@ impl TreeProduct {
         Some(Self::lazy(digest, blobs, make))
     }
 
-    /// Makes the product of a tree whose contents lie in an archive in the store, and whose `listing` does, too, if it was
-    /// not collected. Where either is gone, `make` makes the tree.
+    /// Makes the product of a tree whose `listing` is in the store, and whose contents lie in the `archive` there, which
+    /// people call `name`. Where either is gone or damaged, `make` makes the tree.
     pub fn listed(
         digest: Digest,
-        listing: Blob,
-        container: Container,
+        [listing, archive]: [Blob; 2],
+        name: &str,
         store: &Arc<Store>,
         make: impl Fn() -> Result<Tree, ActionError> + Send + Sync + 'static,
     ) -> Self {
-        let store = store.clone();
+        let (store, name) = (store.clone(), name.to_owned());
         Self::lazy(digest, Vec::new(), move || {
-            let found = listing::get(&store, &listing, container.clone());
-            match found.ok().flatten() {
-                Some(tree) if container.path.is_file() && tree.digest() == digest => Ok(tree),
+            let container = Container {
+                path: store.blob_path(&archive.digest),
+                digest: archive.digest,
+                name: name.clone(),
+            };
+            let is_whole = store.check(&archive) == Health::Whole;
+            let found = is_whole.then(|| listing::get(&store, &listing, container));
+            match found.and_then(Result::ok).flatten() {
+                Some(tree) if tree.digest() == digest => Ok(tree),
                 _ => make(),
             }
         })

@@ -1,7 +1,7 @@
 //! The content of a file: its size and digest, known beforehand, and where its bytes are.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -187,15 +187,15 @@ impl Content {
             path: path.clone(),
             source,
         };
-        let file = File::open(&path).map_err(fail)?;
+        let mut file = File::open(&path).map_err(fail)?;
+        if skip + offset > 0 {
+            file.seek(SeekFrom::Start(skip + offset)).map_err(fail)?;
+        }
         let start = out.len();
-        out.resize(start + length, 0);
-        let read = file.read_exact_at(&mut out[start..], skip + offset);
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(ContentError::Changed(path));
-            }
-            other => other.map_err(fail)?,
+        out.reserve(length);
+        let read = (&file).take(length as u64).read_to_end(out);
+        if read.map_err(fail)? < length {
+            return Err(ContentError::Changed(path));
         }
         let (Source::Host { folder, below, .. }, Some(stamp)) = (&self.source, stamp) else {
             return Ok(());

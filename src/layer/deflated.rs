@@ -93,8 +93,11 @@ impl Deflated {
         })
     }
 
-    /// Inflates and checks a member of `size` bytes in one go, onto the end of `out`: twice as fast as in pieces. Returns
-    /// false, with nothing added, where that cannot be done: [`Deflated::open`] then says what is wrong, if anything is.
+    /// Inflates a member of `size` bytes in one go, onto the end of `out`: twice as fast as in pieces. Returns false, with
+    /// nothing added, where that cannot be done: [`Deflated::open`] then says what is wrong, if anything is.
+    ///
+    /// Size and CRC are checked. But libdeflate takes streams that other readers refuse, so a member is judged by
+    /// [`Deflated::open`] before it gets into a tree.
     ///
     /// # Errors
     /// When the archive cannot be read.

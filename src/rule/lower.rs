@@ -114,7 +114,7 @@ pub struct Lower<'a> {
     pub problems: Problems,
     /// Which wheels of each service make a layer together, by target of Python and platform. Made once: all services
     /// have a say in it.
-    pub(super) splits: BTreeMap<(String, Option<Platform>), Arc<Splits>>,
+    pub(super) splits: BTreeMap<(String, Option<Platform>), Splits>,
     bases: BTreeMap<(TargetId, Option<Platform>), BelowPython>,
     root: Arc<Path>,
     known: BTreeMap<(TargetId, Option<Platform>, String), Option<Lowered>>,

@@ -231,6 +231,10 @@ impl Action for Unpack {
         "tar"
     }
 
+    fn version(&self) -> u32 {
+        2 // listings have another form than those of 1
+    }
+
     fn parameters(&self, key: &mut dyn KeyWriter) {
         let list = |patterns: Option<&Patterns>| {
             format!("{:?}", patterns.map(|it| it.texts().collect::<Vec<_>>()))

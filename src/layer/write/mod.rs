@@ -77,7 +77,8 @@ pub fn write(
             stopped.store(hashed.is_err(), Ordering::Relaxed);
             hashed
         },
-        &mut |ready| blob.take(ready, &|| !stopped.load(Ordering::Relaxed)),
+        // The tar may be done, and the blob of a large content far behind.
+        &mut |ready| blob.take(ready, &|| !stopped.load(Ordering::Relaxed) && tick(0)),
     )?;
     Ok(Written {
         diff_id: DiffId(tar.hasher.finish()),
@@ -152,10 +153,13 @@ impl Blob<'_> {
                 (self.out.write_all(bytes), bytes.len() as u64)
             }
             // A member's header and trailer, and the stream as it is.
-            Ready::Passed { content, member } => (
-                pass(content, member, self.out, go_on)?,
-                GZIP_HEADER.len() as u64 + member.length + 8,
-            ),
+            Ready::Passed { content, member } => {
+                let written = pass(content, member, self.out, go_on)?;
+                if written.is_ok() && !go_on() {
+                    return Err(WriteError::Stopped);
+                }
+                (written, GZIP_HEADER.len() as u64 + member.length + 8)
+            }
         };
         written.map_err(WriteError::Sink)?;
         if let Ready::Bytes {

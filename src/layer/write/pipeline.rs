@@ -1,7 +1,7 @@
 //! Makes items in parallel, and gives each of them, in order, to two consumers that work side by side.
 //!
-//! No thread waits for another: whoever ends a step starts what can be done next. So all threads of the pool have work as
-//! long as there is any, and what is made and not yet consumed stays within a budget.
+//! No thread waits for another's step: whoever ends a step starts what can be done next. So all threads of the pool have
+//! work as long as there is any, and what is made and not yet consumed stays within a budget.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,7 +27,7 @@ pub(super) trait Work: Sync {
     /// Tells whether something of the item must be read first, in the order of such items.
     fn is_serial(&self, index: usize) -> bool;
 
-    /// Reads what must be read in order.
+    /// Reads what must be read in order. Nothing is read after an error.
     fn read(&self, index: usize) -> Result<Self::Early, Self::Error>;
 
     /// Makes an item; of what was read first, if it is serial.
@@ -78,6 +78,7 @@ struct State<W: Work> {
     weight: u64,
     /// How many are being made.
     making: usize,
+    /// Whether a serial item is being read, or could not be.
     is_reading: bool,
     /// How many items each consumer has had, and whether it is at work.
     consumed: [usize; 2],
@@ -152,10 +153,10 @@ impl<'a, W: Work> Line<'a, W> {
 
     fn make<'s>(&'s self, index: usize, is_serial: bool, scope: &Scope<'s>) {
         let early = is_serial.then(|| {
-            let early = self.work.read(index);
+            let early = self.work.read(index)?;
             self.lock().is_reading = false;
             self.go_on(scope);
-            early
+            Ok(early)
         });
         let made = early
             .transpose()
@@ -174,6 +175,7 @@ impl<'a, W: Work> Line<'a, W> {
     }
 
     fn consume<'s>(&'s self, consumer: usize, scope: &Scope<'s>) {
+        // The one before may be about to return; nobody holds it for longer.
         let mut consume = self.consumers[consumer]
             .lock()
             .expect("a panic ends the scope");

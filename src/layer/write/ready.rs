@@ -89,7 +89,8 @@ impl<'a> Segments<'a> {
         let mut reading = self.reading.lock().expect("a panic ends the build");
         let mut inflate = match reading.take() {
             Some(it) if (it.item, it.offset) == (item, offset) => it.inflate,
-            _ => member.open(content.size)?,
+            _ if offset == 0 => member.open(content.size)?,
+            _ => unreachable!("slices are read in order, and none after an error"),
         };
         let mut bytes = Vec::with_capacity(length + BLOCK);
         inflate.append(&mut bytes, length)?;

@@ -157,8 +157,8 @@ fn damage_is_found_while_writing() {
 #[test]
 fn stops_within_a_large_member() {
     let (raw, _, _folder) = deflated();
-    let calls = AtomicUsize::new(0);
-    let tick = |_| calls.fetch_add(1, Ordering::Relaxed) < 2;
+    // Only what is inflated in steps comes in pieces of this size.
+    let tick = |bytes| bytes != STEP as u64;
     let result = write(&raw, Compression::Gzip, &Anew, &mut Vec::new(), &tick);
     assert!(matches!(result, Err(WriteError::Stopped)));
 }

@@ -220,10 +220,6 @@ impl Archive {
         let mut piece = Vec::new();
         let offset = match &member.source {
             Source::Deflated(deflated) => {
-                if deflated.append_whole(member.size, &mut piece)? {
-                    take(&piece);
-                    return Ok(());
-                }
                 let mut inflate = deflated.open(member.size)?;
                 loop {
                     piece.clear();

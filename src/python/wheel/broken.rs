@@ -93,6 +93,32 @@ fn contents_that_are_not_as_the_archive_says() {
 }
 
 #[test]
+fn streams_that_not_everyone_can_read() {
+    // 'a'; the length symbol 286, which RFC 1951 section 3.2.6 leaves unused, and distance 1; then bytes as they are.
+    let tail = [b'b'; 65_400];
+    let bits = concat!(
+        "0", "10", "10010001", "11000110", "00000", "0000000", "1", "00"
+    );
+    let mut raw = vec![0_u8; bits.len().div_ceil(8)];
+    for (at, bit) in bits.bytes().enumerate() {
+        raw[at / 8] |= (bit - b'0') << (at % 8);
+    }
+    raw.extend_from_slice(&(tail.len() as u16).to_le_bytes());
+    raw.extend_from_slice(&(!(tail.len() as u16)).to_le_bytes());
+    raw.extend_from_slice(&tail);
+    let data = [&[b'a'; 259][..], &tail].concat();
+    let mut out = vec![0; data.len()];
+    // One library takes it. Passed on as it is, it would be a layer that most runtimes cannot read.
+    let inflated = libdeflater::Decompressor::new().deflate_decompress(&raw, &mut out);
+    assert!(inflated == Ok(data.len()) && out == data);
+    let entry = Entry {
+        raw: Some(raw),
+        ..Entry::new("pkg/odd.bin", data)
+    };
+    refused(&plus(entry), "its bytes are not deflated data");
+}
+
+#[test]
 fn archives_that_are_not_sound() {
     let good = with(|_| {});
     refused(b"", "not a sound zip archive");

@@ -7,7 +7,7 @@ use crate::graph::{
     Action, ActionError, Context, HashKey, KeyWriter, Lane, Origin, Product, TreeProduct,
     WantedWheel,
 };
-use crate::layer::{Container, LayerPath, Tick, Tree};
+use crate::layer::{LayerPath, Tick, Tree};
 use crate::lock::WheelPin;
 use crate::oci::Digest;
 use crate::python::WheelName;
@@ -67,25 +67,25 @@ impl Action for Install {
         self.parameters(&mut key);
         let key = key.finish().0;
         let known = context.store.memo(&key)?;
-        let known: Option<(Digest, Blob)> = known.and_then(|it| serde_json::from_value(it).ok());
+        let known: Option<(Digest, [Blob; 2])> =
+            known.and_then(|it| serde_json::from_value(it).ok());
         let fetched = fetch(&self.file, &self.pin, &self.find_links, &self.root, context);
         let expected = self.expected()?;
         let (scheme, origin) = (self.scheme.clone(), self.origin.clone());
         let path = context.store.blob_path(&self.pin.sha256);
-        let container = Container {
-            path: path.clone(),
-            digest: self.pin.sha256,
-            name: self.file.clone(),
-        };
         let make = move |tick: Tick<'_>| -> Result<Tree, ActionError> {
             let tree = wheel::install(&path, &expected, &scheme, tick);
             tree.map_err(|error| explain(&error).at(&origin))
         };
+        // A listing that is gone is written anew where the wheel is here.
+        let known = known.filter(|(_, [listing, _])| {
+            fetched.is_err() || context.store.check(listing) == Health::Whole
+        });
         let tree = match (fetched, known) {
             // Nobody may need the wheel: whoever does finds it missing.
-            (_, Some((digest, listing))) => {
+            (_, Some((digest, blobs))) => {
                 let make = move || make(&|_| true);
-                TreeProduct::listed(digest, listing, container, context.store, make)
+                TreeProduct::listed(digest, blobs, &self.file, context.store, make)
             }
             (Err(error), None) => return Err(error.at(&self.origin)),
             (Ok(wheel), None) => {
@@ -93,7 +93,7 @@ impl Action for Install {
                 // As long as this is remembered, listing and wheel are not collected.
                 let record = Record {
                     blobs: tree.blobs.clone(),
-                    product: serde_json::json!((tree.digest, tree.blobs[0])),
+                    product: serde_json::json!((tree.digest, &tree.blobs)),
                 };
                 context.store.put_record(&key, &record)?;
                 tree
@@ -303,9 +303,13 @@ impl Action for Join {
         let known = context.store.memo(&key)?;
         let known: Option<Vec<Digest>> = known.and_then(|it| serde_json::from_value(it).ok());
         let Some(digests) = known.filter(|digests| digests.len() == trees.len()) else {
-            let joined: Vec<TreeProduct> = join(&trees, self.last)?
-                .into_iter()
-                .map(TreeProduct::new)
+            let joined = join(&trees, self.last)?;
+            let joined = trees.iter().zip(joined.into_iter().map(TreeProduct::new));
+            let joined: Vec<TreeProduct> = joined
+                .map(|(before, after)| match before.digest == after.digest {
+                    true => before.clone(),
+                    false => after,
+                })
                 .collect();
             let digests: Vec<Digest> = joined.iter().map(|tree| tree.digest).collect();
             context.store.put_memo(&key, serde_json::json!(digests))?;

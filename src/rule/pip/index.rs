@@ -37,7 +37,7 @@ impl<'a> Sources<'a> {
         inputs: &Inputs,
         store: &'a Store,
     ) -> Result<Self, ActionError> {
-        let mut wheels = Vec::new();
+        let mut wheels: Vec<(WheelName, PathBuf)> = Vec::new();
         for folder in &inputs.find_links {
             let unreadable = |error: std::io::Error| {
                 let message = format!("cannot read {}", folder.display());
@@ -45,14 +45,16 @@ impl<'a> Sources<'a> {
                     .because(&error)
                     .help("`find_links` names folders with wheels")
             };
+            let before = wheels.len();
             for entry in std::fs::read_dir(folder).map_err(unreadable)? {
                 let path = entry.map_err(unreadable)?.path();
                 let name = path.file_name().and_then(|it| it.to_str());
                 wheels.extend(name.and_then(|it| Some((WheelName::parse(it).ok()?, path.clone()))));
             }
+            // The folders stay in order: of two files of one name, that of the first folder is taken.
+            wheels[before..].sort_by(|one, other| one.1.cmp(&other.1));
         }
         // A folder may serve many targets: what it holds is hashed once. Of several errors, the first is told.
-        wheels.sort_by(|one, other| one.1.cmp(&other.1));
         let blobs = wheels.par_iter().map(|(_, path)| blob_of(path, store));
         let blobs: Vec<Result<Blob, ActionError>> = blobs.collect();
         let mut local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>> = BTreeMap::new();
@@ -115,7 +117,7 @@ impl<'a> Sources<'a> {
                 })?
             }
         };
-        let key = Digest::of(format!("metadata of a wheel 1 {digest}").as_bytes());
+        let key = Digest::of(format!("metadata 1 {} {digest}", candidate.file).as_bytes());
         let known = self.store.memo(&key).ok().flatten();
         if let Some(serde_json::Value::String(text)) = known {
             return Ok(Arc::new(text));

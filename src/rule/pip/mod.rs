@@ -431,10 +431,11 @@ fn owner_of(
 /// Returns which wheels make a layer together, bottom first: their numbers in the order of their file names.
 fn groups(target: &Target, lower: &mut Lower<'_>, name: &str, wheels: &Wheels) -> Vec<Vec<usize>> {
     let key = (name.to_owned(), lower.platform.clone());
-    let known = lower.splits.get(&key).cloned();
-    let splits = known.unwrap_or_else(|| Arc::new(splits(lower, name)));
-    lower.splits.insert(key, splits.clone());
-    let own = splits.get(&target.id.to_string()).cloned();
+    if !lower.splits.contains_key(&key) {
+        let made = splits(lower, name);
+        lower.splits.insert(key.clone(), made);
+    }
+    let own = lower.splits[&key].get(&target.id.to_string()).cloned();
     own.unwrap_or_else(|| vec![(0..wheels.len()).collect()])
 }
 
