@@ -65,11 +65,13 @@ pub(super) fn host_platform() -> Platform {
 }
 
 /// Returns a variable, if it is set and is text.
+#[cfg(target_os = "linux")]
 pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok()
 }
 
 /// Returns the folders in which programs are looked for.
+#[cfg(target_os = "linux")]
 pub(super) fn program_folders() -> Vec<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect()
 }

@@ -20,6 +20,7 @@ pub(super) enum Exit {
     /// 130: stopped by Ctrl-C, as shells say it.
     Stopped,
     /// What the process of a container that we ran ended with.
+    #[cfg(target_os = "linux")]
     Process(u8),
 }
 
@@ -34,6 +35,7 @@ impl Exit {
             Self::Cache => 4,
             Self::Bug => 101,
             Self::Stopped => 130,
+            #[cfg(target_os = "linux")]
             Self::Process(code) => code,
         }
     }

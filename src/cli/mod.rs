@@ -20,6 +20,7 @@ mod push;
 mod report;
 mod resolve;
 mod rules;
+#[cfg(target_os = "linux")]
 mod run;
 mod setup;
 mod tips;
@@ -34,7 +35,7 @@ use clap::Parser;
 use args::{Args, Command};
 use exit::Exit;
 
-use crate::{runtime, ui};
+use crate::ui;
 
 /// Set when the user asks to stop.
 static CANCEL: AtomicBool = AtomicBool::new(false);
@@ -94,12 +95,38 @@ fn stop() {
     }
 }
 
+/// `run` where there is no Linux: says so.
+#[cfg(not(target_os = "linux"))]
+mod run {
+    use super::exit::Exit;
+    use super::{args, report};
+
+    pub(super) fn listen() {}
+
+    pub(super) fn run(_: &args::Run) -> Result<Exit, Exit> {
+        report::plain(
+            "imgdecl::run::linux",
+            "containers need Linux",
+            Some("load the image into a container engine: imgdecl build --load".to_owned()),
+        );
+        Err(Exit::Failed)
+    }
+}
+
 /// Becomes the process of `run --chroot`, if that is what this process is for; returns why it could not.
+#[cfg(target_os = "linux")]
 fn inner() -> Option<String> {
     let mut arguments = std::env::args_os().skip(1);
-    let is_inner = arguments.next().is_some_and(|it| it == runtime::INNER);
+    let is_inner = arguments
+        .next()
+        .is_some_and(|it| it == crate::runtime::INNER);
     is_inner.then(|| {
         let environment: Vec<_> = std::env::vars_os().collect();
-        runtime::inner(&arguments.collect::<Vec<_>>(), &environment)
+        crate::runtime::inner(&arguments.collect::<Vec<_>>(), &environment)
     })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn inner() -> Option<String> {
+    None
 }

@@ -138,6 +138,7 @@ impl ApplyError {
     }
 
     /// Makes the error of a file that cannot be written or read.
+    #[cfg(target_os = "linux")]
     pub(super) fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Io {
             what: what.into(),
