@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -95,6 +95,75 @@ fn what_was_replaced_is_locked_again() {
     );
     space.ok(&["lock"]);
     assert!(!lock().contains("[base"), "{}", lock());
+}
+
+/// What the cache remembers of a wheel is believed as long as the wheel is whole, and made again where it is gone.
+#[test]
+fn what_is_remembered_of_a_wheel_is_made_again() {
+    let space = Space::new();
+    fs::create_dir(space.path().join("wheels")).expect("a folder");
+    wheel(&space, "one");
+    let manifest = |code: &str, compression: &str| {
+        let text = format!(
+            "[defaults]\ncompression = \"{compression}\"\n\n[pip.deps]\npackages = [\"hello\"]\nfind_links = [\"wheels\"]\n\
+             python = \"3.11\"\n\n[image.app]\nbase = \"scratch\"\n\
+             layers = [\"deps\", {{ files = {{ text = {{ \"/app.py\" = \"{code}\" }} }} }}]\n"
+        );
+        space.write("image.toml", text);
+    };
+    let args = ["build", "image.toml", "--output", "oci:out"];
+    // The blobs whose bytes are so, somewhere.
+    let blobs = |bytes: &[u8]| -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let folders = fs::read_dir(space.cache().join("blobs-v1/sha256")).expect("a cache");
+        for folder in folders {
+            let files = fs::read_dir(folder.expect("a folder").path()).expect("a folder");
+            let files = files.map(|it| it.expect("a blob").path());
+            found.extend(files.filter(|path| {
+                let content = fs::read(path).expect("a blob");
+                content.windows(bytes.len()).any(|it| it == bytes)
+            }));
+        }
+        found
+    };
+    manifest("first", "gzip");
+    space.ok(&args);
+
+    // Code above needs what the packages bring, which a listing says; without it, the wheel.
+    let listing = b"[{\"path\":\"usr/local/lib/python3.11/site-packages/hello-1.0.dist-info";
+    let before = blobs(listing);
+    assert_eq!(before.len(), 1);
+    fs::remove_file(&before[0]).expect("a listing");
+    manifest("second", "gzip");
+    space.ok(&args);
+    assert_eq!(blobs(listing), before);
+    validate(&space.path().join("out"));
+
+    // The listing is whole, and the wheel is not: its module is stored as it is, with nothing around that would tell.
+    let kept = blobs(b"hello.pyone");
+    assert_eq!(kept.len(), 1, "the wheel");
+    let mut damaged = fs::read(&kept[0]).expect("the wheel");
+    let at = damaged.windows(11).position(|it| it == b"hello.pyone");
+    damaged[at.expect("the module") + 8] = b'x';
+    fs::remove_file(&kept[0]).expect("the wheel");
+    fs::write(&kept[0], damaged).expect("another wheel");
+    let away = space.path().join("away");
+    fs::rename(space.path().join("wheels"), &away).expect("a folder");
+    fs::create_dir(space.path().join("wheels")).expect("a folder");
+    manifest("second", "zstd");
+    let failed = space.run(&["build", "image.toml", "--offline", "--output", "oci:out"]);
+    assert_ne!(failed.status, 0, "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("hello-1.0-py3-none-any.whl"),
+        "{}",
+        failed.stderr
+    );
+    // With the wheel at hand, it is mended.
+    fs::remove_dir(space.path().join("wheels")).expect("a folder");
+    fs::rename(away, space.path().join("wheels")).expect("a folder");
+    space.ok(&args);
+    validate(&space.path().join("out"));
+    assert_eq!(blobs(b"hello.pyone").len(), 1);
 }
 
 /// Targets that do not go together are locked all the same, so that one of them can be mended.
