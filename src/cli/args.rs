@@ -347,7 +347,7 @@ pub(super) struct Inspect {
     #[command(flatten)]
     pub(super) open: Open,
 
-    /// Lists the entries of the layers. Fetches the layers of a reference into the cache
+    /// Lists the entries of the layers, by path. Fetches the layers of a reference into the cache
     #[arg(long, conflicts_with = "raw")]
     pub(super) files: bool,
 

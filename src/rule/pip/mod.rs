@@ -60,6 +60,7 @@ use crate::oci::Platform;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Split, Wheel};
 use crate::spec::{Host, Key, Problems, Target, Type};
+pub(super) use action::WHEELS;
 use action::{Install, Join};
 use inputs::Inputs;
 use scheme::Place;
@@ -282,20 +283,13 @@ impl Rule for Pip {
                 rule: target.rule,
                 platform,
                 wanted: inputs.digest.to_string(),
-                origin: origin.clone(),
+                origin,
                 was: None,
                 is_pinned: pinned.is_some_and(|pin| pin.inputs == inputs.digest),
                 waits: true,
                 payload: None,
             });
-            let node = lower.add(
-                target,
-                action::Unpinned(target.id.to_string()),
-                vec![],
-                origin,
-            );
-            let layers = vec![LayerTrees::all(node)];
-            return Ok(Lowered::Layers(layers, Arc::new(installed)));
+            return Ok(unpinned(target, lower, installed));
         };
         let name = place.target.name();
         let pinned = lower.lock.pips.get(&target.id.to_string());
@@ -327,14 +321,7 @@ impl Rule for Pip {
             })),
         });
         let Some(wheels) = wheels else {
-            let node = lower.add(
-                target,
-                action::Unpinned(target.id.to_string()),
-                vec![],
-                origin,
-            );
-            let layers = vec![LayerTrees::all(node)];
-            return Ok(Lowered::Layers(layers, Arc::new(installed)));
+            return Ok(unpinned(target, lower, installed));
         };
         let scheme = place.scheme(is_venv);
         installed.sites = [Some(scheme.site.clone()), scheme.platsite.clone()]
@@ -398,6 +385,13 @@ impl Rule for Pip {
     ) -> Result<Option<String>, ActionError> {
         export::export(needs, context, lock, folder)
     }
+}
+
+/// Lowers packages that the lock lacks.
+fn unpinned(target: &Target, lower: &mut Lower<'_>, installed: Installed) -> Lowered {
+    let action = action::Unpinned(target.id.to_string());
+    let node = lower.add(target, action, vec![], target.table.origin());
+    Lowered::Layers(vec![LayerTrees::all(node)], Arc::new(installed))
 }
 
 /// Says which wheel of the workspace has other bytes than those that were locked, if one has. One that is gone may be had
