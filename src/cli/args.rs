@@ -379,7 +379,8 @@ pub(super) struct Diff {
     #[arg(value_name = "IMAGE")]
     pub(super) a: String,
 
-    /// The image to compare it with
+    /// The image to compare it with. Where one of them is an index and the other is not, its image for the same platform is
+    /// compared
     #[arg(value_name = "IMAGE")]
     pub(super) b: String,
 

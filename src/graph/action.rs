@@ -77,6 +77,8 @@ pub struct ActionError {
     pub help: Option<String>,
     /// The place in the manifest, if it is nearer than the node's own.
     pub origin: Option<Origin>,
+    /// Other places that have their part in it.
+    pub also: Vec<Origin>,
 }
 
 /// What kind of failure it was.
@@ -112,6 +114,7 @@ impl ActionError {
             causes: Vec::new(),
             help: None,
             origin: None,
+            also: Vec::new(),
         }
     }
 
@@ -142,6 +145,15 @@ impl ActionError {
     #[must_use]
     pub fn at(mut self, origin: &Origin) -> Self {
         self.origin = Some(origin.clone());
+        self
+    }
+
+    /// Names several places, the first of which comes first.
+    #[must_use]
+    pub fn at_all(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
+        let mut origins = origins.into_iter();
+        self.origin = origins.next().or(self.origin);
+        self.also.extend(origins);
         self
     }
 
