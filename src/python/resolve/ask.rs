@@ -156,7 +156,7 @@ impl Solver<'_> {
     /// Returns what is asked for on the target.
     pub(super) fn asked(&self) -> impl Iterator<Item = &Asked> {
         let asked = self.question.asked.iter();
-        asked.filter(|it| it.requirement.marker.evaluate(&self.markers, &[]))
+        asked.filter(move |it| it.requirement.marker.evaluate(&self.markers, &[]))
     }
 
     /// Fails where a package that is asked for cannot be had, and no index has it and others that are asked for: all are

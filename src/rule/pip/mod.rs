@@ -274,26 +274,26 @@ impl Rule for Pip {
             may_replace: table.on_conflict.as_deref() == Some("last"),
             ..Installed::default()
         };
+        let pinned = lower.lock.pips.get(&target.id.to_string());
+        let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
+        let others = is_stale.then(|| "other requirements".to_owned());
         // The base is not locked yet: what fits it is not known.
         let Some(place) = place else {
-            // What was locked for these requirements may well fit: that shows once the base is.
-            let pinned = lower.lock.pips.get(&target.id.to_string());
             lower.need(Need {
                 target: target.id.clone(),
                 rule: target.rule,
                 platform,
                 wanted: inputs.digest.to_string(),
                 origin,
-                was: None,
-                is_pinned: pinned.is_some_and(|pin| pin.inputs == inputs.digest),
+                was: others,
+                // What was locked for these requirements may well fit: that shows once the base is.
+                is_pinned: pinned.is_some() && !is_stale,
                 waits: true,
                 payload: None,
             });
             return Ok(unpinned(target, lower, installed));
         };
         let name = place.target.name();
-        let pinned = lower.lock.pips.get(&target.id.to_string());
-        let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
         let wheels = pinned
             .filter(|_| !is_stale)
             .and_then(|pin| pin.targets.get(&name))
@@ -309,7 +309,7 @@ impl Rule for Pip {
             platform,
             wanted: inputs.digest.to_string(),
             origin: origin.clone(),
-            was: replaced.or(is_stale.then(|| "other requirements".to_owned())),
+            was: replaced.or(others),
             is_pinned: wheels.is_some(),
             waits: false,
             payload: Some(Arc::new(pin::Payload {
