@@ -571,7 +571,8 @@ fn diff_compares_one_image_with_that_of_an_index() {
     let equal = |a: &[Made], b: &[Made], name: &str| {
         assert!(differences(&space, a, b).is_empty());
         let text = space.ok(&["diff", "oci:a", "oci:b"]).stdout;
-        let said = format!("{name} is an index: its image for linux/amd64 is compared\nequal: sha256:");
+        let said =
+            format!("{name} is an index: its image for linux/amd64 is compared\nequal: sha256:");
         assert!(text.starts_with(&said), "{text}");
     };
     equal(&index, &[made()], "oci:a");
@@ -582,8 +583,16 @@ fn diff_compares_one_image_with_that_of_an_index() {
     let mut other = made();
     other.layers[1][0].content = b"gemma".to_vec();
     for (a, b, sides) in [
-        (&index[..], std::slice::from_ref(&other), ["\"amma\"", "\"emma\""]),
-        (std::slice::from_ref(&other), &index[..], ["\"emma\"", "\"amma\""]),
+        (
+            &index[..],
+            std::slice::from_ref(&other),
+            ["\"amma\"", "\"emma\""],
+        ),
+        (
+            std::slice::from_ref(&other),
+            &index[..],
+            ["\"emma\"", "\"amma\""],
+        ),
     ] {
         let found = differences(&space, a, b);
         assert_eq!(found.len(), 1, "{found:?}");

@@ -332,7 +332,10 @@ pub(super) fn lacking(node: &Node, needs: &[Need], spec: &Spec) -> Option<String
     };
     let its = || needs.iter().filter(is_its);
     if let Some(was) = its().find_map(|need| need.was.as_ref()) {
-        return Some(format!("{} is stale: it was resolved from {was}", lock::FILE));
+        return Some(format!(
+            "{} is stale: it was resolved from {was}",
+            lock::FILE
+        ));
     }
     Some(match its().next() {
         Some(need) if need.is_pinned => "its base is resolved first".to_owned(),

@@ -102,12 +102,7 @@ fn short(text: &str) -> String {
 }
 
 /// Shows differences to scripts. `platform` is the one whose images alone were compared.
-pub(super) fn json(
-    a: &Opened,
-    b: &Opened,
-    platform: Option<&str>,
-    found: &[Difference],
-) -> String {
+pub(super) fn json(a: &Opened, b: &Opened, platform: Option<&str>, found: &[Difference]) -> String {
     let side = |it: &Opened| {
         json!({
             "reference": it.name,

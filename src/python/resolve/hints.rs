@@ -180,7 +180,11 @@ impl Hints<'_> {
 }
 
 /// Returns packages that there are, which a name that no index has may be meant to be.
-pub(super) fn near_names(name: &PackageName, listings: &Listings, index: &dyn Index) -> Vec<String> {
+pub(super) fn near_names(
+    name: &PackageName,
+    listings: &Listings,
+    index: &dyn Index,
+) -> Vec<String> {
     let known = listings.iter().filter(|it| it.1.is_ok());
     let known = known.map(|it| it.0.as_ref());
     let mut names: Vec<String> = near::similar(name, known)
@@ -234,7 +238,11 @@ pub(super) fn of_unknown(unknown: &[Unknown]) -> String {
     for package in unknown {
         *indexes.entry(&package.asked).or_default() += 1;
     }
-    lines.extend(indexes.into_iter().map(|(asked, count)| elsewhere(asked, count)));
+    lines.extend(
+        indexes
+            .into_iter()
+            .map(|(asked, count)| elsewhere(asked, count)),
+    );
     lines.join("\n")
 }
 

@@ -492,7 +492,11 @@ fn all_that_no_index_has_is_said_at_once() {
     let error = ask(&memory, &many.join(" | ")).unwrap_err();
     let text = error.to_string();
     assert!(text.ends_with("no-21 and 8 more are in no index"), "{text}");
-    assert!(error.help().contains("\nand 8 more\nonly "), "{}", error.help());
+    assert!(
+        error.help().contains("\nand 8 more\nonly "),
+        "{}",
+        error.help()
+    );
 }
 
 #[test]
