@@ -306,7 +306,7 @@ pub(super) fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Resu
     for ((_, node), result) in plan.graph.nodes().zip(results) {
         let Some(error) = &result.error else { continue };
         // Platforms that fail alike are one piece of news.
-        if let Some(place) = &error.origin
+        if let Some(place) = error.origins.first()
             && !told.insert((
                 &error.message,
                 &error.causes,

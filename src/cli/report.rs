@@ -136,16 +136,16 @@ pub(super) fn problems(problems: Problems) -> Exit {
 
 /// Prints why a node failed, with the place that asked for it.
 pub(super) fn failure(label: &Label, origin: &Origin, error: &ActionError) -> Exit {
-    let place = error.origin.as_ref().unwrap_or(origin);
-    let label_text = match error.origin {
-        Some(_) => None,
-        None => Some(format!("{label} needs it")),
+    let place = error.origins.first().unwrap_or(origin);
+    let label_text = match error.origins.is_empty() {
+        false => None,
+        true => Some(format!("{label} needs it")),
     };
     let first = LabeledSpan::new_primary_with_span(label_text, place.span.clone());
     let mut labels = vec![first];
     // One report shows one file: places in others are named by the help.
-    let also = error.also.iter().filter(|it| it.source == place.source);
-    for other in also {
+    let also = error.origins.iter().skip(1);
+    for other in also.filter(|it| it.source == place.source) {
         let label = LabeledSpan::new_with_span(None, other.span.clone());
         if labels.iter().all(|it| it.inner() != label.inner()) {
             labels.push(label);

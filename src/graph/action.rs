@@ -75,10 +75,8 @@ pub struct ActionError {
     pub causes: Vec<String>,
     /// How to mend it.
     pub help: Option<String>,
-    /// The place in the manifest, if it is nearer than the node's own.
-    pub origin: Option<Origin>,
-    /// Other places that have their part in it.
-    pub also: Vec<Origin>,
+    /// The places in the manifest that have their part in it, the first one first, if they are nearer than the node's own.
+    pub origins: Vec<Origin>,
 }
 
 /// What kind of failure it was.
@@ -113,8 +111,7 @@ impl ActionError {
             message: message.into(),
             causes: Vec::new(),
             help: None,
-            origin: None,
-            also: Vec::new(),
+            origins: Vec::new(),
         }
     }
 
@@ -144,16 +141,14 @@ impl ActionError {
     /// Names the place in the manifest.
     #[must_use]
     pub fn at(mut self, origin: &Origin) -> Self {
-        self.origin = Some(origin.clone());
+        self.origins = vec![origin.clone()];
         self
     }
 
-    /// Names several places, the first of which comes first.
+    /// Names several places in the manifest, the first of which comes first.
     #[must_use]
     pub fn at_all(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
-        let mut origins = origins.into_iter();
-        self.origin = origins.next().or(self.origin);
-        self.also.extend(origins);
+        self.origins = origins.into_iter().collect();
         self
     }
 

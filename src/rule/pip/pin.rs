@@ -92,9 +92,9 @@ pub(super) fn pin(
             &mut warnings,
             context,
         );
-        let wheels = wheels.map_err(|error| match error.origin {
-            Some(_) => error,
-            None => error.at(&first.origin),
+        let wheels = wheels.map_err(|error| match error.origins.is_empty() {
+            false => error,
+            true => error.at(&first.origin),
         })?;
         warnings.extend(payload.doubt.clone());
         if payload.is_libc_assumed && wheels.keys().any(|it| is_native(it)) {
