@@ -553,15 +553,62 @@ fn diff_walks_through_indexes() {
         (&found[0]["layer"], &found[0]["offset"]),
         (&json!(2), &json!(1))
     );
-    // An index against a manifest; and the platform of the one alone.
-    let found = differences(&space, &[made(), arm], &[made()]);
-    assert_eq!(
-        (&found[0]["level"], &found[0]["field"]),
-        (&json!("index"), &json!("media type"))
-    );
-    assert_eq!(found[1]["level"], "platform");
+    // The platform of one image alone.
+    assert!(differences(&space, &[made(), arm], &[made()]).is_empty());
     let only = ["diff", "oci:a", "oci:b", "--platform", "linux/amd64"];
     assert!(space.ok(&only).stdout.starts_with("equal"));
+}
+
+#[test]
+fn diff_compares_one_image_with_that_of_an_index() {
+    let space = Space::new();
+    let of = |architecture: &'static str| Made {
+        platform: ("linux", architecture),
+        ..made()
+    };
+    let index = [made(), of("arm64")];
+    // The image that the index has is equal to it, on either side.
+    let equal = |a: &[Made], b: &[Made], name: &str| {
+        assert!(differences(&space, a, b).is_empty());
+        let text = space.ok(&["diff", "oci:a", "oci:b"]).stdout;
+        let said =
+            format!("{name} is an index: its image for linux/amd64 is compared\nequal: sha256:");
+        assert!(text.starts_with(&said), "{text}");
+    };
+    equal(&index, &[made()], "oci:a");
+    equal(&[made()], &index, "oci:b");
+    let found = json(&space.ok(&["diff", "oci:a", "oci:b", "--format", "json"]));
+    assert_eq!(found["platform"], "linux/amd64");
+    // Where it is another one, that is said of its bytes, and each side is on its own side.
+    let mut other = made();
+    other.layers[1][0].content = b"gemma".to_vec();
+    for (a, b, sides) in [
+        (
+            &index[..],
+            std::slice::from_ref(&other),
+            ["\"amma\"", "\"emma\""],
+        ),
+        (
+            std::slice::from_ref(&other),
+            &index[..],
+            ["\"emma\"", "\"amma\""],
+        ),
+    ] {
+        let found = differences(&space, a, b);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["platform"], "linux/amd64");
+        assert_eq!([&found[0]["a"], &found[0]["b"]], sides);
+        let text = space.run(&["diff", "oci:a", "oci:b"]).stdout;
+        assert_eq!(text.matches("is an index: its image").count(), 1, "{text}");
+    }
+    // Without one for the platform, it is said which there are.
+    let found = differences(&space, &[of("s390x")], &index);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        (&found[0]["level"], &found[0]["platform"]),
+        (&json!("platform"), &json!("linux/s390x"))
+    );
+    assert_eq!(found[0]["b"], "lacks it, and has linux/amd64, linux/arm64");
 }
 
 #[test]
@@ -715,6 +762,11 @@ fn verify_compares_with_what_is_elsewhere() {
         let output = space.ok(&["verify", "--against", against]);
         assert!(output.stdout.contains("app equal"), "{}", output.stdout);
     }
+    // One image of an index is not the index.
+    space.ok(&["build", "--platform", "linux/amd64", "--output", "oci:one"]);
+    let output = space.run(&["verify", "--against", "oci:one"]);
+    assert_eq!(output.status, 1, "{}", output.stderr);
+    assert!(output.stdout.contains("media type"), "{}", output.stdout);
     space.write("second/a", "second b\n");
     for against in ["oci:out", &remote] {
         let output = space.run(&["verify", "app", "--against", against]);

@@ -347,7 +347,7 @@ pub(super) struct Inspect {
     #[command(flatten)]
     pub(super) open: Open,
 
-    /// Lists the entries of the layers. Fetches the layers of a reference into the cache
+    /// Lists the entries of the layers, by path. Fetches the layers of a reference into the cache
     #[arg(long, conflicts_with = "raw")]
     pub(super) files: bool,
 
@@ -379,7 +379,8 @@ pub(super) struct Diff {
     #[arg(value_name = "IMAGE")]
     pub(super) a: String,
 
-    /// The image to compare it with
+    /// The image to compare it with. Where one of them is an index and the other is not, its image for the same platform is
+    /// compared
     #[arg(value_name = "IMAGE")]
     pub(super) b: String,
 

@@ -16,10 +16,8 @@ use super::setup::{Setup, here};
 use super::{CANCEL, load, lock, push, report};
 use crate::exec::{self, NodeResult, Options, Outcome, Why};
 use crate::graph::{Failure, NodeId, Ports, Product};
-use crate::lock::FILE;
 use crate::output::{Output, OutputError, Sink, metadata};
 use crate::plan::render;
-use crate::rule::RESOLVE;
 use crate::source::read_document;
 use crate::store::{Blob, Health, Store};
 use crate::ui::{self, Mode, Profile, Progress, Watched};
@@ -248,9 +246,9 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
             outcome: Outcome::Would,
             why,
             ..
-        } => match why {
-            _ if node.action.name() == RESOLVE => format!("  build: {} lacks it", FILE),
-            Some(Why::Changed(lines)) => {
+        } => match (lock::lacking(node, &plan.needs, &setup.spec), why) {
+            (Some(lacking), _) => format!("  build: {lacking}"),
+            (_, Some(Why::Changed(lines))) => {
                 let more = lines.len().saturating_sub(FEW);
                 let shown: String = lines
                     .iter()
@@ -264,9 +262,9 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
                 };
                 format!("  build: changed{shown}{more}")
             }
-            Some(Why::First) => "  build: never built".into(),
-            Some(Why::Same) => "  build: built before, but no longer in the cache".into(),
-            Some(Why::Unknown) | None => "  build: an input is built".into(),
+            (_, Some(Why::First)) => "  build: never built".into(),
+            (_, Some(Why::Same)) => "  build: built before, but no longer in the cache".into(),
+            (_, Some(Why::Unknown) | None) => "  build: an input is built".into(),
         },
         NodeResult { outcome, .. } => {
             let fetch = match to_fetch(&store, result(id)) {
@@ -308,7 +306,7 @@ pub(super) fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Resu
     for ((_, node), result) in plan.graph.nodes().zip(results) {
         let Some(error) = &result.error else { continue };
         // Platforms that fail alike are one piece of news.
-        if let Some(place) = &error.origin
+        if let Some(place) = error.origins.first()
             && !told.insert((
                 &error.message,
                 &error.causes,

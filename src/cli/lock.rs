@@ -16,14 +16,14 @@ use super::file::write_file;
 use super::net::Net;
 use super::report;
 use super::setup::{Choice, Setup, usage};
-use crate::graph::{Context, Failure, Ports};
+use crate::graph::{Context, Failure, Node, Ports};
 use crate::lock::{self, Lock, LockError};
 use crate::oci::Digest;
 use crate::pin::{PinError, Update, pin};
 use crate::plan::Plan;
-use crate::rule::Need;
+use crate::rule::{Need, UNPINNED};
 use crate::source::read_document;
-use crate::spec::{Problem, Problems, TargetId};
+use crate::spec::{Problem, Problems, Spec, TargetId};
 use crate::store::{KeyLock, Store};
 use crate::ui::Progress;
 
@@ -300,17 +300,47 @@ fn problems(needs: &[Need], lacking: Lacking, has_set: bool) -> Problems {
 
 /// Says, after a plan, what would be resolved first.
 pub(super) fn note_lacking(needs: &[Need]) {
-    let lacking: BTreeSet<String> = needs
-        .iter()
-        .filter(|need| !need.is_pinned)
-        .map(|need| need.target.to_string())
-        .collect();
-    for target in lacking {
-        crate::ui::line(&format!(
-            "{} lacks `{target}`: `imgdecl lock` resolves it",
+    let lacking = needs.iter().filter(|need| !need.is_pinned);
+    let line = |need: &Need| {
+        let (file, target) = (lock::FILE, &need.target);
+        match &need.was {
+            None => format!("{file} lacks `{target}`: `imgdecl lock` resolves it"),
+            Some(was) => {
+                // Of what lies on disk, `was` says what it is now.
+                let now = needs_registry(need).then(|| format!(", and is {} now", need.wanted));
+                let now = now.unwrap_or_default();
+                format!(
+                    "{file} is stale: `{target}` was resolved from {was}{now}: `imgdecl lock` resolves it again"
+                )
+            }
+        }
+    };
+    let lines: BTreeSet<String> = lacking.map(line).collect();
+    lines.iter().for_each(|line| crate::ui::line(line));
+}
+
+/// Says what the lock has in place of what a node of a plan stands for. `None` of a node that needs nothing of the lock, or
+/// has it.
+pub(super) fn lacking(node: &Node, needs: &[Need], spec: &Spec) -> Option<String> {
+    if !UNPINNED.contains(&node.action.name()) {
+        return None;
+    }
+    let label = &node.label;
+    let is_its = |need: &&Need| {
+        label.platform.as_ref() == Some(&need.platform)
+            && label.target == spec.short_name(&need.target)
+    };
+    let its = || needs.iter().filter(is_its);
+    if let Some(was) = its().find_map(|need| need.was.as_ref()) {
+        return Some(format!(
+            "{} is stale: it was resolved from {was}",
             lock::FILE
         ));
     }
+    Some(match its().next() {
+        Some(need) if need.is_pinned => "its base is resolved first".to_owned(),
+        _ => format!("{} lacks it", lock::FILE),
+    })
 }
 
 /// How often resolving may show that more is to be resolved: packages wait for their base.

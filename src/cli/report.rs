@@ -23,7 +23,7 @@ struct Plain {
     causes: Vec<String>,
     help: Option<String>,
     source: Option<Arc<NamedSource<String>>>,
-    label: Option<LabeledSpan>,
+    labels: Vec<LabeledSpan>,
 }
 
 impl std::fmt::Display for Plain {
@@ -55,9 +55,7 @@ impl Diagnostic for Plain {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.label.as_ref().map(|label| {
-            Box::new(std::iter::once(label.clone())) as Box<dyn Iterator<Item = LabeledSpan>>
-        })
+        Some(Box::new(self.labels.iter().cloned()))
     }
 }
 
@@ -69,7 +67,7 @@ pub(super) fn plain(code: &str, message: &str, help: Option<String>) {
         causes: Vec::new(),
         help,
         source: None,
-        label: None,
+        labels: Vec::new(),
     });
 }
 
@@ -82,7 +80,7 @@ pub(super) fn error(code: &str, error: &dyn std::error::Error, help: Option<Stri
         causes,
         help,
         source: None,
-        label: None,
+        labels: Vec::new(),
     });
 }
 
@@ -103,7 +101,7 @@ pub(super) fn action(error: &ActionError) -> Exit {
         causes: error.causes.clone(),
         help: error.help.clone(),
         source: None,
-        label: None,
+        labels: Vec::new(),
     });
     exit(error.failure)
 }
@@ -119,10 +117,10 @@ pub(super) fn lock(error: &LockError) {
         source: Some(Arc::new(
             NamedSource::new(text.name.clone(), text.text.clone()).with_language("toml"),
         )),
-        label: Some(LabeledSpan::new_primary_with_span(
+        labels: vec![LabeledSpan::new_primary_with_span(
             Some(error.label.clone()),
             error.span.clone(),
-        )),
+        )],
     });
 }
 
@@ -138,11 +136,21 @@ pub(super) fn problems(problems: Problems) -> Exit {
 
 /// Prints why a node failed, with the place that asked for it.
 pub(super) fn failure(label: &Label, origin: &Origin, error: &ActionError) -> Exit {
-    let place = error.origin.as_ref().unwrap_or(origin);
-    let label_text = match error.origin {
-        Some(_) => None,
-        None => Some(format!("{label} needs it")),
+    let place = error.origins.first().unwrap_or(origin);
+    let label_text = match error.origins.is_empty() {
+        false => None,
+        true => Some(format!("{label} needs it")),
     };
+    let first = LabeledSpan::new_primary_with_span(label_text, place.span.clone());
+    let mut labels = vec![first];
+    // One report shows one file: places in others are named by the help.
+    let also = error.origins.iter().skip(1);
+    for other in also.filter(|it| it.source == place.source) {
+        let label = LabeledSpan::new_with_span(None, other.span.clone());
+        if labels.iter().all(|it| it.inner() != label.inner()) {
+            labels.push(label);
+        }
+    }
     print(&Plain {
         code: error.code.to_owned(),
         message: error.message.clone(),
@@ -152,10 +160,7 @@ pub(super) fn failure(label: &Label, origin: &Origin, error: &ActionError) -> Ex
             NamedSource::new(place.source.name.clone(), place.source.text.clone())
                 .with_language("toml"),
         )),
-        label: Some(LabeledSpan::new_primary_with_span(
-            label_text,
-            place.span.clone(),
-        )),
+        labels,
     });
     exit(error.failure)
 }

@@ -75,8 +75,8 @@ pub struct ActionError {
     pub causes: Vec<String>,
     /// How to mend it.
     pub help: Option<String>,
-    /// The place in the manifest, if it is nearer than the node's own.
-    pub origin: Option<Origin>,
+    /// The places in the manifest that have their part in it, the first one first, if they are nearer than the node's own.
+    pub origins: Vec<Origin>,
 }
 
 /// What kind of failure it was.
@@ -111,7 +111,7 @@ impl ActionError {
             message: message.into(),
             causes: Vec::new(),
             help: None,
-            origin: None,
+            origins: Vec::new(),
         }
     }
 
@@ -141,7 +141,14 @@ impl ActionError {
     /// Names the place in the manifest.
     #[must_use]
     pub fn at(mut self, origin: &Origin) -> Self {
-        self.origin = Some(origin.clone());
+        self.origins = vec![origin.clone()];
+        self
+    }
+
+    /// Names several places in the manifest, the first of which comes first.
+    #[must_use]
+    pub fn at_all(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
+        self.origins = origins.into_iter().collect();
         self
     }
 

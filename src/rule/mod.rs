@@ -19,7 +19,7 @@ mod tar;
 mod value;
 mod walk;
 
-pub use base::{OnDisk, RESOLVE};
+pub use base::OnDisk;
 pub use host::digest_of;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub use installed::Installed;
@@ -32,6 +32,9 @@ use std::path::Path;
 use crate::graph::{ActionError, Context};
 use crate::lock::Lock;
 use crate::spec::{Key, Problems, Target};
+
+/// The names of the actions that stand for what the lock lacks: a plan can show them, and nothing can run them.
+pub const UNPINNED: [&str; 2] = [base::RESOLVE, pip::WHEELS];
 
 /// A rule.
 pub trait Rule: Sync {

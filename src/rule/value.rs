@@ -44,7 +44,7 @@ pub(super) fn mode(table: &Table, value: &Spanned<String>) -> Result<u16, Proble
 
 /// Turns an error of something that was looked at into a problem of the manifest; `origin` is where it has none.
 pub(super) fn problem_of(error: &ActionError, origin: &Origin) -> Problem {
-    let origin = error.origin.as_ref().unwrap_or(origin);
+    let origin = error.origins.first().unwrap_or(origin);
     let causes = error.causes.iter().map(|cause| format!(": {cause}"));
     let message = format!("{}{}", error.message, causes.collect::<String>());
     let problem = Problem::at(error.code, origin, message, "");

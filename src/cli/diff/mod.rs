@@ -1,6 +1,7 @@
 //! `diff`: walks two images down to where they differ. What follows from a deeper difference, as the digest of a manifest
-//! follows from its layers, is no difference of its own.
+//! follows from its layers, is no difference of its own; nor is an index around the image that is compared.
 
+mod alone;
 mod document;
 mod layer;
 mod show;
@@ -82,12 +83,19 @@ pub(super) fn diff(args: &args::Diff) -> Result<Exit, Exit> {
     let opener = Opener::new(&args.open)?;
     let (a, b) = (opener.open(&args.a)?, opener.open(&args.b)?);
     let most = if args.all { MOST } else { 1 };
-    let found = compare(&opener, &a, &b, &args.open, most);
+    // Who picks a platform of both has said what is compared.
+    let alone = alone::alone(&a, &b).filter(|_| args.open.platform.is_empty());
+    let found = match &alone {
+        Some(alone) => alone.compare(&opener, most),
+        None => compare(&opener, &a, &b, &args.open, most),
+    };
     opener.progress.close();
     let found = found?;
-    print(&match args.format {
-        Format::Json => show::json(&a, &b, &found),
-        Format::Text => text(&a, &b, &found),
+    let platform = alone.as_ref().and_then(|it| it.platform());
+    print(&match (args.format, &alone) {
+        (Format::Json, _) => show::json(&a, &b, platform, &found),
+        (Format::Text, Some(alone)) => alone.text(&a, &b, &found),
+        (Format::Text, None) => text(&a, &b, &found),
     })?;
     Ok(match found.is_empty() {
         true => Exit::Done,

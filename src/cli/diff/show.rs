@@ -101,8 +101,8 @@ fn short(text: &str) -> String {
     }
 }
 
-/// Shows differences to scripts.
-pub(super) fn json(a: &Opened, b: &Opened, found: &[Difference]) -> String {
+/// Shows differences to scripts. `platform` is the one whose images alone were compared.
+pub(super) fn json(a: &Opened, b: &Opened, platform: Option<&str>, found: &[Difference]) -> String {
     let side = |it: &Opened| {
         json!({
             "reference": it.name,
@@ -113,6 +113,7 @@ pub(super) fn json(a: &Opened, b: &Opened, found: &[Difference]) -> String {
     let differences: Vec<Value> = found.iter().map(one).collect();
     ui::json(&json!({
         "equal": found.is_empty(),
+        "platform": platform,
         "a": side(a),
         "b": side(b),
         "differences": differences,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ImageView, LayerView, View};
+use super::{ImageView, LayerView, View, by_path};
 use crate::cli::image::Contents;
 use crate::layer::TarEntry;
 use crate::ui;
@@ -110,5 +110,5 @@ fn files(contents: &Contents) -> Value {
         }
         value
     };
-    contents.entries.iter().map(file).collect()
+    by_path(contents).into_iter().map(file).collect()
 }

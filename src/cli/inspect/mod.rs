@@ -13,7 +13,8 @@ use super::build::{print, stopped};
 use super::exit::Exit;
 use super::image::{Contents, Document, Opened, Opener, Origin, Single};
 use super::setup::usage;
-use crate::oci::{Config, DiffId};
+use crate::layer::{TarEntry, TarKind};
+use crate::oci::{Config, DiffId, Digest};
 use contents::Waste;
 use std::sync::atomic::Ordering;
 
@@ -115,6 +116,21 @@ fn check_layer(opened: &Opened, layer: usize) -> Result<(), Exit> {
     Err(usage("imgdecl::inspect::layer", &message, Some(help)))
 }
 
+/// Returns the entries of a layer by path, whatever they are: as `tar -t | sort` has them. Those of one path stay in the
+/// order of the tar: the last one counts.
+fn by_path(contents: &Contents) -> Vec<&(TarEntry, Option<Digest>)> {
+    let mut entries: Vec<_> = contents.entries.iter().collect();
+    entries.sort_by(|a, b| name(&a.0).cmp(name(&b.0)));
+    entries
+}
+
+/// Returns the bytes of a path. Some tars write folders without the slash.
+fn name(entry: &TarEntry) -> impl Iterator<Item = &u8> {
+    let is_bare = entry.kind == TarKind::Folder && !entry.path.ends_with(b"/");
+    let slash: &[u8] = if is_bare { b"/" } else { b"" };
+    entry.path.iter().chain(slash)
+}
+
 fn parse(document: Option<&Document>) -> Option<Value> {
     serde_json::from_slice(&document?.bytes).ok()
 }
@@ -142,5 +158,73 @@ fn image(image: &Single) -> ImageView<'_> {
             })
             .collect(),
         waste: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Compression;
+    use crate::source::Sizes;
+    use crate::store::Blob;
+
+    #[test]
+    fn entries_of_all_kinds_are_in_one_order() {
+        use TarKind::{File, Folder, Symlink};
+        let entry = |(path, kind, size): (&str, TarKind, u64)| {
+            let entry = TarEntry {
+                path: path.into(),
+                kind,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                user: Vec::new(),
+                group: Vec::new(),
+                mtime: 0,
+                size,
+                link: None,
+                device: None,
+                records: Default::default(),
+            };
+            (entry, None)
+        };
+        let digest = Digest::of(b"");
+        let contents = Contents {
+            sizes: Sizes {
+                blob: Blob { digest, size: 0 },
+                diff_id: DiffId(digest),
+                size: 0,
+                compression: Compression::None,
+            },
+            entries: [
+                ("a/", Folder, 0),
+                ("b", Folder, 0),
+                ("b/x", File, 2),
+                ("a/y", File, 0),
+                ("a-link", Symlink, 0),
+                ("b-file", File, 0),
+                ("a/b/", Folder, 0),
+                ("b/x", File, 1),
+            ]
+            .map(entry)
+            .into(),
+        };
+        let sorted = by_path(&contents).into_iter();
+        let sorted: Vec<(&str, u64)> = sorted
+            .map(|(it, _)| (std::str::from_utf8(&it.path).unwrap(), it.size))
+            .collect();
+        assert_eq!(
+            sorted,
+            [
+                ("a-link", 0),
+                ("a/", 0),
+                ("a/b/", 0),
+                ("a/y", 0),
+                ("b-file", 0),
+                ("b", 0),
+                ("b/x", 2),
+                ("b/x", 1),
+            ]
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::contents::Waste;
-use super::{ImageView, LayerView, View};
+use super::{ImageView, LayerView, View, by_path};
 use crate::cli::image::{Contents, Origin};
 use crate::layer::TarEntry;
 use crate::ui::{self, size};
@@ -114,14 +114,14 @@ fn layer(text: &mut String, view: &View<'_>, layer: &LayerView<'_>) {
     }
 }
 
-/// Lists entries, in the order of the tar.
+/// Lists entries.
 fn files(text: &mut String, contents: &Contents) {
     let owner = |entry: &TarEntry| format!("{}:{}", entry.uid, entry.gid);
     let entries = || contents.entries.iter().map(|(entry, _)| entry);
     let wide = entries().map(|it| owner(it).len()).max().unwrap_or(0);
     let digits = entries().map(|it| it.size).max().unwrap_or(0).to_string();
     let digits = digits.len();
-    for entry in entries() {
+    for (entry, _) in by_path(contents) {
         let _ = write!(
             text,
             "       {}{} {:<wide$} {:>digits$} {} {}",

@@ -1,3 +1,5 @@
+//! Tests of layers that are written.
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 

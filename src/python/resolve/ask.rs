@@ -6,10 +6,11 @@ use pep508_rs::PackageName;
 use pubgrub::Ranges;
 
 use super::choose::{Choice, Listing};
+use super::hints::{UNKNOWN, near_names};
 use super::range::Point;
 use super::solve::{Package, Solver};
-use super::{Candidate, IndexError, ResolveError, Wanted};
-use crate::python::Metadata;
+use super::{Candidate, IndexError, ResolveError, Unknown, Wanted};
+use crate::python::{Asked, Metadata, Place};
 
 impl Solver<'_> {
     /// Asks the index for what is likely to be asked next.
@@ -150,6 +151,47 @@ impl Solver<'_> {
         };
         self.metadata.insert(key, found.clone());
         Ok(found)
+    }
+
+    /// Returns what is asked for on the target.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Asked> {
+        let asked = self.question.asked.iter();
+        asked.filter(move |it| it.requirement.marker.evaluate(&self.markers, &[]))
+    }
+
+    /// Fails where a package that is asked for cannot be had, and no index has it and others that are asked for: all are
+    /// told at once. One alone is explained as conflicts are.
+    pub(super) fn check_known(&mut self, name: &PackageName) -> Result<(), ResolveError> {
+        let mut places: Vec<(PackageName, Vec<Place>)> = Vec::new();
+        for asked in self.asked() {
+            match places.iter_mut().find(|it| it.0 == *asked.name()) {
+                Some((_, own)) => own.push(asked.place.clone()),
+                None => places.push((asked.name().clone(), vec![asked.place.clone()])),
+            }
+        }
+        if places.iter().all(|it| it.0 != *name) {
+            return Ok(());
+        }
+        let mut unknown = Vec::new();
+        for (name, places) in places {
+            // They were asked for ahead of time. What fails now is told once these are mended.
+            if let Ok(Err(IndexError::NotFound { asked })) = self.listing(&name) {
+                let near = Vec::new();
+                unknown.push(Unknown {
+                    name,
+                    places,
+                    near,
+                    asked,
+                });
+            }
+        }
+        if unknown.len() < 2 {
+            return Ok(());
+        }
+        for package in unknown.iter_mut().take(UNKNOWN) {
+            package.near = near_names(&package.name, &self.listings, self.index);
+        }
+        Err(ResolveError::Unknown(unknown))
     }
 
     pub(super) fn failure(

@@ -9,7 +9,7 @@ use pubgrub::Ranges;
 use super::choose::{Fault, Listing, Release, Rules};
 use super::range::Point;
 use super::solve::Package;
-use super::{Index, IndexError, Question};
+use super::{Index, IndexError, Question, Unknown};
 use crate::python::{WheelName, near};
 
 /// How many hints there are, how many versions are named for one reason, and how many wheels.
@@ -17,10 +17,16 @@ const HINTS: usize = 24;
 const VERSIONS: usize = 5;
 const NAMES: usize = 3;
 
+/// How many packages are named that no index has.
+pub(super) const UNKNOWN: usize = 12;
+
+/// What is known of packages: their versions, or why there are none.
+pub(super) type Listings = BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>;
+
 /// Gathers hints.
 pub(super) struct Hints<'a> {
     pub(super) question: &'a Question<'a>,
-    pub(super) listings: &'a BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>,
+    pub(super) listings: &'a Listings,
     pub(super) rules: &'a Rules,
     pub(super) index: &'a dyn Index,
     pub(super) lines: Vec<String>,
@@ -56,21 +62,10 @@ impl Hints<'_> {
     fn unknown(&mut self, name: &PackageName, asked: &[String]) {
         // What a package needs is no slip of the user's.
         if self.is_asked(name) {
-            let known = self.listings.iter().filter(|it| it.1.is_ok());
-            let known = known.map(|it| it.0.as_ref());
-            let mut names: Vec<String> = near::similar(name, known)
-                .into_iter()
-                .map(str::to_owned)
-                .collect();
-            for other in self.index.similar(name) {
-                if names.iter().all(|it| it != other.as_ref()) {
-                    names.push(other.to_string());
-                }
-            }
-            names.truncate(NAMES);
+            let names = near_names(name, self.listings, self.index);
             self.lines.extend(did_you_mean(&names));
         }
-        self.lines.push(elsewhere(asked));
+        self.lines.push(elsewhere(asked, 1));
     }
 
     /// Of a package that is there.
@@ -184,15 +179,83 @@ impl Hints<'_> {
     }
 }
 
-/// Says what to do about a package that none of the indexes has that were asked.
-pub fn elsewhere(asked: &[String]) -> String {
-    let own = "if it is a package of your own, point `find_links` at a folder with a wheel of it";
+/// Returns packages that there are, which a name that no index has may be meant to be.
+pub(super) fn near_names(
+    name: &PackageName,
+    listings: &Listings,
+    index: &dyn Index,
+) -> Vec<String> {
+    let known = listings.iter().filter(|it| it.1.is_ok());
+    let known = known.map(|it| it.0.as_ref());
+    let mut names: Vec<String> = near::similar(name, known)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    for other in index.similar(name) {
+        if names.iter().all(|it| it != other.as_ref()) {
+            names.push(other.to_string());
+        }
+    }
+    names.truncate(NAMES);
+    names
+}
+
+/// Says what to do about so many packages that none of the indexes has that were asked.
+pub fn elsewhere(asked: &[String], count: usize) -> String {
+    let (them, own) = match count {
+        1 => (
+            "it",
+            "if it is a package of your own, point `find_links` at a folder with a wheel of it",
+        ),
+        _ => (
+            "them",
+            "if they are packages of your own, point `find_links` at a folder with wheels of them",
+        ),
+    };
     let asked = match asked {
         [] => return own.to_owned(),
         [one] => format!("`{one}` was"),
         all => format!("`{}` were", all.join("`, `")),
     };
-    format!("only {asked} asked: name the index that has it under `[index]`; {own}")
+    format!("only {asked} asked: name the index that has {them} under `[index]`; {own}")
+}
+
+/// Says what may be meant by packages that no index has, each with its place, and what to do about them.
+pub(super) fn of_unknown(unknown: &[Unknown]) -> String {
+    let mut lines = Vec::new();
+    for package in unknown.iter().take(UNKNOWN) {
+        let near = did_you_mean(&package.near);
+        let near = near.map_or_else(String::new, |near| format!(", {near}"));
+        let places = package.places.iter();
+        lines.extend(places.map(|place| format!("{place}: {}{near}", package.name)));
+    }
+    // It may stand twice on a line.
+    lines.dedup();
+    let more = unknown.len().saturating_sub(UNKNOWN);
+    lines.extend((more > 0).then(|| format!("and {more} more")));
+    // What is of one index alone was looked for in no other.
+    let mut indexes: BTreeMap<&[String], usize> = BTreeMap::new();
+    for package in unknown {
+        *indexes.entry(&package.asked).or_default() += 1;
+    }
+    lines.extend(
+        indexes
+            .into_iter()
+            .map(|(asked, count)| elsewhere(asked, count)),
+    );
+    lines.join("\n")
+}
+
+/// Names packages that no index has.
+pub(super) fn listed(unknown: &[Unknown]) -> String {
+    let shown = unknown.iter().take(UNKNOWN);
+    let mut names: Vec<String> = shown.map(|it| it.name.to_string()).collect();
+    let more = unknown.len().saturating_sub(UNKNOWN);
+    let last = match more {
+        0 => names.pop(),
+        more => Some(format!("{more} more")),
+    };
+    format!("{} and {}", names.join(", "), last.unwrap_or_default())
 }
 
 /// Asks whether one of some names is meant; `None` without names.

@@ -25,6 +25,7 @@ use pep508_rs::{ExtraName, PackageName};
 
 use super::{Asked, Metadata, Place, Target, WheelName};
 use crate::oci::Digest;
+use hints::listed;
 
 /// A file that an index offers for a package.
 #[derive(Clone, PartialEq, Debug)]
@@ -144,6 +145,9 @@ pub enum ResolveError {
     /// The requirements exclude each other, or nothing fits.
     #[error("{}", .0.explanation)]
     Conflict(Box<Conflict>),
+    /// Several of the packages that are asked for are in no index.
+    #[error("{} are in no index", listed(.0))]
+    Unknown(Vec<Unknown>),
     /// An index could not say what there is.
     #[error("{what} cannot be had: {error}{needed_by}")]
     Index {
@@ -164,14 +168,28 @@ pub enum ResolveError {
     },
 }
 
+/// A package that is asked for, and that no index has.
+#[derive(Clone, Debug)]
+pub struct Unknown {
+    /// Its name.
+    pub name: PackageName,
+    /// The requirements that name it.
+    pub places: Vec<Place>,
+    /// What it may be meant to be; there are such packages.
+    pub near: Vec<String>,
+    /// The names of the indexes that were asked.
+    pub asked: Vec<String>,
+}
+
 impl ResolveError {
     /// Says how to mend it.
     pub fn help(&self) -> String {
         match self {
             Self::Conflict(conflict) => conflict.help(),
+            Self::Unknown(unknown) => hints::of_unknown(unknown),
             Self::Index { error, .. } => match &**error {
                 IndexError::Failed { help: Some(help), .. } => help.clone(),
-                IndexError::NotFound { asked } => elsewhere(asked),
+                IndexError::NotFound { asked } => elsewhere(asked, 1),
                 _ => "try again when the index answers".to_owned(),
             },
             Self::Hard { .. } => "pin some of the packages, or lock them with another tool and use its lock: `uv_lock`, `pylock`, or \

@@ -1,7 +1,6 @@
 //! Says why there is no answer, in the words of the requirements.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pep508_rs::PackageName;
 use pubgrub::{
@@ -9,11 +8,11 @@ use pubgrub::{
     Reporter, Term,
 };
 
-use super::choose::{Listing, Rules};
-use super::hints::Hints;
+use super::choose::Rules;
+use super::hints::{Hints, Listings};
 use super::range::{Point, describe};
 use super::solve::{Package, places};
-use super::{Index, IndexError, Question};
+use super::{Index, Question};
 use crate::python::Place;
 
 /// Why requirements exclude each other.
@@ -39,7 +38,7 @@ impl Conflict {
     pub(super) fn new(
         tree: Tree,
         question: &Question<'_>,
-        listings: &BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>,
+        listings: &Listings,
         rules: &Rules,
         index: &dyn Index,
     ) -> Self {

@@ -11,8 +11,8 @@ use pubgrub::{
     Ranges, State,
 };
 
-use super::choose::{Choice, Listing, Rules};
-use super::hints::reasons;
+use super::choose::{Choice, Rules};
+use super::hints::{Listings, reasons};
 use super::priority::{LIMIT, Priorities, Priority};
 use super::range::{self, Point};
 use super::{Candidate, Conflict, Index, IndexError, Question, Resolution, ResolveError, Resolved};
@@ -98,7 +98,7 @@ pub(super) struct Solver<'a> {
     pub(super) constraints: BTreeMap<PackageName, Ranges<Point>>,
     pub(super) state: State<Types>,
     pub(super) priorities: Priorities<Package>,
-    pub(super) listings: BTreeMap<PackageName, Result<Arc<Listing>, IndexError>>,
+    pub(super) listings: Listings,
     pub(super) metadata: BTreeMap<(PackageName, Point), Result<Arc<Metadata>, String>>,
     /// What was asked of the index ahead of time.
     pub(super) prefetched: BTreeSet<PackageName>,
@@ -241,6 +241,7 @@ impl<'a> Solver<'a> {
         let listing = match self.listing(&name)? {
             Ok(listing) => listing,
             Err(error) => {
+                self.check_known(&name)?;
                 let (range, reason) = match error {
                     IndexError::NotFound { .. } => (Ranges::full(), "is in no index".to_owned()),
                     error => (range.clone(), format!("cannot be had: {error}")),
@@ -389,13 +390,7 @@ impl<'a> Solver<'a> {
             .collect();
         let mut packages: BTreeMap<PackageName, Resolved> = BTreeMap::new();
         self.root_dependencies();
-        let asked: BTreeSet<PackageName> = self
-            .question
-            .asked
-            .iter()
-            .filter(|it| it.requirement.marker.evaluate(&self.markers, &[]))
-            .map(|it| it.name().clone())
-            .collect();
+        let asked: BTreeSet<PackageName> = self.asked().map(|it| it.name().clone()).collect();
         for (package, point) in &decided {
             let Some(name) = package.name() else {
                 continue;

@@ -465,6 +465,41 @@ fn nothing_there_is_said() {
 }
 
 #[test]
+fn all_that_no_index_has_is_said_at_once() {
+    let memory = Memory::of("a 1 | missing\nb 1");
+    let question = "bb>=2 | b | down | zz ; sys_platform == 'win32' | cc | bb";
+    let error = ask(&memory, question).unwrap_err();
+    let ResolveError::Unknown(unknown) = &error else {
+        panic!("{error}");
+    };
+    let places: Vec<Vec<&str>> = unknown
+        .iter()
+        .map(|it| it.places.iter().map(|place| place.text().trim()).collect())
+        .collect();
+    assert_eq!(places, [vec!["bb>=2", "bb"], vec!["cc"]]);
+    assert_eq!(error.to_string(), "bb and cc are in no index");
+    assert_eq!(
+        error.help(),
+        "r.txt:1: bb, did you mean `b` or `bbb`?\n\
+         r.txt:1: cc, did you mean `ccb`?\n\
+         only `memory` was asked: name the index that has them under `[index]`; if they are packages of your own, point \
+         `find_links` at a folder with wheels of them"
+    );
+    // What only another package needs is none of them.
+    let one = conflict("a 1 | missing", "a | cc");
+    assert_eq!(one.explanation, "cc is in no index");
+    let many: Vec<String> = (10..30).map(|it| format!("no-{it}")).collect();
+    let error = ask(&memory, &many.join(" | ")).unwrap_err();
+    let text = error.to_string();
+    assert!(text.ends_with("no-21 and 8 more are in no index"), "{text}");
+    assert!(
+        error.help().contains("\nand 8 more\nonly "),
+        "{}",
+        error.help()
+    );
+}
+
+#[test]
 fn fetches_ahead() {
     let memory = Memory::of("a 1 | b<2 | c\nb 1\nb 2\nc 1");
     ask(&memory, "a").unwrap();

@@ -50,7 +50,7 @@ use crate::source::SourceError;
 use crate::spec::{Key, Problem, Problems, Target, Type};
 pub use disk::OnDisk;
 use disk::{FindLayout, Import};
-pub use remote::RESOLVE;
+pub(super) use remote::RESOLVE;
 pub(super) use remote::lend;
 use remote::{Fetch, Known, Unpinned};
 

@@ -352,7 +352,7 @@ pub(super) struct Unpinned {
 }
 
 /// The name of what a base that the lock lacks waits for.
-pub const RESOLVE: &str = "resolve";
+pub(in crate::rule) const RESOLVE: &str = "resolve";
 
 impl Action for Unpinned {
     fn name(&self) -> &'static str {

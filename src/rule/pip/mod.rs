@@ -60,6 +60,7 @@ use crate::oci::Platform;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Split, Wheel};
 use crate::spec::{Host, Key, Problems, Target, Type};
+pub(super) use action::WHEELS;
 use action::{Install, Join};
 use inputs::Inputs;
 use scheme::Place;
@@ -273,33 +274,26 @@ impl Rule for Pip {
             may_replace: table.on_conflict.as_deref() == Some("last"),
             ..Installed::default()
         };
+        let pinned = lower.lock.pips.get(&target.id.to_string());
+        let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
+        let others = is_stale.then(|| "other requirements".to_owned());
         // The base is not locked yet: what fits it is not known.
         let Some(place) = place else {
-            // What was locked for these requirements may well fit: that shows once the base is.
-            let pinned = lower.lock.pips.get(&target.id.to_string());
             lower.need(Need {
                 target: target.id.clone(),
                 rule: target.rule,
                 platform,
                 wanted: inputs.digest.to_string(),
-                origin: origin.clone(),
-                was: None,
-                is_pinned: pinned.is_some_and(|pin| pin.inputs == inputs.digest),
+                origin,
+                was: others,
+                // What was locked for these requirements may well fit: that shows once the base is.
+                is_pinned: pinned.is_some() && !is_stale,
                 waits: true,
                 payload: None,
             });
-            let node = lower.add(
-                target,
-                action::Unpinned(target.id.to_string()),
-                vec![],
-                origin,
-            );
-            let layers = vec![LayerTrees::all(node)];
-            return Ok(Lowered::Layers(layers, Arc::new(installed)));
+            return Ok(unpinned(target, lower, installed));
         };
         let name = place.target.name();
-        let pinned = lower.lock.pips.get(&target.id.to_string());
-        let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
         let wheels = pinned
             .filter(|_| !is_stale)
             .and_then(|pin| pin.targets.get(&name))
@@ -315,7 +309,7 @@ impl Rule for Pip {
             platform,
             wanted: inputs.digest.to_string(),
             origin: origin.clone(),
-            was: replaced.or(is_stale.then(|| "other requirements".to_owned())),
+            was: replaced.or(others),
             is_pinned: wheels.is_some(),
             waits: false,
             payload: Some(Arc::new(pin::Payload {
@@ -327,14 +321,7 @@ impl Rule for Pip {
             })),
         });
         let Some(wheels) = wheels else {
-            let node = lower.add(
-                target,
-                action::Unpinned(target.id.to_string()),
-                vec![],
-                origin,
-            );
-            let layers = vec![LayerTrees::all(node)];
-            return Ok(Lowered::Layers(layers, Arc::new(installed)));
+            return Ok(unpinned(target, lower, installed));
         };
         let scheme = place.scheme(is_venv);
         installed.sites = [Some(scheme.site.clone()), scheme.platsite.clone()]
@@ -398,6 +385,13 @@ impl Rule for Pip {
     ) -> Result<Option<String>, ActionError> {
         export::export(needs, context, lock, folder)
     }
+}
+
+/// Lowers packages that the lock lacks.
+fn unpinned(target: &Target, lower: &mut Lower<'_>, installed: Installed) -> Lowered {
+    let action = action::Unpinned(target.id.to_string());
+    let node = lower.add(target, action, vec![], target.table.origin());
+    Lowered::Layers(vec![LayerTrees::all(node)], Arc::new(installed))
 }
 
 /// Says which wheel of the workspace has other bytes than those that were locked, if one has. One that is gone may be had

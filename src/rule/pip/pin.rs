@@ -93,9 +93,9 @@ pub(super) fn pin(
             &mut warnings,
             context,
         );
-        let wheels = wheels.map_err(|error| match error.origin {
-            Some(_) => error,
-            None => error.at(&first.origin),
+        let wheels = wheels.map_err(|error| match error.origins.is_empty() {
+            false => error,
+            true => error.at(&first.origin),
         })?;
         warnings.extend(payload.doubt.clone());
         if payload.is_libc_assumed && wheels.keys().any(|it| is_native(it)) {
@@ -294,7 +294,7 @@ fn of_lock(
             IndexError::NotFound { asked } => {
                 let names = sources.similar(&locked.name);
                 let near = names.first().map(|it| format!("did you mean `{it}`?"));
-                let help: Vec<String> = near.into_iter().chain([elsewhere(&asked)]).collect();
+                let help: Vec<String> = near.into_iter().chain([elsewhere(&asked, 1)]).collect();
                 at(format!("{} is in no index", locked.name)).help(help.join("\n"))
             }
             error => {
@@ -401,10 +401,14 @@ fn of_resolve(error: &ResolveError) -> ActionError {
             let mut found = ActionError::new("imgdecl::pip::conflict", first);
             found.causes = lines.map(str::to_owned).collect();
             found.help = Some(help(conflict));
-            match conflict.places.first() {
-                Some((place, _)) => found.at(&origin(place)),
-                None => found,
-            }
+            let places = conflict.places.iter().take(PLACES);
+            found.at_all(places.map(|(place, _)| origin(place)))
+        }
+        ResolveError::Unknown(unknown) => {
+            let places = unknown.iter().flat_map(|it| &it.places).take(PLACES);
+            ActionError::of("imgdecl::pip::conflict", error)
+                .help(error.help())
+                .at_all(places.map(origin))
         }
         ResolveError::Index { place, .. } => {
             let found = ActionError::of("imgdecl::pip::index", error).help(error.help());
