@@ -167,6 +167,11 @@ impl Archive {
         matches!(self.kind, Kind::Oci(_))
     }
 
+    /// Tells whether it holds images as `docker save` writes them, be it beside a layout: then the layout has full names.
+    pub fn is_for_docker(&self) -> bool {
+        self.files.contains_key("manifest.json")
+    }
+
     /// Tells whether it holds a blob.
     pub fn has(&self, digest: &Digest) -> bool {
         self.files.contains_key(&blob(digest))
