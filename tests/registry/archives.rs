@@ -135,6 +135,10 @@ fn archives_that_cannot_be_pushed() {
     space.write("damaged.tar", damaged);
     let stderr = push("app", "oci-archive:damaged.tar");
     assert!(stderr.contains("it has the digest sha256:"), "{stderr}");
-    // Its image tag was not set.
+    // Nor does its image tag.
+    let reference = format!("docker://{}/team/app:v1", real.host());
+    let output = space.run(&["inspect", &reference]);
+    assert_ne!(output.status, 0, "{}", output.stdout);
     space.ok(&["push", "app", "--from", "a.tar"]);
+    space.ok(&["inspect", &reference]);
 }

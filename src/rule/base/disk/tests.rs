@@ -80,7 +80,7 @@ impl Place {
             platform: Platform::new("linux", "amd64"),
         };
         let is_done = AtomicBool::new(false);
-        let tick = |count| {
+        let tick = |count: u64| {
             // Bytes are counted once some of the layer was read.
             if count > 0 && !is_done.swap(true, Ordering::Relaxed) {
                 once();
