@@ -90,6 +90,8 @@ fn archives_are_pushed_as_they_were_built() {
     assert_eq!(pushed["digest"], built["digest"]);
     let digest = pulled(&space, &skopeo, &format!("{host}/team/app:v1"), "docker");
     assert_eq!(built["digest"], digest);
+    let pushed = one(&space, &["push", "app", "--from", "d.tar", "--tag", "v2"]);
+    assert_eq!(pushed["digest"], built["digest"]);
 }
 
 #[test]

@@ -68,23 +68,34 @@ impl Kept {
         }
     }
 
-    /// Finds an image: by the name of its target, or by its full name in an archive that is for Docker, too.
-    pub(super) fn select(&self, image: &PlannedImage) -> Result<Descriptor, SourceError> {
+    /// Finds an image: by the name of its target, or in an archive that is for Docker, too, by a full name. It may have been
+    /// built with the image tags `tags` in place of its own.
+    pub(super) fn select(
+        &self,
+        image: &PlannedImage,
+        tags: &[String],
+    ) -> Result<Descriptor, SourceError> {
         let archive = match self {
             Self::Layout(layout) => return layout.select(Some(&image.name)),
             Self::Archive(archive) => archive,
         };
-        let name = match archive.is_for_docker() {
-            true => full_name(image),
-            false => None,
+        let names = match archive.is_for_docker() {
+            true => full_names(image, tags),
+            false => vec![image.name.clone()],
         };
-        match archive.root(Some(name.as_deref().unwrap_or(&image.name)))? {
-            Root::Oci(root) => Ok(root),
-            Root::Docker(found, _) => Err(SourceError::NoLayout {
-                path: found.config.path,
-                why: "it has no manifests".to_owned(),
-            }),
+        let roots = names.iter().map(|name| archive.root(Some(name)));
+        let mut failed = None;
+        for root in roots {
+            match root {
+                Ok(Root::Oci(root)) => return Ok(root),
+                Ok(Root::Docker(..)) => {}
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
+        Err(failed.unwrap_or_else(|| SourceError::Reference {
+            what: format!("{} has no image `{}`", archive.what(), image.name),
+            have: Vec::new(),
+        }))
     }
 
     /// Opens a blob; `None` if it is not there. Whoever reads one of an archive to its end gets it whole, or an error.
@@ -113,12 +124,17 @@ impl Kept {
     }
 }
 
-/// Returns what Docker calls an image.
-fn full_name(image: &PlannedImage) -> Option<String> {
-    let repository = image.names.repository.as_deref()?;
-    let tag = image.names.tags.first().map_or("latest", String::as_str);
-    let full: Reference = format!("{repository}:{tag}").parse().ok()?;
-    Some(full.to_string())
+/// Returns what Docker may call an image.
+fn full_names(image: &PlannedImage, tags: &[String]) -> Vec<String> {
+    let latest = ["latest".to_owned()];
+    let own = match &image.names.tags[..] {
+        [] => &latest,
+        own => own,
+    };
+    let repository = image.names.repository.as_deref().unwrap_or_default();
+    let full = |tag: &String| format!("{repository}:{tag}").parse::<Reference>();
+    let names = own.iter().chain(tags).filter_map(|tag| full(tag).ok());
+    names.map(|name| name.to_string()).collect()
 }
 
 fn missing(error: &SourceError, is_archive: bool) -> Exit {

@@ -156,7 +156,7 @@ pub(super) fn run(args: &args::Push) -> Result<Exit, Exit> {
     };
     let mut products = Vec::new();
     for image in &plan.images {
-        let product = blobs.read(image);
+        let product = blobs.read(image, &args.tag);
         products.push(product.map_err(|error| blobs.kept.missing(&error))?);
     }
     let images = plan.images.iter().zip(&products);
@@ -191,10 +191,10 @@ struct InLayout {
 
 impl InLayout {
     /// Reads an image: its documents are checked, its layers are not opened.
-    fn read(&mut self, image: &PlannedImage) -> Result<Product, SourceError> {
+    fn read(&mut self, image: &PlannedImage, tags: &[String]) -> Result<Product, SourceError> {
         let root = Descriptor {
             annotations: BTreeMap::new(),
-            ..self.kept.select(image)?
+            ..self.kept.select(image, tags)?
         };
         if !root.media_type.is_index() {
             let image = self.image(&root)?;
