@@ -33,7 +33,9 @@ fn answers(status: u16, body: &'static str) -> Server {
         "/images/load?quiet=1" => Told::new(status).body(body),
         "/images/here/json" => {
             let id = Digest::of(b"config");
-            Told::new(200).body(format!(r#"{{"Id":"{id}","RootFS":{{"Layers":["{DIFF_ID}"]}}}}"#))
+            Told::new(200).body(format!(
+                r#"{{"Id":"{id}","RootFS":{{"Layers":["{DIFF_ID}"]}}}}"#
+            ))
         }
         _ => Told::new(404).body(r#"{"message":"no such image"}"#),
     })
@@ -110,7 +112,8 @@ fn an_error_within_a_good_answer_is_one() {
 fn another_image_of_that_name_is_told() {
     let layers = |texts: &[&str]| -> Vec<DiffId> {
         let all = texts.iter();
-        all.map(|text| DiffId(Digest::of(text.as_bytes()))).collect()
+        all.map(|text| DiffId(Digest::of(text.as_bytes())))
+            .collect()
     };
     let differs = |id: &str, has: Option<&[DiffId]>, wanted: &[DiffId]| {
         let answer = serde_json::json!({ "Id": id, "RootFS": { "Layers": has } });
@@ -140,16 +143,25 @@ fn another_image_of_that_name_is_told() {
     assert_eq!(differs(&config, None, &[]), None);
     for (id, has, expected) in [
         (&config, None, "it has 0 layers instead of 2".to_owned()),
-        (&config, Some(&two[..1]), "it has 1 layers instead of 2".to_owned()),
+        (
+            &config,
+            Some(&two[..1]),
+            "it has 1 layers instead of 2".to_owned(),
+        ),
         (
             &config,
             Some(&other[..]),
-            format!("its layer 2 has the diff_id {} instead of {}", other[1].0, two[1].0),
+            format!(
+                "its layer 2 has the diff_id {} instead of {}",
+                other[1].0, two[1].0
+            ),
         ),
         (
             &old.to_string(),
             Some(&two[..]),
-            format!("it has the same layers, but the ID {old}: neither the config's digest {config} nor the manifest's, {manifest}"),
+            format!(
+                "it has the same layers, but the ID {old}: neither the config's digest {config} nor the manifest's, {manifest}"
+            ),
         ),
     ] {
         assert_eq!(differs(id, has, &two), Some(expected));

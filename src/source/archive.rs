@@ -11,9 +11,7 @@ use serde::Deserialize;
 use super::layout::check_version;
 use super::{Blobs, Found, Part, Piece, SourceError, open_regular, piece, resolve, select};
 use crate::layer::{self, Stamp, Tick};
-use crate::oci::{
-    Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference,
-};
+use crate::oci::{Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference};
 
 /// An image archive, indexed. It is opened once: all that is read of it is read of that file, whatever its name means by
 /// then.

@@ -50,10 +50,18 @@ fn docker_asks_who_loads() {
     command.arg("--tlscacert").arg(&own.ca);
     command.arg("--tlscert").arg(&own.certificate);
     command.arg("--tlskey").arg(&own.key);
-    let [ca, certificate, key] = ["ca.pem", "cert.pem", "key.pem"]
-        .map(|name| right.join(name).display().to_string());
+    let [ca, certificate, key] =
+        ["ca.pem", "cert.pem", "key.pem"].map(|name| right.join(name).display().to_string());
     let flags = [
-        "-H", &host, "--tlsverify", "--tlscacert", &ca, "--tlscert", &certificate, "--tlskey", &key,
+        "-H",
+        &host,
+        "--tlsverify",
+        "--tlscacert",
+        &ca,
+        "--tlscert",
+        &certificate,
+        "--tlskey",
+        &key,
     ];
     let answers = || Output::of(space.program(&docker).args(flags).arg("version")).status == 0;
     let _daemon = Background::start(&mut command, &folder.join("log"), answers);
@@ -96,7 +104,11 @@ fn docker_asks_who_loads() {
     }
     let output = load(&[("DOCKER_HOST", &host)]);
     assert_eq!(output.status, 1, "{}", output.stderr);
-    assert!(output.stderr.contains("speaks TLS alone"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("speaks TLS alone"),
+        "{}",
+        output.stderr
+    );
 
     let loaded = |output: &Output| {
         assert_eq!(output.status, 0, "{}", output.stderr);

@@ -85,7 +85,10 @@ fn archives_are_pushed_as_they_were_built() {
 
     // For Docker, there is one platform, and images have their full names.
     let args = ["build", "app", "--platform", "linux/arm64"];
-    let built = one(&space, &[&args[..], &["--output", "docker-archive:d.tar"]].concat());
+    let built = one(
+        &space,
+        &[&args[..], &["--output", "docker-archive:d.tar"]].concat(),
+    );
     let pushed = one(&space, &["push", "app", "--from", "docker-archive:d.tar"]);
     assert_eq!(pushed["digest"], built["digest"]);
     let digest = pulled(&space, &skopeo, &format!("{host}/team/app:v1"), "docker");
@@ -105,7 +108,12 @@ fn archives_that_cannot_be_pushed() {
         assert_ne!(output.status, 0, "{from}");
         output.stderr
     };
-    let outputs = ["--output", "oci-archive:a.tar", "--output", "docker-archive:d.tar"];
+    let outputs = [
+        "--output",
+        "oci-archive:a.tar",
+        "--output",
+        "docker-archive:d.tar",
+    ];
     space.ok(&[&["build", "app", "--platform", "linux/amd64"][..], &outputs].concat());
     let stderr = push("tool", "a.tar");
     assert!(stderr.contains("has no image `tool`"), "{stderr}");
@@ -127,7 +135,10 @@ fn archives_that_cannot_be_pushed() {
     space.write("old.tar", old.into_inner().expect("a tar"));
     let stderr = push("app", "docker-archive:old.tar");
     assert!(stderr.contains("an archive for Docker alone"), "{stderr}");
-    assert!(stderr.contains("skopeo copy docker-archive:FILE"), "{stderr}");
+    assert!(
+        stderr.contains("skopeo copy docker-archive:FILE"),
+        "{stderr}"
+    );
 
     // A layer that was changed does not arrive.
     let mut damaged = fs::read(space.path().join("a.tar")).expect("an archive");

@@ -173,5 +173,9 @@ fn find(archive: &Path, name: &str) -> Option<serde_json::Map<String, Value>> {
     let id = config.replace("blobs/sha256/", "sha256:");
     let diff_ids = read(config)?["rootfs"]["diff_ids"].clone();
     let root = json!({"Type": "layers", "Layers": diff_ids});
-    Some([("Id".to_owned(), id.into()), ("RootFS".to_owned(), root)].into_iter().collect())
+    Some(
+        [("Id".to_owned(), id.into()), ("RootFS".to_owned(), root)]
+            .into_iter()
+            .collect(),
+    )
 }

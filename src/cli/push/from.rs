@@ -140,9 +140,7 @@ fn full_names(image: &PlannedImage, tags: &[String]) -> Vec<String> {
 fn missing(error: &SourceError, is_archive: bool) -> Exit {
     let help = match is_archive {
         true => "build it first: imgdecl build --output oci-archive:FILE",
-        false => {
-            "build it first: imgdecl build, or build and push at once: imgdecl build --push"
-        }
+        false => "build it first: imgdecl build, or build and push at once: imgdecl build --push",
     };
     report::error("imgdecl::push::layout", error, Some(help.into()));
     Exit::Failed

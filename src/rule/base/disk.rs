@@ -120,11 +120,7 @@ impl DiskImage<'_> {
     }
 
     /// Brings the image into the store, and finds its Pythons. `root` is the digest of the archive, as it was found.
-    fn import(
-        &self,
-        root: Digest,
-        context: &Context<'_>,
-    ) -> Result<(Base, Pythons), ActionError> {
+    fn import(&self, root: Digest, context: &Context<'_>) -> Result<(Base, Pythons), ActionError> {
         let path = self.path.real()?;
         let explain = |error: SourceError| self.path.explain(&error);
         if let Some(entry) = self.entry {
