@@ -336,7 +336,7 @@ impl Sent<'_> {
         let bare = id.strip_prefix("sha256:").unwrap_or(id);
         let is_ours = [config, manifest].iter().any(|it| it.hex() == bare);
         (!is_ours).then(|| {
-            format!("it has the same layers, but the ID {id}: neither the config's digest {config} nor the manifest's, {manifest}")
+            format!("its layers are the same, but its ID is {id}: not the config's digest {config}, and not the manifest's {manifest}")
         })
     }
 }

@@ -160,7 +160,7 @@ fn another_image_of_that_name_is_told() {
             &old.to_string(),
             Some(&two[..]),
             format!(
-                "it has the same layers, but the ID {old}: neither the config's digest {config} nor the manifest's, {manifest}"
+                "its layers are the same, but its ID is {old}: not the config's digest {config}, and not the manifest's {manifest}"
             ),
         ),
     ] {
