@@ -28,6 +28,9 @@ use address::{Address, Candidate};
 
 /// How long a daemon may be silent before it says who it is.
 const GREETING: Duration = Duration::from_secs(10);
+/// How often a daemon is greeted at most that ends the connection. In TLS 1.3 it looks at our certificate when we speak
+/// already: what it says of that may be lost on the way.
+const GREETINGS: usize = 5;
 /// How long it may be silent while it unpacks.
 const UNPACKING: Duration = Duration::from_secs(600);
 /// The longest answer that is read, in bytes.
@@ -125,7 +128,17 @@ impl Daemon {
             address,
         };
         let wire = daemon.wire(GREETING);
-        let answer = daemon.ask(&wire, Method::GET, "version", Body::None)?;
+        let mut left = GREETINGS;
+        let answer = loop {
+            left -= 1;
+            match daemon.ask(&wire, Method::GET, "version", Body::None) {
+                Err(DaemonError::Unreachable {
+                    fault: Fault::Cut | Fault::Other(_),
+                    ..
+                }) if left > 0 && daemon.address.has_tls() => {}
+                answer => break answer?,
+            }
+        };
         if answer.status != 200 {
             return Err(match is_for_tls(&answer) {
                 true => DaemonError::Encrypted {
