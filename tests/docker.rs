@@ -15,6 +15,8 @@ use serde_json::Value;
 use crate::support::registry::{Mode, Real};
 use crate::support::{Output, Random, Space, absent, peer, validate};
 
+mod tls;
+
 /// How long a daemon may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -134,6 +136,19 @@ fn load(space: &Space, variable: &str, socket: &Path) {
     assert!(!space.path().join("imgdecl-out").exists());
 }
 
+/// A dockerd with its folders beside the work folder, which will listen at `host`.
+fn dockerd(space: &Space, program: &Path, host: &str) -> Command {
+    let folder = space.path().parent().expect("a folder");
+    let mut command = space.program(program);
+    command.arg("--data-root").arg(folder.join("D"));
+    command.arg("--exec-root").arg(folder.join("E"));
+    command.arg("--pidfile").arg(folder.join("P"));
+    command.args(["-H", host, "--storage-driver", "vfs"]);
+    command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
+    command.args(["--default-ulimit", "nofile=1024:1024"]);
+    command
+}
+
 /// Returns the diff_ids of an image in an archive that `docker save` wrote.
 fn saved_diff_ids(archive: &Path) -> Value {
     let read = |name: &str| -> Value {
@@ -148,7 +163,7 @@ fn saved_diff_ids(archive: &Path) -> Value {
 
 #[test]
 fn docker_loads_and_runs() {
-    let Some([rustc, dockerd, docker]) = peers(["rustc", "dockerd", "docker"]) else {
+    let Some([rustc, program, docker]) = peers(["rustc", "dockerd", "docker"]) else {
         return;
     };
     if !is_root() {
@@ -156,15 +171,9 @@ fn docker_loads_and_runs() {
     }
     let space = hello(&rustc);
     let folder = space.path().parent().expect("a folder");
-    let (socket, exec) = (folder.join("docker.sock"), folder.join("E"));
+    let socket = folder.join("docker.sock");
     let host = format!("unix://{}", socket.display());
-    let mut command = space.program(dockerd);
-    command.arg("--data-root").arg(folder.join("D"));
-    command.arg("--exec-root").arg(&exec);
-    command.arg("--pidfile").arg(folder.join("P"));
-    command.args(["-H", &host, "--storage-driver", "vfs"]);
-    command.args(["--iptables=false", "--ip6tables=false", "--bridge=none"]);
-    command.args(["--default-ulimit", "nofile=1024:1024"]);
+    let mut command = dockerd(&space, &program, &host);
     let answers = || {
         let mut command = space.program(&docker);
         Output::of(command.args(["-H", &host, "version"])).status == 0
@@ -210,7 +219,7 @@ fn docker_loads_and_runs() {
 
     // The containerd that Docker started takes the same file.
     let Some(ctr) = peer("ctr") else { return };
-    let containerd = exec.join("containerd/containerd.sock");
+    let containerd = folder.join("E/containerd/containerd.sock");
     let containerd = containerd.display().to_string();
     let ctr = |args: &[&str]| {
         run(

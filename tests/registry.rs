@@ -1,5 +1,6 @@
 //! The registry client, against fault servers and the real `docker-registry`.
 
+mod archives;
 mod auth;
 mod chaos;
 mod economy;

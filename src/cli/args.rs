@@ -231,8 +231,9 @@ pub(super) struct Push {
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,
 
-    /// The layout that holds the images [default: `imgdecl-out/` beside the manifest]
-    #[arg(long, value_name = "DIR")]
+    /// The layout that holds the images, or an archive of one: `DIR`, `oci:DIR`, `FILE`, `oci-archive:FILE` or
+    /// `docker-archive:FILE` [default: `imgdecl-out/` beside the manifest]
+    #[arg(long, value_name = "PLACE")]
     pub(super) from: Option<PathBuf>,
 
     /// Gives every image this image tag instead of its own; repeatable

@@ -7,7 +7,7 @@ use super::build::{output_error, stopped};
 use super::environment::daemons;
 use super::exit::Exit;
 use super::{CANCEL, report};
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::{Daemon, DaemonError, Sent};
 use crate::net::Monitor;
 use crate::oci::{Compression, Platform};
 use crate::output::{DockerArchive, Loaded, Output, Picked, Planned};
@@ -102,11 +102,17 @@ pub(super) fn load(
     Ok(())
 }
 
-/// Returns the daemon's own name for an image: it must have it under each of its names.
+/// Returns the daemon's own name for an image: it must have it, and no other, under each of its names.
 fn image_id(daemon: &Daemon, picked: &Picked) -> Result<String, Exit> {
     let mut id = String::new();
+    let sent = Sent {
+        config: picked.config,
+        manifest: picked.manifest,
+        diff_ids: &picked.diff_ids,
+    };
     for name in &picked.names {
-        match daemon.image_id(name).map_err(|error| failure(&error))? {
+        let found = daemon.image_id(name, sent);
+        match found.map_err(|error| failure(&error))? {
             Some(found) => id = found,
             None => {
                 let message = format!("{} took the images, but has no {name}", daemon.name());
@@ -123,7 +129,11 @@ fn failure(error: &DaemonError) -> Exit {
     if matches!(error, DaemonError::Stopped) || CANCEL.load(Ordering::Relaxed) {
         return stopped();
     }
-    report::error("imgdecl::daemon", error, error.help());
+    let code = match error {
+        DaemonError::Differs { .. } => "imgdecl::daemon::differs",
+        _ => "imgdecl::daemon",
+    };
+    report::error(code, error, error.help());
     match error {
         DaemonError::Address { .. } | DaemonError::Context { .. } => Exit::Usage,
         _ => Exit::Failed,

@@ -60,6 +60,11 @@ static NOBODY: Trust = Trust {
 };
 
 impl Address {
+    /// Tells whether connections are encrypted.
+    pub(super) fn has_tls(&self) -> bool {
+        matches!(self, Self::Host { url, .. } if url.starts_with("https:"))
+    }
+
     /// Returns what paths are appended to, and whom to trust.
     pub(super) fn base(&self) -> (&str, &Trust) {
         match self {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::net::Fault;
+use crate::net::{Fault, Tls};
 
 /// Why an image is in no daemon.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,22 @@ pub enum DaemonError {
         /// What it says.
         message: String,
     },
+    /// It speaks TLS, and was asked without.
+    #[error("Docker at {place} speaks TLS alone")]
+    Encrypted {
+        /// The host.
+        place: String,
+    },
+    /// It took an image, and has another one under its name.
+    #[error("{daemon} took the images, but its {name} is another one: {why}")]
+    Differs {
+        /// The daemon.
+        daemon: String,
+        /// The image's name.
+        name: String,
+        /// How that is known.
+        why: String,
+    },
     /// What was to be sent cannot be read.
     #[error("cannot read what is to be loaded")]
     Local(#[source] Arc<io::Error>),
@@ -109,12 +125,34 @@ impl DaemonError {
                 "start it there, or unset the variable to look where Docker and podman usually are"
             }
             Self::Unreachable {
+                fault: Fault::Tls(Tls::Authority),
+                ..
+            } => {
+                "put the certificate of the daemon's authority into ca.pem of the folder that DOCKER_CERT_PATH names"
+            }
+            Self::Unreachable {
+                fault: Fault::Tls(Tls::Alert(_)),
+                ..
+            } => {
+                "the daemon wants a certificate that its own authority signed: put it into cert.pem, and its key into key.pem, of the folder that DOCKER_CERT_PATH names"
+            }
+            Self::Unreachable {
+                fault: Fault::Tls(Tls::NotTls),
+                ..
+            } => "unset DOCKER_TLS_VERIFY if the daemon speaks plain HTTP on purpose",
+            Self::Unreachable {
                 fault: Fault::Tls(_),
                 ..
             } => "DOCKER_CERT_PATH names the folder with ca.pem, cert.pem and key.pem",
             Self::Unreachable { .. } => "check that it runs, and its log",
             Self::Stranger { .. } => "name the socket of Docker or podman with DOCKER_HOST",
             Self::Rejected { .. } => "its log says more",
+            Self::Encrypted { .. } => {
+                "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem"
+            }
+            Self::Differs { .. } => {
+                "it kept an older image, or something else gave it one meanwhile: remove that name there (docker rmi NAME), and load again"
+            }
             Self::Local(_) => "run the build again: what is damaged in the cache is made again",
             Self::Stopped => return None,
         };

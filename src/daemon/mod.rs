@@ -23,11 +23,14 @@ use serde_json::Value;
 use crate::net::monitor::Going;
 use crate::net::wire::{Body, Call, Wire};
 use crate::net::{Direction, Ended, Fault, Limits, Monitor, Proxies, Transfer};
-use crate::oci::Platform;
+use crate::oci::{DiffId, Digest, Platform};
 use address::{Address, Candidate};
 
 /// How long a daemon may be silent before it says who it is.
 const GREETING: Duration = Duration::from_secs(10);
+/// How often a daemon is greeted at most that ends the connection. In TLS 1.3 it looks at our certificate when we speak
+/// already: what it says of that may be lost on the way.
+const GREETINGS: usize = 5;
 /// How long it may be silent while it unpacks.
 const UNPACKING: Duration = Duration::from_secs(600);
 /// The longest answer that is read, in bytes.
@@ -59,6 +62,17 @@ struct Version {
 #[serde(rename_all = "PascalCase")]
 struct Component {
     name: String,
+}
+
+/// An image as a daemon was sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The digest of the config: the image's ID where a daemon keeps images as Docker always did, and in podman.
+    pub config: Digest,
+    /// The digest of the manifest: the image's ID where Docker leaves them to containerd.
+    pub manifest: Digest,
+    /// The diff_ids of the layers, bottom first.
+    pub diff_ids: &'a [DiffId],
 }
 
 /// A complete answer.
@@ -114,9 +128,24 @@ impl Daemon {
             address,
         };
         let wire = daemon.wire(GREETING);
-        let answer = daemon.ask(&wire, Method::GET, "version", Body::None)?;
+        let mut left = GREETINGS;
+        let answer = loop {
+            left -= 1;
+            match daemon.ask(&wire, Method::GET, "version", Body::None) {
+                Err(DaemonError::Unreachable {
+                    fault: Fault::Cut | Fault::Other(_),
+                    ..
+                }) if left > 0 && daemon.address.has_tls() => {}
+                answer => break answer?,
+            }
+        };
         if answer.status != 200 {
-            return Err(daemon.refusal(&answer));
+            return Err(match is_for_tls(&answer) {
+                true => DaemonError::Encrypted {
+                    place: daemon.address.to_string(),
+                },
+                false => daemon.refusal(&answer),
+            });
         }
         let version: Version = serde_json::from_slice(&answer.body).map_err(|_| {
             let why = "it does not say its version as Docker and podman do".to_owned();
@@ -193,19 +222,26 @@ impl Daemon {
         Ok(())
     }
 
-    /// Returns the daemon's own name for an image, `sha256:…`; `None` if it has no such image.
+    /// Returns the daemon's own name for an image that it was sent, `sha256:…`; `None` if it has no image of that name.
     ///
     /// # Errors
-    /// When the daemon cannot be reached, or does not answer as it should.
-    pub fn image_id(&self, name: &str) -> Result<Option<String>, DaemonError> {
+    /// When it has another image of that name, cannot be reached, or does not answer as it should.
+    pub fn image_id(&self, name: &str, sent: Sent<'_>) -> Result<Option<String>, DaemonError> {
         let path = format!("images/{name}/json");
         let answer = self.ask(&self.wire(GREETING), Method::GET, &path, Body::None)?;
         match answer.status {
             200 => {
                 let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-                let id = message(&value, &["/Id"]);
                 let none = || self.stranger(format!("it does not say the ID of {name}"));
-                id.map(Some).ok_or_else(none)
+                let id = message(&value, &["/Id"]).ok_or_else(none)?;
+                match sent.differs(&id, &value) {
+                    None => Ok(Some(id)),
+                    Some(why) => Err(DaemonError::Differs {
+                        daemon: self.name.clone(),
+                        name: name.to_owned(),
+                        why,
+                    }),
+                }
             }
             404 => Ok(None),
             _ => Err(self.refusal(&answer)),
@@ -286,6 +322,41 @@ impl Daemon {
             why,
         }
     }
+}
+
+impl Sent<'_> {
+    /// Says in what an image differs from this one: by its ID, and by what `GET /images/NAME/json` answers.
+    fn differs(&self, id: &str, answer: &Value) -> Option<String> {
+        // An image without layers has no such list.
+        let layers = answer.pointer("/RootFS/Layers").and_then(Value::as_array);
+        let layers = layers.map(Vec::as_slice).unwrap_or_default();
+        let (has, wanted) = (layers.len(), self.diff_ids.len());
+        if has != wanted {
+            return Some(format!("it has {has} layers instead of {wanted}"));
+        }
+        for (number, (layer, DiffId(diff_id))) in layers.iter().zip(self.diff_ids).enumerate() {
+            let layer = layer.as_str().unwrap_or_default();
+            if layer != diff_id.to_string() {
+                let (number, layer) = (number + 1, printable(layer));
+                return Some(format!(
+                    "its layer {number} has the diff_id {layer} instead of {diff_id}"
+                ));
+            }
+        }
+        let Self {
+            config, manifest, ..
+        } = self;
+        let bare = id.strip_prefix("sha256:").unwrap_or(id);
+        let is_ours = [config, manifest].iter().any(|it| it.hex() == bare);
+        (!is_ours).then(|| {
+            format!("its layers are the same, but its ID is {id}: not the config's digest {config}, and not the manifest's {manifest}")
+        })
+    }
+}
+
+/// Tells whether what answers is a daemon that wants TLS: Go's servers say so in plain text.
+fn is_for_tls(answer: &Answered) -> bool {
+    answer.status == 400 && String::from_utf8_lossy(&answer.body).contains("to an HTTPS server")
 }
 
 /// Finds a text in an answer: the first of some places that has one.

@@ -15,12 +15,28 @@ fn find(server: &Server) -> Result<Daemon, DaemonError> {
     Daemon::find(&settings, &ear)
 }
 
+/// What was sent: one layer, whose digests are those of a text.
+const DIFF_ID: &str = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+
+fn sent(diff_ids: &[DiffId]) -> Sent<'_> {
+    Sent {
+        config: Digest::of(b"config"),
+        manifest: Digest::of(b"manifest"),
+        diff_ids,
+    }
+}
+
 /// A daemon that answers so to loads.
 fn answers(status: u16, body: &'static str) -> Server {
     Server::start(move |_, asked| match asked.path.as_str() {
         "/version" => Told::new(200).body(VERSION),
         "/images/load?quiet=1" => Told::new(status).body(body),
-        "/images/here/json" => Told::new(200).body(r#"{"Id":"sha256:1"}"#),
+        "/images/here/json" => {
+            let id = Digest::of(b"config");
+            Told::new(200).body(format!(
+                r#"{{"Id":"{id}","RootFS":{{"Layers":["{DIFF_ID}"]}}}}"#
+            ))
+        }
         _ => Told::new(404).body(r#"{"message":"no such image"}"#),
     })
 }
@@ -38,11 +54,11 @@ fn says_what_it_is() {
     assert_eq!(daemon.name(), "Docker 20.10.24");
     assert_eq!(daemon.platform().to_string(), "linux/arm64");
     assert!(!daemon.reads_zstd());
-    assert_eq!(
-        daemon.image_id("here").unwrap().as_deref(),
-        Some("sha256:1")
-    );
-    assert_eq!(daemon.image_id("elsewhere").unwrap(), None);
+    let diff_ids = [DiffId(Digest::of(b"x"))];
+    let found = daemon.image_id("here", sent(&diff_ids)).unwrap();
+    assert_eq!(found, Some(Digest::of(b"config").to_string()));
+    let found = daemon.image_id("elsewhere", sent(&diff_ids)).unwrap();
+    assert_eq!(found, None);
     let podman = Server::start(|_, _| {
         Told::new(200).body(
             r#"{"Version":"4.3.1","Os":"linux","Arch":"amd64","Components":[{"Name":"Podman Engine"}]}"#,
@@ -90,6 +106,75 @@ fn an_error_within_a_good_answer_is_one() {
         let error = load(&answers(status, body)).unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn another_image_of_that_name_is_told() {
+    let layers = |texts: &[&str]| -> Vec<DiffId> {
+        let all = texts.iter();
+        all.map(|text| DiffId(Digest::of(text.as_bytes())))
+            .collect()
+    };
+    let differs = |id: &str, has: Option<&[DiffId]>, wanted: &[DiffId]| {
+        let answer = serde_json::json!({ "Id": id, "RootFS": { "Layers": has } });
+        let server = Server::start(move |_, asked| match asked.path.as_str() {
+            "/version" => Told::new(200).body(VERSION),
+            _ => Told::new(200).body(answer.to_string()),
+        });
+        match find(&server).unwrap().image_id("a", sent(wanted)) {
+            Ok(found) => {
+                assert_eq!(found.as_deref(), Some(id));
+                None
+            }
+            Err(DaemonError::Differs { daemon, name, why }) => {
+                assert_eq!((&*daemon, &*name), ("Docker 20.10.24", "a"));
+                Some(why)
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let (two, other) = (layers(&["x", "y"]), layers(&["x", "z"]));
+    let [config, manifest, old] = ["config", "manifest", "old"].map(|it| Digest::of(it.as_bytes()));
+    // Docker, Docker with containerd, and podman's own way.
+    for id in [config.to_string(), manifest.to_string(), config.hex()] {
+        assert_eq!(differs(&id, Some(&two), &two), None);
+    }
+    let config = config.to_string();
+    assert_eq!(differs(&config, None, &[]), None);
+    for (id, has, expected) in [
+        (&config, None, "it has 0 layers instead of 2".to_owned()),
+        (
+            &config,
+            Some(&two[..1]),
+            "it has 1 layers instead of 2".to_owned(),
+        ),
+        (
+            &config,
+            Some(&other[..]),
+            format!(
+                "its layer 2 has the diff_id {} instead of {}",
+                other[1].0, two[1].0
+            ),
+        ),
+        (
+            &old.to_string(),
+            Some(&two[..]),
+            format!(
+                "its layers are the same, but its ID is {old}: not the config's digest {config}, and not the manifest's {manifest}"
+            ),
+        ),
+    ] {
+        assert_eq!(differs(id, has, &two), Some(expected));
+    }
+}
+
+#[test]
+fn a_daemon_that_wants_tls_says_so() {
+    let says = "Client sent an HTTP request to an HTTPS server.\n";
+    let server = Server::start(move |_, _| Told::new(400).body(says));
+    let error = find(&server).err().unwrap();
+    assert!(matches!(error, DaemonError::Encrypted { .. }), "{error}");
+    assert!(error.help().unwrap().contains("DOCKER_TLS_VERIFY"));
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Stamp {
     }
 
     /// Waits until a change after this one must have another stamp: clocks of file systems tick every 4 to 10 ms.
-    fn settle(&self) {
+    pub fn settle(&self) {
         const TICK: Duration = Duration::from_millis(20);
         #[expect(
             clippy::disallowed_methods,

@@ -139,7 +139,11 @@ impl Fault {
             Self::Proxy
         } else if has("invalid HTTP") || has("message head is too large") {
             Self::NotHttp
-        } else if has("closed before") || has("end of file before") || has("unexpected EOF") {
+        } else if has("closed before")
+            || has("end of file before")
+            || has("unexpected EOF")
+            || has("connection was not ready")
+        {
             Self::Cut
         } else {
             Self::Other(texts.pop().unwrap_or_else(|| "it failed".to_owned()))

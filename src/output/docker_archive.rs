@@ -12,7 +12,7 @@ use super::archive::Archive;
 use super::{Output, OutputError, ours};
 use crate::graph::Image;
 use crate::oci::{
-    Annotations, CONTAINERD_NAME, Compression, Digest, Index, Platform, REF_NAME, Reference,
+    Annotations, CONTAINERD_NAME, Compression, DiffId, Digest, Index, Platform, REF_NAME, Reference,
 };
 use crate::store::Blob;
 
@@ -33,6 +33,12 @@ pub struct Picked {
     pub platform: Platform,
     /// The full names, as `docker.io/library/app:latest`.
     pub names: Vec<String>,
+    /// The digest of the manifest.
+    pub manifest: Digest,
+    /// The digest of the config.
+    pub config: Digest,
+    /// The diff_ids of the layers, bottom first.
+    pub diff_ids: Vec<DiffId>,
     /// Whether any layer is zstd.
     pub has_zstd: bool,
 }
@@ -94,6 +100,9 @@ impl DockerArchive {
                 target: planned.target.to_owned(),
                 platform: platform.clone(),
                 names,
+                manifest: image.manifest.digest,
+                config: image.config.digest,
+                diff_ids: image.layers.iter().map(|layer| layer.diff_id).collect(),
                 has_zstd: image.layers.iter().any(|layer| {
                     layer.descriptor.media_type.compression() == Some(Compression::Zstd)
                 }),

@@ -225,7 +225,7 @@ impl Read for Download<'_> {
 }
 
 /// A reader that holds the end of a blob back until its digest is verified: nobody gets all of a wrong one.
-pub(super) struct Verified<R> {
+pub struct Verified<R> {
     inner: R,
     blob: Descriptor,
     hasher: Option<Hasher>,
@@ -233,7 +233,8 @@ pub(super) struct Verified<R> {
 }
 
 impl<R: Read> Verified<R> {
-    pub(super) fn new(inner: R, blob: Descriptor) -> Self {
+    /// Reads the blob that `inner` should hold.
+    pub fn new(inner: R, blob: Descriptor) -> Self {
         Self {
             inner,
             blob,

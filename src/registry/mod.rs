@@ -34,6 +34,7 @@ mod upload;
 pub use crate::net::{Direction, Ended, Fault, Limits, Monitor, Proxies, Tls, Transfer};
 pub use config::{Config, ConfigError, HostConfig};
 pub use credentials::{Credentials, Login, Looked, Places};
+pub use download::Verified;
 pub use error::{Asked, Refusal, RegistryError};
 pub use image::{Blobs, PushImage, PushManifest, Pushed, PushedBlob};
 

@@ -115,16 +115,8 @@ fn content(
     (store, tick): (&Store, Tick<'_>),
     origin: Option<&Origin>,
 ) -> Result<Content, ActionError> {
-    let id = Digest::of(format!("file {}", folder.join(below).display()).as_bytes());
-    if let [
-        Stat {
-            stamp: known,
-            digest,
-            ..
-        },
-    ] = store.stats(&id).0[..]
-        && known == row(&stamp)
-    {
+    let path = folder.join(below);
+    if let Some(digest) = known(&path, &stamp, store) {
         let source = crate::layer::Source::Host {
             folder: folder.clone(),
             below: below.into(),
@@ -151,9 +143,28 @@ fn content(
             stamp: row(&stamp),
             digest: content.digest,
         }]);
-        store.put_stats(&id, &stats)?;
+        store.put_stats(&stats_id(&path), &stats)?;
     }
     Ok(content)
+}
+
+/// Returns the name under which the stat cache has a file by itself.
+fn stats_id(path: &Path) -> Digest {
+    Digest::of(format!("file {}", path.display()).as_bytes())
+}
+
+/// Returns what the stat cache knows: the digest that the file of a real path had with this stamp.
+pub(super) fn known(path: &Path, stamp: &Stamp, store: &Store) -> Option<Digest> {
+    match store.stats(&stats_id(path)).0[..] {
+        [
+            Stat {
+                stamp: known,
+                digest,
+                ..
+            },
+        ] if known == row(stamp) => Some(digest),
+        _ => None,
+    }
 }
 
 /// Returns the digest of a regular file, from the stat cache of `store` if it did not change.

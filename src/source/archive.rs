@@ -2,23 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::layout::check_version;
-use super::{Blobs, Found, Piece, SourceError, piece, resolve, select};
-use crate::layer;
-use crate::oci::{Compression, Config, Descriptor, Index, Platform, Reference};
+use super::{Blobs, Found, Part, Piece, SourceError, open_regular, piece, resolve, select};
+use crate::layer::{self, Stamp, Tick};
+use crate::oci::{Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference};
 
-/// An image archive, indexed.
+/// An image archive, indexed. It is opened once: all that is read of it is read of that file, whatever its name means by
+/// then.
 pub struct Archive {
     /// What the user calls it.
     name: PathBuf,
-    /// The uncompressed tar: the archive itself, or a temporary copy.
-    tar: PathBuf,
-    _temporary: Option<tempfile::NamedTempFile>,
+    /// The archive as it was opened.
+    file: Arc<File>,
+    /// What it looked like then.
+    stamp: Stamp,
+    /// The uncompressed tar: the archive itself, or a temporary copy without a name, which goes with the last that reads it.
+    tar: Arc<File>,
     files: BTreeMap<String, Member>,
     kind: Kind,
 }
@@ -61,28 +66,29 @@ impl Archive {
             path: path.to_owned(),
             source,
         };
-        let (compression, mut reader) =
-            layer::detect(File::open(path).map_err(fail)?).map_err(fail)?;
-        let temporary = match compression {
-            Compression::None => None,
+        let file = Arc::new(open_regular(path).map_err(fail)?);
+        let stamp = Stamp::of(&file.metadata().map_err(fail)?);
+        // From here on, a change gives it another stamp.
+        stamp.settle();
+        let (compression, mut reader) = layer::detect(&*file).map_err(fail)?;
+        let tar = match compression {
+            Compression::None => Arc::clone(&file),
             other => {
-                let mut copy = tempfile::NamedTempFile::new_in(tmp).map_err(fail)?;
+                let mut copy = tempfile::tempfile_in(tmp).map_err(fail)?;
                 io::copy(
                     &mut layer::decoder(other, &mut reader).map_err(fail)?,
                     &mut copy,
                 )
                 .map_err(fail)?;
-                Some(copy)
+                Arc::new(copy)
             }
         };
-        let tar = temporary
-            .as_ref()
-            .map_or_else(|| path.to_owned(), |copy| copy.path().to_owned());
         let mut archive = Self {
             name: path.to_owned(),
             files: index(&tar).map_err(fail)?,
+            file,
+            stamp,
             tar,
-            _temporary: temporary,
             kind: Kind::Docker(Vec::new()),
         };
         let no_layout = |why: String| SourceError::NoLayout {
@@ -106,6 +112,67 @@ impl Archive {
             ));
         };
         Ok(archive)
+    }
+
+    /// Returns what the file looked like when it was opened.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    /// Tells whether the file that was opened is as it was then: what was read of it is of one piece.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn is_unchanged(&self) -> Result<bool, SourceError> {
+        let metadata = self.file.metadata().map_err(|source| self.unread(source))?;
+        Ok(Stamp::of(&metadata) == self.stamp)
+    }
+
+    /// Returns the digest of the file that was opened. Ends early, with an error, when `tick` says so.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn digest(&self, tick: Tick<'_>) -> Result<Digest, SourceError> {
+        let mut reader = Part {
+            file: Arc::clone(&self.file),
+            offset: 0,
+            left: u64::MAX,
+        };
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let count = reader.read(&mut buffer);
+            let count = count.map_err(|source| self.unread(source))?;
+            if count == 0 {
+                return Ok(hasher.finish());
+            }
+            hasher.update(&buffer[..count]);
+            if !tick(0) {
+                return Err(self.unread(io::Error::other("stopped")));
+            }
+        }
+    }
+
+    fn unread(&self, source: io::Error) -> SourceError {
+        SourceError::Io {
+            path: self.name.clone(),
+            source,
+        }
+    }
+
+    /// Tells whether it holds an OCI layout. What `docker save` wrote before Docker 25 has no manifests.
+    pub fn is_layout(&self) -> bool {
+        matches!(self.kind, Kind::Oci(_))
+    }
+
+    /// Tells whether it holds images as `docker save` writes them, be it beside a layout: then the layout has full names.
+    pub fn is_for_docker(&self) -> bool {
+        self.files.contains_key("manifest.json")
+    }
+
+    /// Tells whether it holds a blob.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.files.contains_key(&blob(digest))
     }
 
     /// Finds the image that `reference` names, or the only one, for one platform.
@@ -197,8 +264,9 @@ impl Archive {
                         media_type: None,
                         expected: None,
                         descriptor: None,
-                        path: self.tar.clone(),
+                        path: self.name.clone(),
                         range: Some((offset, size)),
+                        file: Some(Arc::clone(&self.tar)),
                     });
                 }
                 Some(Member::Link(target)) => name = target.clone(),
@@ -218,15 +286,31 @@ impl Blobs for Archive {
     }
 
     fn piece(&self, descriptor: &Descriptor) -> Result<Piece, SourceError> {
-        let member = self.member(&format!("blobs/sha256/{}", descriptor.digest.hex()))?;
-        Ok(piece(descriptor, member.path, member.range, member.what))
+        let Piece {
+            what,
+            path,
+            range,
+            file,
+            ..
+        } = self.member(&blob(&descriptor.digest))?;
+        Ok(Piece {
+            file,
+            ..piece(descriptor, path, range, what)
+        })
     }
 }
 
+/// Returns the name of a blob's file.
+fn blob(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
 /// Lists the files and links of a tar, by normalised name.
-fn index(path: &Path) -> io::Result<BTreeMap<String, Member>> {
+fn index(file: &File) -> io::Result<BTreeMap<String, Member>> {
     let mut files = BTreeMap::new();
-    let mut archive = tar::Archive::new(File::open(path)?);
+    let mut file = file;
+    file.rewind()?;
+    let mut archive = tar::Archive::new(file);
     for entry in archive.entries_with_seek()? {
         let entry = entry?;
         let Ok(name) = layer::LayerPath::parse_bytes(&entry.path_bytes()) else {
@@ -266,4 +350,60 @@ fn relative(folder: &layer::LayerPath, target: &str) -> Option<String> {
         };
     }
     Some(at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// An archive of an image without layers, plain or compressed, whose config says a word.
+    fn image(word: &str, is_compressed: bool) -> Vec<u8> {
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "author": word, "rootfs": { "diff_ids": [] },
+        });
+        let list = serde_json::json!([{ "Config": "config.json", "Layers": [] }]);
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, text) in [("config.json", &config), ("manifest.json", &list)] {
+            let text = text.to_string();
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, path, text.as_bytes()).unwrap();
+        }
+        let tar = tar.into_inner().unwrap();
+        match is_compressed {
+            true => zstd::encode_all(&tar[..], 1).unwrap(),
+            false => tar,
+        }
+    }
+
+    #[test]
+    fn an_archive_is_read_as_it_was_opened() {
+        for is_compressed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.tar");
+            let first = image("first", is_compressed);
+            std::fs::write(&path, &first).unwrap();
+            let archive = Archive::open(&path, folder.path()).unwrap();
+            assert!(archive.is_unchanged().unwrap());
+            let mut other = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
+            other.write_all(&image("other", is_compressed)).unwrap();
+            other.persist(&path).unwrap();
+            let found = archive.find(None, &Platform::new("linux", "amd64"));
+            let config = found.unwrap().config.read().unwrap();
+            let config = String::from_utf8(config).unwrap();
+            assert!(config.contains("first"), "{config}");
+            assert_eq!(archive.digest(&|_| true).unwrap(), Digest::of(&first));
+            assert!(archive.digest(&|_| false).is_err());
+            assert!(!archive.is_unchanged().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_folder_is_no_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Archive::open(folder.path(), folder.path()).err().unwrap();
+        assert!(matches!(error, SourceError::Io { .. }), "{error}");
+    }
 }

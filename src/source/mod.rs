@@ -13,8 +13,10 @@ pub use layout::Layout;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
@@ -54,6 +56,26 @@ pub struct Piece {
     pub path: PathBuf,
     /// The part of the file that it is: offset and size in bytes. `None` for all of it.
     pub range: Option<(u64, u64)>,
+    /// The file, where it is open already: another one that has its path by now is not read.
+    pub file: Option<Arc<File>>,
+}
+
+/// Reads a part of a file, from a position of its own: others may read the same open file meanwhile.
+struct Part {
+    file: Arc<File>,
+    offset: u64,
+    left: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let most = most.min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..most], self.offset)?;
+        self.offset += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
 }
 
 /// A layout or archive that does not hold what was asked for.
@@ -136,13 +158,12 @@ impl Piece {
             path: self.path.clone(),
             source,
         };
-        if !std::fs::metadata(&self.path).map_err(fail)?.is_file() {
-            return Err(fail(io::Error::other("it is no regular file")));
-        }
-        let mut file = File::open(&self.path).map_err(fail)?;
-        let (offset, size) = self.range.unwrap_or((0, u64::MAX));
-        file.seek(SeekFrom::Start(offset)).map_err(fail)?;
-        Ok(file.take(size))
+        let file = match &self.file {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(open_regular(&self.path).map_err(fail)?),
+        };
+        let (offset, left) = self.range.unwrap_or((0, u64::MAX));
+        Ok(Part { file, offset, left })
     }
 
     /// Reads a document: all its bytes, checked against what is expected of it.
@@ -200,17 +221,22 @@ impl Piece {
     }
 }
 
+/// Opens a file, which must be a regular one.
+fn open_regular(path: &std::path::Path) -> io::Result<File> {
+    // Before it is opened: a fifo would block.
+    match std::fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
 /// Reads a document from a file: a regular one, of a size that documents have.
 ///
 /// # Errors
 /// When it cannot be read, is no regular file, or is too large.
 pub fn read_document(path: &std::path::Path) -> io::Result<Vec<u8>> {
-    // Before it is opened: a fifo would block.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
     let mut bytes = Vec::new();
-    File::open(path)?
+    open_regular(path)?
         .take(MAX_DOCUMENT + 1)
         .read_to_end(&mut bytes)?;
     match bytes.len() as u64 > MAX_DOCUMENT {
@@ -412,5 +438,6 @@ pub fn piece(
         descriptor: Some(descriptor.clone()),
         path,
         range,
+        file: None,
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Data {
     answer: Option<(u16, String)>,
     /// It has no image after a load.
     forgets: bool,
+    /// What it says of images in place of what is so: members of the answer to `GET /images/NAME/json`.
+    image: serde_json::Map<String, Value>,
     /// The mode of its socket, as `000`.
     mode: Option<String>,
 }
@@ -134,9 +136,12 @@ fn serve(stream: UnixStream, data: &Data, archive: &Path) -> std::io::Result<()>
         ("GET", path) => {
             let name = path.strip_prefix("/images/");
             let name = name.and_then(|it| it.strip_suffix("/json"));
-            let id = name.filter(|_| !data.forgets);
-            match id.and_then(|name| find(archive, name)) {
-                Some(id) => (200, json!({"Id": id}).to_string()),
+            let name = name.filter(|_| !data.forgets);
+            match name.and_then(|name| find(archive, name)) {
+                Some(mut image) => {
+                    image.extend(data.image.clone());
+                    (200, Value::Object(image).to_string())
+                }
                 None => (404, json!({"message": "No such image"}).to_string()),
             }
         }
@@ -150,16 +155,27 @@ fn serve(stream: UnixStream, data: &Data, archive: &Path) -> std::io::Result<()>
     )
 }
 
-/// Finds the config's digest of an image of the archive by its full name.
-fn find(archive: &Path, name: &str) -> Option<String> {
-    let mut tar = tar::Archive::new(fs::File::open(archive).ok()?);
-    let mut entries = tar.entries().ok()?.flatten();
-    let entry = entries.find(|entry| &*entry.path_bytes() == b"manifest.json")?;
-    let list: Vec<Value> = serde_json::from_reader(entry).ok()?;
+/// Finds an image of the archive by its full name: its ID, which is its config's digest, and its diff_ids.
+fn find(archive: &Path, name: &str) -> Option<serde_json::Map<String, Value>> {
+    let read = |name: &str| -> Option<Value> {
+        let mut tar = tar::Archive::new(fs::File::open(archive).ok()?);
+        let mut entries = tar.entries().ok()?.flatten();
+        let entry = entries.find(|entry| *entry.path_bytes() == *name.as_bytes())?;
+        serde_json::from_reader(entry).ok()
+    };
+    let list = read("manifest.json")?;
+    let list = list.as_array()?;
     let image = list.iter().find(|image| {
         let tags = image["RepoTags"].as_array();
         tags.is_some_and(|tags| tags.iter().any(|tag| tag == name))
     })?;
     let config = image["Config"].as_str()?;
-    Some(config.replace("blobs/sha256/", "sha256:"))
+    let id = config.replace("blobs/sha256/", "sha256:");
+    let diff_ids = read(config)?["rootfs"]["diff_ids"].clone();
+    let root = json!({"Type": "layers", "Layers": diff_ids});
+    Some(
+        [("Id".to_owned(), id.into()), ("RootFS".to_owned(), root)]
+            .into_iter()
+            .collect(),
+    )
 }

@@ -21,7 +21,7 @@ use super::net::Net;
 use super::setup::{self, Setup, here, usage};
 use super::{CANCEL, args, report};
 use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
-use crate::source::{Archive, Piece, SourceError};
+use crate::source::{Piece, SourceError};
 use crate::store::{Blob, Health, Store};
 use crate::ui::Progress;
 pub(super) use contents::{Budget, Contents, open as open_layer};
@@ -58,8 +58,8 @@ pub(super) enum Origin {
     Target(Rc<Setup>, Cell<bool>),
     /// In a layout.
     Layout,
-    /// In an archive, which keeps a temporary copy if it was compressed.
-    Archive(#[expect(dead_code, reason = "removes its temporary copy when it is dropped")] Archive),
+    /// In an archive.
+    Archive,
     /// In a registry.
     Registry(Reference),
 }
@@ -70,7 +70,7 @@ impl Origin {
         match self {
             Self::Target(..) => "target",
             Self::Layout => "layout",
-            Self::Archive(_) => "archive",
+            Self::Archive => "archive",
             Self::Registry(_) => "registry",
         }
     }
@@ -283,7 +283,7 @@ impl<'a> Opener<'a> {
             return Err(damaged(format!("{} is kept outside of it", foreign.what)));
         }
         match &opened.origin {
-            Origin::Layout | Origin::Archive(_) => {}
+            Origin::Layout | Origin::Archive => {}
             Origin::Target(setup, is_whole) => {
                 if !is_whole.get() {
                     self.build(setup, true)?;

@@ -137,22 +137,7 @@ impl Opener<'_> {
     ) -> Result<Opened, Exit> {
         let archive = Archive::open(&path, self.store.tmp()).map_err(|error| explain(&error))?;
         match archive.root(name).map_err(|error| explain(&error))? {
-            Root::Oci(root) => {
-                let Opened {
-                    name,
-                    root,
-                    images,
-                    others,
-                    ..
-                } = self.walk(word, &root, &Disk(&archive), Origin::Layout)?;
-                Ok(Opened {
-                    name,
-                    root,
-                    images,
-                    others,
-                    origin: Origin::Archive(archive),
-                })
-            }
+            Root::Oci(root) => self.walk(word, &root, &Disk(&archive), Origin::Archive),
             Root::Docker(found, platform) => {
                 let wanted = self.wants(Some(&platform));
                 if !wanted {
@@ -161,7 +146,7 @@ impl Opener<'_> {
                 let image = docker(*found, platform).map_err(|error| explain(&error))?;
                 Ok(Opened {
                     name: word.to_owned(),
-                    origin: Origin::Archive(archive),
+                    origin: Origin::Archive,
                     root: None,
                     images: vec![image],
                     others: Vec::new(),

@@ -75,7 +75,7 @@ pub(super) fn inspect(args: &args::Inspect) -> Result<Exit, Exit> {
     if let Some(layer) = args.layer {
         check_layer(&opened, layer)?;
     }
-    let is_local = matches!(opened.origin, Origin::Layout | Origin::Archive(_));
+    let is_local = matches!(opened.origin, Origin::Layout | Origin::Archive);
     let mut exit = Exit::Done;
     if is_local || args.files || args.waste {
         exit = contents::read(&opener, &opened, &mut images, args)?;

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::import::{Source, import_and_probe};
 use super::{BelowPython, DAMAGED, HostPath, explain};
-use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Product};
+use crate::graph::{Action, ActionError, Base, Context, Failure, KeyWriter, Product};
 use crate::lock::{DiskPin, Lock};
 use crate::oci::{Descriptor, Digest, Platform};
 use crate::python::Pythons;
+use crate::rule::host::known;
 use crate::rule::value::problem_of;
 use crate::rule::{Lower, Need};
 use crate::source::{Archive, Layout, SourceError};
@@ -91,7 +93,7 @@ impl Action for Import {
         {
             return Ok(product);
         }
-        let (base, _) = image.import(context)?;
+        let (base, _) = image.import(root.digest, context)?;
         Ok(Product::Base(Arc::new(base)))
     }
 }
@@ -117,8 +119,8 @@ impl DiskImage<'_> {
         Digest::of(text.as_bytes())
     }
 
-    /// Brings the image into the store, and finds its Pythons.
-    fn import(&self, context: &Context<'_>) -> Result<(Base, Pythons), ActionError> {
+    /// Brings the image into the store, and finds its Pythons. `root` is the digest of the archive, as it was found.
+    fn import(&self, root: Digest, context: &Context<'_>) -> Result<(Base, Pythons), ActionError> {
         let path = self.path.real()?;
         let explain = |error: SourceError| self.path.explain(&error);
         if let Some(entry) = self.entry {
@@ -126,11 +128,49 @@ impl DiskImage<'_> {
             let found = layout.find(entry, self.platform).map_err(explain)?;
             return import_and_probe(context, &found, self.path);
         }
-        let archive = Archive::open(&path, context.store.tmp()).map_err(explain)?;
-        let found = archive.find(self.reference, self.platform);
-        import_and_probe(context, &found.map_err(explain)?, self.path)
+        // What is made of the archive is remembered under its digest: it must be that archive from end to end.
+        for _ in 0..TRIES {
+            let archive = Archive::open(&path, context.store.tmp()).map_err(explain)?;
+            if self.digest(&path, &archive, context)? != root {
+                break;
+            }
+            let found = archive.find(self.reference, self.platform);
+            let found = found.map_err(explain);
+            let imported = found.and_then(|it| import_and_probe(context, &it, self.path));
+            if matches!(&imported, Err(error) if error.failure == Failure::Stopped)
+                || archive.is_unchanged().map_err(explain)?
+            {
+                return imported;
+            }
+            // It may be that only its attributes changed: read again, to be sure.
+        }
+        let message = format!("`{}` changed while it was read", self.path.text);
+        Err(ActionError::new("imgdecl::host::changed", message)
+            .at(&self.path.origin)
+            .help("run the build again when nothing writes to the archive"))
+    }
+
+    /// Returns the digest of an open archive, from the stat cache if that knows it.
+    fn digest(
+        &self,
+        path: &Path,
+        archive: &Archive,
+        context: &Context<'_>,
+    ) -> Result<Digest, ActionError> {
+        if let Some(digest) = known(path, archive.stamp(), context.store) {
+            return Ok(digest);
+        }
+        archive
+            .digest(context.tick)
+            .map_err(|error| match (context.tick)(0) {
+                true => self.path.explain(&error),
+                false => ActionError::stopped(),
+            })
     }
 }
+
+/// How often an archive is read that changes meanwhile.
+const TRIES: usize = 3;
 
 /// A base on disk, as packages see it that are for it.
 pub struct OnDisk {
@@ -288,7 +328,7 @@ fn gather(
         },
         platform,
     };
-    let (base, pythons) = image.import(context)?;
+    let (base, pythons) = image.import(root.digest(), context)?;
     if let Some(record) = Product::Base(Arc::new(base)).to_record() {
         context
             .store
@@ -308,3 +348,6 @@ impl Source for HostPath {
             .help(DAMAGED)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! `push`, and `build --push`: images that were built go to their repositories.
 
+mod from;
+
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args;
@@ -18,12 +18,13 @@ use crate::oci::{
     BASE_NAME, Config, Descriptor, Digest, Index as OciIndex, Manifest, MediaType, Reference,
 };
 use crate::output::{Output, PushCounts};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedImage};
 use crate::registry::{Blobs, Client, PushImage, PushManifest};
-use crate::source::{Blobs as _, Layout, SourceError};
+use crate::source::SourceError;
 use crate::spec::{Problem, Problems};
 use crate::store::{Blob, Health, Store};
 use crate::ui::Progress;
+use from::Kept;
 use std::sync::atomic::Ordering;
 
 /// Makes sure that all images of a plan have a repository.
@@ -148,19 +149,15 @@ pub(super) fn run(args: &args::Push) -> Result<Exit, Exit> {
     let setup = Setup::new(&choice, Vec::new())?;
     let plan = setup.plan(&lock::load(&setup.spec.root)?, false)?;
     check(&setup, &plan)?;
-    let root = match &args.from {
-        Some(from) => here.join(from),
-        None => setup.out(),
-    };
-    let layout = Layout::open(&root).map_err(|error| unbuilt(&error))?;
+    let from = args.from.clone().unwrap_or_else(|| setup.out());
     let mut blobs = InLayout {
-        root,
+        kept: Kept::open(&from, &here)?,
         origins: BTreeMap::new(),
     };
     let mut products = Vec::new();
     for image in &plan.images {
-        let product = blobs.read(&layout, &image.name);
-        products.push(product.map_err(|error| unbuilt(&error))?);
+        let product = blobs.read(image, &args.tag);
+        products.push(product.map_err(|error| blobs.kept.missing(&error))?);
     }
     let images = plan.images.iter().zip(&products);
     let mut outputs: Vec<Output<'_>> = images
@@ -185,44 +182,38 @@ pub(super) fn run(args: &args::Push) -> Result<Exit, Exit> {
     finish(&outputs, metadata_file.as_deref(), args.format)
 }
 
-fn unbuilt(error: &SourceError) -> Exit {
-    let help = "build it first: imgdecl build, or build and push at once: imgdecl build --push";
-    report::error("imgdecl::push::layout", error, Some(help.into()));
-    Exit::Failed
-}
-
-/// The blobs of a layout.
+/// The blobs of a layout, or of an archive that holds one.
 struct InLayout {
-    root: PathBuf,
+    kept: Kept,
     /// Where layers may have come from: what the manifests say of their bases.
     origins: BTreeMap<Digest, Reference>,
 }
 
 impl InLayout {
-    /// Reads the image of a name: its documents are checked, its layers are not opened.
-    fn read(&mut self, layout: &Layout, name: &str) -> Result<Product, SourceError> {
+    /// Reads an image: its documents are checked, its layers are not opened.
+    fn read(&mut self, image: &PlannedImage, tags: &[String]) -> Result<Product, SourceError> {
         let root = Descriptor {
             annotations: BTreeMap::new(),
-            ..layout.select(Some(name))?
+            ..self.kept.select(image, tags)?
         };
         if !root.media_type.is_index() {
-            let image = self.image(layout, &root)?;
+            let image = self.image(&root)?;
             return Ok(Product::Image(Arc::new(image)));
         }
-        let index: OciIndex = document(layout, &root)?;
+        let index: OciIndex = self.document(&root)?;
         let images = index.manifests.iter();
-        let images: Result<Vec<Image>, SourceError> = images
-            .map(|manifest| self.image(layout, manifest))
-            .collect();
+        let images: Result<Vec<Image>, SourceError> =
+            images.map(|manifest| self.image(manifest)).collect();
         Ok(Product::Index(Arc::new(Index {
             descriptor: root,
             images: images?,
         })))
     }
 
-    fn image(&mut self, layout: &Layout, descriptor: &Descriptor) -> Result<Image, SourceError> {
-        let manifest: Manifest = document(layout, descriptor)?;
-        let config = Config::parse(&layout.piece(&manifest.config)?.read()?)?;
+    fn image(&mut self, descriptor: &Descriptor) -> Result<Image, SourceError> {
+        let manifest: Manifest = self.document(descriptor)?;
+        let config = self.kept.blobs().piece(&manifest.config)?;
+        let config = Config::parse(&config.read()?)?;
         if let Some(base) = manifest.annotations.get(BASE_NAME)
             && let Ok(base) = base.parse::<Reference>()
         {
@@ -245,28 +236,23 @@ impl InLayout {
                 .collect(),
         })
     }
-}
 
-fn document<T: serde::de::DeserializeOwned>(
-    layout: &Layout,
-    descriptor: &Descriptor,
-) -> Result<T, SourceError> {
-    let piece = layout.piece(descriptor)?;
-    serde_json::from_slice(&piece.read()?).map_err(|error| SourceError::Document {
-        what: piece.what.clone(),
-        kind: "manifest or index",
-        why: error.to_string(),
-    })
+    fn document<T: serde::de::DeserializeOwned>(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<T, SourceError> {
+        let piece = self.kept.blobs().piece(descriptor)?;
+        serde_json::from_slice(&piece.read()?).map_err(|error| SourceError::Document {
+            what: piece.what.clone(),
+            kind: "manifest or index",
+            why: error.to_string(),
+        })
+    }
 }
 
 impl Blobs for InLayout {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>> {
-        let path: &Path = &self.root.join("blobs/sha256").join(descriptor.digest.hex());
-        match File::open(path) {
-            Ok(file) => Ok(Some(Box::new(file))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.kept.open_blob(descriptor)
     }
 
     fn origin(&self, digest: &Digest) -> Option<Reference> {
