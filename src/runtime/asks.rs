@@ -1,0 +1,165 @@
+//! What the user asks of a run by signals, from the moment on in which they belong to the container.
+
+use std::time::{Duration, Instant};
+
+use rustix::termios::{LocalModes, tcgetattr};
+
+use super::container::Watch;
+
+/// The signals that ask to stop: HUP, INT, QUIT and TERM.
+const STOPS: [i32; 4] = [1, 2, 3, 15];
+/// Those of them that a terminal sends when someone types: INT and QUIT.
+const TYPED: [i32; 2] = [2, 3];
+/// A terminal has another size.
+const RESIZED: i32 = 28;
+
+/// Tells whether a signal asks to stop.
+pub(super) fn stops(number: i32) -> bool {
+    STOPS.contains(&number)
+}
+
+/// Signals that arrived, and how long who was asked to stop may take.
+pub(super) struct Asks<'a> {
+    watch: &'a dyn Watch,
+    grace: Duration,
+    arrived: Vec<i32>,
+    /// How many times we were asked to stop.
+    count: u32,
+    deadline: Option<Instant>,
+    is_attended: bool,
+}
+
+impl<'a> Asks<'a> {
+    /// Nothing was asked yet. Who is asked to stop has `grace` to do it.
+    pub(super) fn new(watch: &'a dyn Watch, grace: Duration) -> Self {
+        Self {
+            watch,
+            grace,
+            arrived: Vec::new(),
+            count: 0,
+            deadline: None,
+            is_attended: false,
+        }
+    }
+
+    /// From now on a runtime passes on what is typed, and is told of it by the terminal itself.
+    pub(super) fn attend(&mut self) {
+        self.is_attended = true;
+    }
+
+    /// Hears what was asked meanwhile.
+    pub(super) fn listen(&mut self) {
+        for number in self.watch.signals() {
+            if self.is_attended && TYPED.contains(&number) && is_typed() {
+                continue;
+            }
+            if stops(number) {
+                self.count += 1;
+                self.deadline
+                    .get_or_insert_with(|| Instant::now() + self.grace);
+            }
+            self.arrived.push(number);
+        }
+    }
+
+    /// Tells whether we were asked to stop.
+    pub(super) fn is_asked(&self) -> bool {
+        self.count > 0
+    }
+
+    /// Tells whether we were asked again: who does that does not want to wait.
+    pub(super) fn is_urged(&self) -> bool {
+        self.count > 1
+    }
+
+    /// Hears what was asked, and tells whether there is still time for what goes on.
+    pub(super) fn have_time(&mut self) -> bool {
+        self.listen();
+        let is_late = self.deadline.is_some_and(|it| Instant::now() >= it);
+        !is_late && !self.is_urged()
+    }
+
+    /// Tells, once, that the time is over.
+    pub(super) fn is_late(&mut self) -> bool {
+        let is_late = self.deadline.is_some_and(|it| Instant::now() >= it);
+        if is_late {
+            self.deadline = Some(Instant::now() + Duration::from_secs(3600));
+        }
+        is_late
+    }
+
+    /// Returns the signals that were not passed on yet.
+    pub(super) fn take(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Takes the signals that say that the terminal has another size; tells whether there were any.
+    pub(super) fn take_resized(&mut self) -> bool {
+        let all = self.arrived.len();
+        self.arrived.retain(|it| *it != RESIZED);
+        self.arrived.len() < all
+    }
+
+    /// Says something.
+    pub(super) fn note(&self, text: &str) {
+        self.watch.note(text);
+    }
+
+    /// Says that the time was over.
+    pub(super) fn note_late(&self, who: &str) {
+        self.note(&format!(
+            "{who} did not end within {} s of being asked: killed",
+            self.grace.as_secs()
+        ));
+    }
+}
+
+/// Tells whether our terminal makes signals of what is typed: not where it passes everything on (termios(3), `ISIG`).
+fn is_typed() -> bool {
+    tcgetattr(std::io::stdin()).is_ok_and(|it| it.local_modes.contains(LocalModes::ISIG))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    struct Fake(RefCell<Vec<i32>>);
+
+    impl Watch for Fake {
+        fn note(&self, _: &str) {}
+
+        fn unpacks(&self) {}
+
+        fn signals(&self) -> Vec<i32> {
+            self.0.take()
+        }
+
+        fn starts(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn who_is_asked_has_a_while_and_who_is_asked_again_has_not() {
+        let fake = Fake(RefCell::default());
+        let mut asks = Asks::new(&fake, Duration::from_secs(60));
+        fake.0.replace(vec![10, 28]);
+        assert!(asks.have_time() && !asks.is_asked());
+        fake.0.replace(vec![15]);
+        assert!(asks.have_time() && asks.is_asked() && !asks.is_urged());
+        assert!(asks.take_resized() && !asks.take_resized());
+        assert_eq!(asks.take(), [10, 15]);
+        fake.0.replace(vec![2]);
+        assert!(!asks.have_time() && asks.is_urged() && !asks.is_late());
+    }
+
+    #[test]
+    fn the_end_of_the_while_is_told_once() {
+        let fake = Fake(RefCell::new(vec![1]));
+        let mut asks = Asks::new(&fake, Duration::ZERO);
+        assert!(!asks.have_time() && !asks.is_urged());
+        assert!(asks.is_late() && !asks.is_late());
+    }
+}
