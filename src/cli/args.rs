@@ -470,7 +470,6 @@ pub(super) struct Run {
 
     /// Stdin is passed on with and without this: it is for those who write `-it`
     #[arg(long, short)]
-    #[expect(dead_code, reason = "it changes nothing")]
     pub(super) interactive: bool,
 
     /// The folder that its process starts in

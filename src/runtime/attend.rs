@@ -164,11 +164,7 @@ impl Container<'_> {
 }
 
 /// Waits until the process runs: the runtime writes its number then.
-fn set_up(
-    runtime: &mut Attendant,
-    room: &Room,
-    asks: &mut Asks<'_>,
-) -> Result<Setup, RunError> {
+fn set_up(runtime: &mut Attendant, room: &Room, asks: &mut Asks<'_>) -> Result<Setup, RunError> {
     loop {
         if let Some(status) = runtime.status()? {
             asks.listen();

@@ -205,9 +205,8 @@ impl Container<'_> {
             next(&refused, engine, asks);
             room.note(engine).map_err(io("write to the cache"))?;
             let mut has_time = || asks.have_time();
-            let made = room.with(|handle| {
-                engine.create(handle, &room.bundle(), &room.pid(), &mut has_time)
-            });
+            let made = room
+                .with(|handle| engine.create(handle, &room.bundle(), &room.pid(), &mut has_time));
             if made == Err(Refusal::Killed) {
                 return Err(given_up(engine, room, asks, since));
             }

@@ -64,7 +64,11 @@ fn a_runtime_that_hangs_is_ended_after_the_grace_time() {
         let stdout = BufReader::new(child.stdout.take().expect("stdout"));
         let (status, out, err) = end(child, stdout);
         // One second for it to end, and two to remove what it began.
-        assert!(before.elapsed() < Duration::from_secs(8), "{:?}", before.elapsed());
+        assert!(
+            before.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            before.elapsed()
+        );
         assert_eq!((status, &*out), (130, ""), "{err}");
         let is_late = err.contains("runc did not end within 1 s of being asked: killed");
         assert_eq!(is_late, times == 1, "{err}");
@@ -124,7 +128,11 @@ fn a_runtime_that_hangs_on_a_terminal_is_ended_by_ctrl_c() {
 
 /// Counts what is said, however lines are broken.
 fn count(output: &Output, text: &str) -> usize {
-    let words: Vec<&str> = output.stderr.split_whitespace().filter(|it| *it != "│").collect();
+    let words: Vec<&str> = output
+        .stderr
+        .split_whitespace()
+        .filter(|it| *it != "│")
+        .collect();
     words.join(" ").matches(text).count()
 }
 
@@ -136,12 +144,26 @@ fn what_a_runtime_says_is_said_once() {
     // A real one, which says it itself.
     fs::create_dir(space.path().join("data")).expect("a folder");
     for name in ["runc", "crun"].into_iter().filter(|it| peer(it).is_some()) {
-        let args = ["run", "--runtime", name, "-v", "data:/mnt", "--entrypoint", "/nothing", "oci:out"];
+        let args = [
+            "run",
+            "--runtime",
+            name,
+            "-v",
+            "data:/mnt",
+            "--entrypoint",
+            "/nothing",
+            "oci:out",
+        ];
         let output = space.run(&args);
         assert_eq!(output.status, 1, "{}", output.stderr);
         let missing = count(&output, "/nothing");
         assert_eq!(missing, 1, "{name}: {}", output.stderr);
-        assert_eq!(count(&output, &format!("{name} says why above")), 1, "{}", output.stderr);
+        assert_eq!(
+            count(&output, &format!("{name} says why above")),
+            1,
+            "{}",
+            output.stderr
+        );
     }
     // One that says it in its log alone, and one that says it on stderr, too.
     let log = "while [ $# -gt 0 ]; do [ \"$1\" = --log ] && echo 'level=error msg=\"not on this host\"' > \"$2\"; shift; done";
@@ -159,7 +181,12 @@ fn what_a_runtime_says_is_said_once() {
         );
         assert_eq!(output.status, 1);
         assert_eq!(count(&output, "not on this host"), 1, "{}", output.stderr);
-        assert_eq!(count(&output, "runc says why above"), told, "{}", output.stderr);
+        assert_eq!(
+            count(&output, "runc says why above"),
+            told,
+            "{}",
+            output.stderr
+        );
         // Also where another one is tried.
         let real = peer("runc").expect("it is there");
         runtime(&space, "crun", &format!("exec {} \"$@\"", real.display()));

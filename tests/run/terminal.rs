@@ -84,7 +84,14 @@ fn a_container_has_a_terminal_of_its_own() {
         };
         let (status, seen) = person.ends();
         assert_eq!(status, 7, "{runtime}: {seen}");
-        for text in ["/dev/", "all three", "33 77", "TERM=xterm", " isig", " echo "] {
+        for text in [
+            "/dev/",
+            "all three",
+            "33 77",
+            "TERM=xterm",
+            " isig",
+            " echo ",
+        ] {
             assert!(seen.contains(text), "{runtime}: no `{text}` in {seen}");
         }
         assert_nothing_left(&space);
@@ -108,7 +115,8 @@ fn what_is_typed_reaches_the_program_and_ctrl_c_is_typed() {
     let inside = "trap \"echo caught; exit 5\" INT; echo ready; read x; echo got $x; \
                   echo waits; while true; do sleep 0.1; done";
     for runtime in runtimes() {
-        let line = format!("RUN -t --runtime {runtime} --stop-timeout 1 oci:out -- sh -c '{inside}'");
+        let line =
+            format!("RUN -t --runtime {runtime} --stop-timeout 1 oci:out -- sh -c '{inside}'");
         let Some(mut person) = Person::at(&space, None, &line) else {
             return;
         };
@@ -148,7 +156,10 @@ fn another_size_of_the_terminal_reaches_the_program() {
             return;
         };
         let (status, seen) = person.ends();
-        assert!(status == 3 && seen.contains("44 9"), "{runtime}: {status} {seen}");
+        assert!(
+            status == 3 && seen.contains("44 9"),
+            "{runtime}: {status} {seen}"
+        );
     }
     assert_nothing_left(&space);
 }
@@ -183,7 +194,10 @@ fn signals_of_others_reach_a_program_on_a_terminal() {
     send("TERM", &pid);
     let (status, seen) = person.ends();
     assert_eq!(status, 137, "{seen}");
-    assert!(seen.contains("it did not end within 1 s of being asked: killed"), "{seen}");
+    assert!(
+        seen.contains("it did not end within 1 s of being asked: killed"),
+        "{seen}"
+    );
     assert_nothing_left(&space);
 }
 
@@ -206,7 +220,10 @@ fn limits_hold_on_a_terminal_too() {
     let line = format!("RUN -t --runtime runc --memory 50M oci:out -- sh -c '{eat}'");
     let (status, seen) = Person::at(&space, None, &line).expect("script").ends();
     assert_eq!(status, 137, "{seen}");
-    assert!(seen.contains("killed: out of memory, limit 50.0 MB"), "{seen}");
+    assert!(
+        seen.contains("killed: out of memory, limit 50.0 MB"),
+        "{seen}"
+    );
     assert_nothing_left(&space);
 }
 
@@ -215,12 +232,16 @@ fn a_chroot_on_a_terminal_has_ours() {
     let Some(space) = space() else {
         return;
     };
-    let line = "RUN -t --chroot oci:out -- sh -c 'test -t 0 && test -t 1 && echo both $TERM; exit 9'";
+    let line =
+        "RUN -t --chroot oci:out -- sh -c 'test -t 0 && test -t 1 && echo both $TERM; exit 9'";
     let Some(person) = Person::at(&space, None, line) else {
         return;
     };
     let (status, seen) = person.ends();
-    assert!(status == 9 && seen.contains("both xterm"), "{status} {seen}");
+    assert!(
+        status == 9 && seen.contains("both xterm"),
+        "{status} {seen}"
+    );
     assert_nothing_left(&space);
 }
 
@@ -258,8 +279,16 @@ fn what_a_terminal_is_refused_is_said_and_the_terminal_stays_as_it_was() {
     let (status, seen) = person.ends();
     assert_eq!(status, 1, "{seen}");
     let words = seen.split_whitespace().collect::<Vec<_>>().join(" ");
-    for text in ["could not set the container up", "the image has no such program", " isig", " echo "] {
-        assert!(words.replace("│ ", "").contains(text), "no `{text}` in {seen}");
+    for text in [
+        "could not set the container up",
+        "the image has no such program",
+        " isig",
+        " echo ",
+    ] {
+        assert!(
+            words.replace("│ ", "").contains(text),
+            "no `{text}` in {seen}"
+        );
     }
     assert!(before.elapsed() < Duration::from_secs(15));
     assert_nothing_left(&space);
