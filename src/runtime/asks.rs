@@ -26,7 +26,11 @@ pub(super) struct Asks<'a> {
     /// How many times we were asked to stop.
     count: u32,
     deadline: Option<Instant>,
+    /// A runtime has the terminal, too: what is typed it hears itself.
     is_attended: bool,
+    ignores_typed: bool,
+    /// Something was typed that asks to stop.
+    is_typed: bool,
 }
 
 impl<'a> Asks<'a> {
@@ -39,18 +43,26 @@ impl<'a> Asks<'a> {
             count: 0,
             deadline: None,
             is_attended: false,
+            ignores_typed: false,
+            is_typed: false,
         }
     }
 
-    /// From now on a runtime passes on what is typed, and is told of it by the terminal itself.
+    /// From now on a runtime has the terminal, too.
     pub(super) fn attend(&mut self) {
         self.is_attended = true;
+    }
+
+    /// From now on the process runs: the runtime passes on to it what is typed, which asks us for nothing.
+    pub(super) fn ignore_typed(&mut self) {
+        self.ignores_typed = true;
     }
 
     /// Hears what was asked meanwhile.
     pub(super) fn listen(&mut self) {
         for number in self.watch.signals() {
-            if self.is_attended && TYPED.contains(&number) && is_typed() {
+            let is_typed = self.is_attended && TYPED.contains(&number) && terminal_sends();
+            if is_typed && self.ignores_typed {
                 continue;
             }
             if stops(number) {
@@ -58,6 +70,7 @@ impl<'a> Asks<'a> {
                 self.deadline
                     .get_or_insert_with(|| Instant::now() + self.grace);
             }
+            self.is_typed |= is_typed;
             self.arrived.push(number);
         }
     }
@@ -65,6 +78,11 @@ impl<'a> Asks<'a> {
     /// Tells whether we were asked to stop.
     pub(super) fn is_asked(&self) -> bool {
         self.count > 0
+    }
+
+    /// Tells whether we were asked to stop by what was typed at the terminal that a runtime has, too.
+    pub(super) fn is_typed(&self) -> bool {
+        self.is_typed
     }
 
     /// Tells whether we were asked again: who does that does not want to wait.
@@ -115,7 +133,7 @@ impl<'a> Asks<'a> {
 }
 
 /// Tells whether our terminal makes signals of what is typed: not where it passes everything on (termios(3), `ISIG`).
-fn is_typed() -> bool {
+fn terminal_sends() -> bool {
     tcgetattr(std::io::stdin()).is_ok_and(|it| it.local_modes.contains(LocalModes::ISIG))
 }
 

@@ -72,6 +72,7 @@ impl Container<'_> {
         asks: &mut Asks<'_>,
         since: Since,
     ) -> Result<Ended, RunError> {
+        asks.attend();
         let mut refused = Vec::new();
         for engine in self.engines {
             next(&refused, engine, asks);
@@ -90,8 +91,8 @@ impl Container<'_> {
             };
             let mut runtime = Attendant { child, before };
             match set_up(&mut runtime, room, asks)? {
-                // Asked before it ran: what began meanwhile goes with the room.
-                Setup::Runs(_) if asks.is_asked() => return Err(ApplyError::Stopped.into()),
+                // Typed before it ran, since a terminal that it has sends no signals: what began goes with the room.
+                Setup::Runs(_) if asks.is_typed() => return Err(ApplyError::Stopped.into()),
                 Setup::Runs(pid) => return self.accompany(engine, pid, &mut runtime, asks),
                 Setup::Late => {
                     drop(runtime);
@@ -125,7 +126,7 @@ impl Container<'_> {
             let status = runtime.child.wait().map_err(io("wait for the runtime"))?;
             return Ok(ended(status, false));
         };
-        asks.attend();
+        asks.ignore_typed();
         let cgroups = self.limited(engine, pid, runtime)?;
         let attendant = watched(Pid::from_child(&runtime.child))?;
         loop {
