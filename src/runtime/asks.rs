@@ -67,8 +67,9 @@ impl<'a> Asks<'a> {
             }
             if stops(number) {
                 self.count += 1;
-                self.deadline
-                    .get_or_insert_with(|| Instant::now() + self.grace);
+                // No deadline at all, where it lies beyond what can be counted.
+                let deadline = || Instant::now().checked_add(self.grace);
+                self.deadline = self.deadline.or_else(deadline);
             }
             self.is_typed |= is_typed;
             self.arrived.push(number);

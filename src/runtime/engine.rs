@@ -328,9 +328,9 @@ fn said(log: &Path) -> Option<String> {
 
 /// Reads the beginning of a file.
 fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(File::open(path)?, 1 << 20), &mut text)?;
-    Ok(text)
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(File::open(path)?, 1 << 20), &mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Returns the signal of a name, as images have it: `SIGTERM`, `TERM` or `15`.
