@@ -1,6 +1,9 @@
 //! `run`: images as processes. Each test is skipped where no OCI runtime, or no static busybox, is installed; with
 //! IMGDECL_REQUIRE_PEERS=1 it fails then.
 
+mod stuck;
+mod terminal;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;

@@ -466,6 +466,14 @@ pub(super) struct Run {
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     pub(super) env: Vec<String>,
 
+    /// Its process has a terminal, shown on ours: stdin, stdout and stderr must be one
+    #[arg(long, short)]
+    pub(super) tty: bool,
+
+    /// Stdin is passed on with and without this: it is for those who write `-it`
+    #[arg(long, short)]
+    pub(super) interactive: bool,
+
     /// The folder that its process starts in
     #[arg(long, short, value_name = "DIR")]
     pub(super) workdir: Option<String>,

@@ -1,5 +1,6 @@
 //! `run`: an image as a process, by an OCI runtime of the host, or by chroot alone.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -86,6 +87,9 @@ impl Watch for Terminal<'_> {
 }
 
 pub(super) fn run(args: &args::Run) -> Result<Exit, Exit> {
+    if args.tty {
+        check_terminal()?;
+    }
     let options = options(args)?;
     let engines = if args.chroot {
         Vec::new()
@@ -131,6 +135,26 @@ pub(super) fn run(args: &args::Run) -> Result<Exit, Exit> {
     };
     let ended = ended.map_err(|error| failed(error, args))?;
     Ok(told(&ended, &options))
+}
+
+/// A container with a terminal is shown on ours.
+fn check_terminal() -> Result<(), Exit> {
+    let streams = [
+        ("stdin", std::io::stdin().is_terminal()),
+        ("stdout", std::io::stdout().is_terminal()),
+        ("stderr", std::io::stderr().is_terminal()),
+    ];
+    let Some((name, _)) = streams.into_iter().find(|(_, is_terminal)| !is_terminal) else {
+        return Ok(());
+    };
+    let help = format!(
+        "leave `--tty` out, or do not redirect {name}; where there is no terminal, `script -qec COMMAND /dev/null` makes one"
+    );
+    Err(usage(
+        "imgdecl::run::terminal",
+        &format!("--tty: {name} is no terminal"),
+        Some(help),
+    ))
 }
 
 /// Says what a process cannot say itself.
@@ -214,7 +238,7 @@ fn options(args: &args::Run) -> Result<Options, Exit> {
         millicpus: args.cpus,
         pids: args.pids,
         hostname: args.hostname.clone(),
-        terminal: false,
+        terminal: args.tty,
         read_only: args.read_only,
         // Nobody would see them.
         labels: false,
@@ -330,11 +354,15 @@ fn failed(error: RunError, args: &args::Run) -> Exit {
             });
         }
         RunError::Engines(refused) => {
-            let mut lines: Vec<String> =
-                refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-            if let Some(advice) = advice(&lines.join("\n"), args) {
-                lines.push(advice);
-            }
+            let said: Vec<&str> = refused.iter().map(|it| &*it.why).collect();
+            let mut lines: Vec<String> = refused
+                .iter()
+                .map(|it| match it.is_told {
+                    true => format!("{} says why above", it.name),
+                    false => format!("{}: {}", it.name, it.why),
+                })
+                .collect();
+            lines.extend(advice(&said.join("\n"), args));
             ("imgdecl::run::runtime", Some(lines.join("\n")))
         }
         RunError::Limit { .. } => (

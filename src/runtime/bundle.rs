@@ -242,8 +242,8 @@ fn args(config: &Config, options: &Options) -> Result<Vec<String>, BundleError> 
     }
 }
 
-/// The image's variables as they are written, but for those that an option sets. Programs are found by `PATH`: an image
-/// without one gets that of docker.
+/// The image's variables as they are written, but for those that an option sets. Programs are found by `PATH`, and know
+/// their terminal by `TERM`: an image without them gets those of docker.
 fn env(config: &Config, options: &Options) -> Result<Vec<String>, BundleError> {
     let mut env = list(config, "Env")?;
     for (name, value) in &options.env {
@@ -253,6 +253,9 @@ fn env(config: &Config, options: &Options) -> Result<Vec<String>, BundleError> {
     }
     if !env.iter().any(|entry| entry.starts_with("PATH=")) {
         env.insert(0, DEFAULT_PATH.to_owned());
+    }
+    if options.terminal && !env.iter().any(|entry| entry.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
     }
     Ok(env)
 }

@@ -3,16 +3,17 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, pidfd_open, pidfd_send_signal,
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, pidfd_send_signal,
     set_child_subreaper, waitpid,
 };
 
+use super::asks::{Asks, stops};
 use super::cgroup::Cgroups;
-use super::engine::{Engine, signal};
+use super::children::Since;
+use super::engine::{Engine, REMOVAL, Refusal, Refused, pause, signal};
 use super::program::{self, ProgramError};
 use super::room::Room;
 use super::{ApplyError, Image, Limits, Stage, apply, bundle};
@@ -64,9 +65,9 @@ pub enum RunError {
         /// Why it failed.
         source: io::Error,
     },
-    /// No runtime could set it up: who said what.
+    /// No runtime could set it up.
     #[error("{} could not set the container up", names(.0))]
-    Engines(Vec<(String, String)>),
+    Engines(Vec<Refused>),
     /// Only root changes roots.
     #[error("only root may change the root of a process")]
     Root,
@@ -80,8 +81,11 @@ pub enum RunError {
     },
 }
 
-fn names(refused: &[(String, String)]) -> String {
-    let names: Vec<&str> = refused.iter().map(|(name, _)| &**name).collect();
+/// How long a runtime that was killed has to remove what it began: it showed that it may well hang.
+const REMNANTS: Duration = Duration::from_secs(2);
+
+fn names(refused: &[Refused]) -> String {
+    let names: Vec<&str> = refused.iter().map(|it| &*it.name).collect();
     names.join(" and ")
 }
 
@@ -123,11 +127,16 @@ impl Container<'_> {
             .map_err(io("write the bundle"))?;
         // The container's first process becomes our child when the runtime has set it up and ends.
         set_child_subreaper(Some(getpid())).map_err(|error| io("adopt processes")(error.into()))?;
+        let since = Since::now();
         if !watch.starts() {
             return Err(ApplyError::Stopped.into());
         }
-        let (engine, pid) = self.create(&room, watch)?;
-        self.watch(engine, pid, &room, watch)
+        let mut asks = Asks::new(watch, self.grace);
+        if self.options.terminal {
+            return self.attend(&room, &mut asks, since);
+        }
+        let (engine, pid) = self.create(&room, &mut asks, since)?;
+        self.watch(engine, pid, &room, asks, since)
     }
 
     /// Makes the container's root: a cached one with a folder for changes on top, or one of its own.
@@ -185,21 +194,32 @@ impl Container<'_> {
     }
 
     /// Lets the first runtime that can set the container up.
-    fn create(&self, room: &Room, watch: &dyn Watch) -> Result<(&Engine, Pid), RunError> {
-        let mut refused: Vec<(String, String)> = Vec::new();
+    fn create(
+        &self,
+        room: &Room,
+        asks: &mut Asks<'_>,
+        since: Since,
+    ) -> Result<(&Engine, Pid), RunError> {
+        let mut refused = Vec::new();
         for engine in self.engines {
-            if let Some((name, why)) = refused.last() {
-                watch.note(&format!(
-                    "{name} cannot run it: {why}; trying {}",
-                    engine.name
-                ));
-            }
+            next(&refused, engine, asks);
             room.note(engine).map_err(io("write to the cache"))?;
-            match room.with(|handle| engine.create(handle, &room.bundle(), &room.pid())) {
+            let mut has_time = || asks.have_time();
+            let made = room
+                .with(|handle| engine.create(handle, &room.bundle(), &room.pid(), &mut has_time));
+            if made == Err(Refusal::Killed) {
+                return Err(given_up(engine, room, asks, since));
+            }
+            asks.listen();
+            // What has not begun need not be asked to end: it goes with the room.
+            if asks.is_asked() {
+                return Err(ApplyError::Stopped.into());
+            }
+            match made {
                 Ok(pid) => return Ok((engine, pid)),
-                Err(why) => {
-                    let _ = room.with(|handle| engine.delete(handle));
-                    refused.push((engine.name.clone(), why));
+                Err(refusal) => {
+                    let _ = room.with(|handle| engine.delete(handle, REMOVAL));
+                    refused.extend(refusal.said());
                 }
             }
         }
@@ -212,17 +232,29 @@ impl Container<'_> {
         engine: &Engine,
         pid: Pid,
         room: &Room,
-        watch: &dyn Watch,
+        mut asks: Asks<'_>,
+        since: Since,
     ) -> Result<Ended, RunError> {
         let cgroups = Cgroups::of(pid);
         self.check_limits(engine, &cgroups)?;
-        let process = pidfd_open(pid, PidfdFlags::empty());
-        let process = process.map_err(|error| io("watch the container")(error.into()))?;
-        room.with(|handle| engine.start(handle))
-            .map_err(|why| RunError::Engines(vec![(engine.name.clone(), why)]))?;
-        let status = self
-            .wait(pid, &process, watch)
-            .map_err(io("wait for the container"))?;
+        let process = watched(pid)?;
+        let started = room.with(|handle| engine.start(handle, &mut || asks.have_time()));
+        match started {
+            Ok(()) => {}
+            Err(Refusal::Killed) => return Err(given_up(engine, room, &asks, since)),
+            Err(Refusal::Said(refused)) => return Err(RunError::Engines(vec![refused])),
+        }
+        let status = loop {
+            let ended = waitpid(Some(pid), WaitOptions::NOHANG);
+            if let Some((_, status)) =
+                ended.map_err(|error| io("wait for the container")(error.into()))?
+            {
+                break status;
+            }
+            asks.listen();
+            self.pass_on(&process, &mut asks);
+            pause(&process, TURN).map_err(io("wait for the container"))?;
+        };
         let out_of_memory =
             cgroups.killed_for_memory() > 0 && status.terminating_signal() == Some(9);
         let code = match (status.exit_status(), status.terminating_signal()) {
@@ -237,7 +269,7 @@ impl Container<'_> {
     }
 
     /// A limit that is not in force must not look as if it was.
-    fn check_limits(&self, engine: &Engine, cgroups: &Cgroups) -> Result<(), RunError> {
+    pub(super) fn check_limits(&self, engine: &Engine, cgroups: &Cgroups) -> Result<(), RunError> {
         let missing = |limit| {
             Err(RunError::Limit {
                 engine: engine.name.clone(),
@@ -270,57 +302,61 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// Passes signals on until the process ends. One that was asked to stop, and does not, is killed.
-    fn wait(&self, pid: Pid, process: &OwnedFd, watch: &dyn Watch) -> io::Result<WaitStatus> {
-        let config = self.image.config;
-        let stop = config
-            .runtime("StopSignal")
-            .and_then(|it| signal(it.as_str()?));
-        let mut deadline: Option<Instant> = None;
-        let mut asked = 0;
-        loop {
-            if let Some((_, status)) = waitpid(Some(pid), WaitOptions::NOHANG)? {
-                return Ok(status);
-            }
-            for number in watch.signals() {
-                let stops = matches!(number, 1 | 2 | 3 | 15);
-                let sent = match stop.filter(|_| matches!(number, 2 | 15)) {
-                    Some(own) => Some(own),
-                    None => Signal::from_named_raw(number),
-                };
-                asked += u32::from(stops);
-                // Who asks again does not want to wait.
-                let sent = if asked > 1 && stops {
-                    Some(Signal::KILL)
-                } else {
-                    sent
-                };
-                if let Some(sent) = sent {
-                    // It may just have ended.
-                    let _ = pidfd_send_signal(process, sent);
-                }
-                if stops && deadline.is_none() {
-                    deadline = Some(Instant::now() + self.grace);
-                }
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                watch.note(&format!(
-                    "it did not end within {} s of being asked: killed",
-                    self.grace.as_secs()
-                ));
-                let _ = pidfd_send_signal(process, Signal::KILL);
-                deadline = Some(Instant::now() + Duration::from_secs(3600));
-            }
-            let mut fds = [PollFd::new(process, PollFlags::IN)];
-            let timeout = Timespec {
-                tv_sec: 0,
-                tv_nsec: 100_000_000,
+    /// Passes signals on. Who was asked to stop, and does not, is killed.
+    pub(super) fn pass_on(&self, process: &OwnedFd, asks: &mut Asks<'_>) {
+        let stop = self.image.config.runtime("StopSignal");
+        let stop = stop.and_then(|it| signal(it.as_str()?));
+        for number in asks.take() {
+            let sent = match stop.filter(|_| matches!(number, 2 | 15)) {
+                _ if stops(number) && asks.is_urged() => Some(Signal::KILL),
+                Some(own) => Some(own),
+                None => Signal::from_named_raw(number),
             };
-            // A signal cuts the wait short.
-            match poll(&mut fds, Some(&timeout)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            if let Some(sent) = sent {
+                // It may just have ended.
+                let _ = pidfd_send_signal(process, sent);
             }
         }
+        if asks.is_late() {
+            asks.note_late("it");
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
     }
+}
+
+/// How long is waited for an end before it is looked for signals again.
+pub(super) const TURN: Duration = Duration::from_millis(100);
+
+/// Opens a process, so that its end can be waited for, and signals reach it and nobody else.
+pub(super) fn watched(pid: Pid) -> Result<OwnedFd, RunError> {
+    let process = pidfd_open(pid, PidfdFlags::empty());
+    process.map_err(|error| io("watch the container")(error.into()))
+}
+
+/// Says why another runtime is tried.
+pub(super) fn next(refused: &[Refused], engine: &Engine, asks: &Asks<'_>) {
+    let Some(Refused { name, why, is_told }) = refused.last() else {
+        return;
+    };
+    let why = if *is_told {
+        String::new()
+    } else {
+        format!(": {why}")
+    };
+    asks.note(&format!(
+        "{name} cannot run it{why}; trying {}",
+        engine.name
+    ));
+}
+
+/// Removes what a runtime left that was killed while it set a container up, and says that it was.
+pub(super) fn given_up(engine: &Engine, room: &Room, asks: &Asks<'_>, since: Since) -> RunError {
+    if !asks.is_urged() {
+        asks.note_late(&engine.name);
+    }
+    since.end_children();
+    let _ = room.with(|handle| engine.delete(handle, REMNANTS));
+    since.end_children();
+    room.forget();
+    ApplyError::Stopped.into()
 }

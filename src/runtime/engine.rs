@@ -2,16 +2,25 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// The runtimes that are looked for, in this order.
 pub const ENGINES: [&str; 3] = ["runc", "crun", "youki"];
 
 /// How much of a runtime's words is kept, in bytes.
 const WORDS: usize = 4096;
+
+/// How long a runtime may take to say something about itself.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a runtime may take to remove a container. It waits for processes itself, up to ten seconds.
+pub(super) const REMOVAL: Duration = Duration::from_secs(20);
 
 /// An OCI runtime that is installed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +39,39 @@ pub(super) struct Handle<'a> {
     /// What the runtime says goes here.
     pub(super) log: &'a Path,
 }
+
+/// A runtime that could not set a container up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// The runtime.
+    pub name: String,
+    /// Why, as it says.
+    pub why: String,
+    /// It said so itself on our stderr: people have read it.
+    pub is_told: bool,
+}
+
+/// Why a runtime did not do what it was asked to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// It says why.
+    Said(Refused),
+    /// It took longer than it might, and was killed.
+    Killed,
+}
+
+impl Refusal {
+    /// Returns what the runtime says.
+    pub(super) fn said(self) -> Option<Refused> {
+        match self {
+            Self::Said(refused) => Some(refused),
+            Self::Killed => None,
+        }
+    }
+}
+
+/// Tells whether a runtime may still take its time.
+pub(super) type HasTime<'a> = &'a mut dyn FnMut() -> bool;
 
 impl Engine {
     /// Finds a runtime by its name, in one of the `folders`, or by its path.
@@ -78,56 +120,187 @@ impl Engine {
         handle: Handle<'_>,
         bundle: &Path,
         pid: &Path,
-    ) -> Result<Pid, String> {
+        has_time: HasTime<'_>,
+    ) -> Result<Pid, Refusal> {
         let mut command = self.command(handle);
         command.arg("create").arg("--bundle").arg(bundle);
         command.arg("--pid-file").arg(pid).arg(handle.id);
-        // Signals of the terminal are ours to pass on.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        self.run(handle, command)?;
-        let number = std::fs::read_to_string(pid).ok();
-        let number = number.and_then(|it| it.trim().parse::<i32>().ok());
-        number
-            .and_then(Pid::from_raw)
-            .ok_or_else(|| format!("{} made a container without a process", self.name))
+        self.run(handle, command, has_time)
+            .map_err(|refusal| self.corrected(handle, refusal))?;
+        read_pid(pid).ok_or_else(|| {
+            let why = format!("{} made a container without a process", self.name);
+            Refusal::Said(self.refused(why))
+        })
     }
 
     /// Lets the process of a container run.
     ///
     /// # Errors
     /// What the runtime says against it.
-    pub(super) fn start(&self, handle: Handle<'_>) -> Result<(), String> {
+    pub(super) fn start(&self, handle: Handle<'_>, has_time: HasTime<'_>) -> Result<(), Refusal> {
         let mut command = self.command(handle);
         command.arg("start").arg(handle.id);
         command.stdin(Stdio::null());
-        self.run(handle, command)
+        self.run(handle, command, has_time)
+            .map_err(|refusal| self.corrected(handle, refusal))
     }
 
-    /// Ends a container, if it still runs, and removes what the runtime keeps of it.
+    /// Sets a container up and runs its process, on our terminal: the runtime stays, passes on what is typed and what is
+    /// said, and ends as the process does. With `keeps`, the container stays to be looked at.
+    ///
+    /// # Errors
+    /// When the runtime cannot be run.
+    pub(super) fn attend(
+        &self,
+        handle: Handle<'_>,
+        bundle: &Path,
+        pid: &Path,
+        keeps: bool,
+    ) -> Result<Child, Refused> {
+        let mut command = self.command(handle);
+        command.arg("run").arg("--bundle").arg(bundle);
+        command.arg("--pid-file").arg(pid);
+        command.args(keeps.then_some("--keep")).arg(handle.id);
+        // A process group that the terminal does not know may not read from it: it stays in ours.
+        let _ = std::fs::remove_file(handle.log);
+        command.spawn().map_err(|error| self.unusable(&error))
+    }
+
+    /// Returns why a runtime ended that should have gone on.
+    pub(super) fn why(&self, handle: Handle<'_>, status: ExitStatus) -> Refused {
+        self.heard(handle, self.said(handle, status))
+    }
+
+    /// Ends a container, if it still runs, and removes what the runtime keeps of it; the runtime has `time` for that.
     ///
     /// # Errors
     /// What the runtime says against it.
-    pub(super) fn delete(&self, handle: Handle<'_>) -> Result<(), String> {
+    pub(super) fn delete(&self, handle: Handle<'_>, time: Duration) -> Result<(), Refusal> {
         let mut command = self.command(handle);
         command.args(["delete", "--force"]).arg(handle.id);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        self.run(handle, command)
+        self.run(handle, command, &mut within(time))
     }
 
-    fn run(&self, handle: Handle<'_>, mut command: Command) -> Result<(), String> {
+    /// Tells whether [`Self::attend`] can keep a container: some runtimes know how to, and say so.
+    pub(super) fn keeps(&self, handle: Handle<'_>) -> bool {
+        self.answer(handle, &["run", "--help"]).contains("--keep")
+    }
+
+    fn run(
+        &self,
+        handle: Handle<'_>,
+        mut command: Command,
+        has_time: HasTime<'_>,
+    ) -> Result<(), Refusal> {
         let _ = std::fs::remove_file(handle.log);
-        let status = command.status();
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(match said(handle.log) {
-                Some(words) => words,
-                None => format!("{} failed: {status}", self.name),
-            }),
-            Err(error) => Err(format!("{} cannot be run: {error}", self.path.display())),
+        // Signals of the terminal are ours to pass on.
+        let mut child = command
+            .process_group(0)
+            .spawn()
+            .map_err(|error| Refusal::Said(self.unusable(&error)))?;
+        match wait(&mut child, has_time) {
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) => Err(Refusal::Said(self.said(handle, status))),
+            Ok(None) => Err(Refusal::Killed),
+            Err(error) => Err(Refusal::Said(self.unusable(&error))),
         }
+    }
+
+    fn said(&self, handle: Handle<'_>, status: ExitStatus) -> Refused {
+        let why = said(handle.log);
+        Refused {
+            is_told: why.is_some(),
+            ..self.refused(why.unwrap_or_else(|| format!("{} failed: {status}", self.name)))
+        }
+    }
+
+    fn refused(&self, why: String) -> Refused {
+        Refused {
+            name: self.name.clone(),
+            why,
+            is_told: false,
+        }
+    }
+
+    fn unusable(&self, error: &io::Error) -> Refused {
+        self.refused(format!("{} cannot be run: {error}", self.path.display()))
+    }
+
+    /// Finds out whether people have read what is in the log. A container has the stderr of its runtime, so that we cannot
+    /// read there; but what a runtime does with one error it does with all. There is no container of the name `none`.
+    fn heard(&self, handle: Handle<'_>, mut refused: Refused) -> Refused {
+        refused.is_told &= !self.answer(handle, &["state", "none"]).is_empty();
+        refused
+    }
+
+    fn corrected(&self, handle: Handle<'_>, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::Said(refused) => Refusal::Said(self.heard(handle, refused)),
+            Refusal::Killed => Refusal::Killed,
+        }
+    }
+
+    /// Returns the beginning of what the runtime prints when it is asked something.
+    fn answer(&self, handle: Handle<'_>, question: &[&str]) -> String {
+        let path = handle.log.with_extension("answer");
+        let ask = || {
+            let open = || File::options().create(true).append(true).open(&path);
+            let mut command = self.command(handle);
+            command.args(question).stdin(Stdio::null());
+            command.stdout(open()?).stderr(open()?).process_group(0);
+            wait(&mut command.spawn()?, &mut within(ANSWER))?;
+            read(&path)
+        };
+        let said = ask().unwrap_or_default();
+        let _ = std::fs::remove_file(path);
+        said
+    }
+}
+
+/// Has time for so long.
+fn within(time: Duration) -> impl FnMut() -> bool {
+    let end = Instant::now() + time;
+    move || Instant::now() < end
+}
+
+/// Reads the number that a runtime wrote.
+pub(super) fn read_pid(path: &Path) -> Option<Pid> {
+    let number = std::fs::read_to_string(path).ok()?;
+    Pid::from_raw(number.trim().parse().ok()?)
+}
+
+/// Waits for the end of a program that leads its process group. When there is no more time, it is killed: `None`.
+fn wait(child: &mut Child, has_time: HasTime<'_>) -> io::Result<Option<ExitStatus>> {
+    let pid = Pid::from_child(child);
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if !has_time() {
+            let _ = kill_process_group(pid, Signal::KILL);
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        pause(&process, Duration::from_millis(100))?;
+    }
+}
+
+/// Waits until a process ends, or a signal arrives, but no longer than that.
+pub(super) fn pause(process: &OwnedFd, time: Duration) -> io::Result<()> {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let time = Timespec {
+        tv_sec: 0,
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    match poll(&mut fds, Some(&time)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -138,9 +311,7 @@ fn is_executable(path: &Path) -> bool {
 
 /// Reads what a runtime said: the last message of its log, without time and level.
 fn said(log: &Path) -> Option<String> {
-    let mut text = String::new();
-    let file = File::open(log).ok()?;
-    io::Read::read_to_string(&mut io::Read::take(file, 1 << 20), &mut text).ok()?;
+    let text = read(log).ok()?;
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
     // runc: time="…" level=error msg="…"; crun: TIME: MESSAGE.
     let message = match line.split_once("msg=") {
@@ -153,6 +324,13 @@ fn said(log: &Path) -> Option<String> {
             .to_owned(),
     };
     Some(message.chars().take(WORDS).collect())
+}
+
+/// Reads the beginning of a file.
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(File::open(path)?, 1 << 20), &mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Returns the signal of a name, as images have it: `SIGTERM`, `TERM` or `15`.

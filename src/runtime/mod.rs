@@ -6,9 +6,15 @@
 
 #[cfg(target_os = "linux")]
 mod apply;
+#[cfg(target_os = "linux")]
+mod asks;
+#[cfg(target_os = "linux")]
+mod attend;
 pub mod bundle;
 #[cfg(target_os = "linux")]
 mod cgroup;
+#[cfg(target_os = "linux")]
+mod children;
 #[cfg(target_os = "linux")]
 mod chroot;
 #[cfg(target_os = "linux")]
@@ -43,7 +49,7 @@ pub use chroot::{Chroot, INNER, inner};
 #[cfg(target_os = "linux")]
 pub use container::{Container, Ended, RunError, Watch};
 #[cfg(target_os = "linux")]
-pub use engine::{ENGINES, Engine};
+pub use engine::{ENGINES, Engine, Refused};
 pub use error::ApplyError;
 pub use passwd::{User, UserError};
 #[cfg(target_os = "linux")]

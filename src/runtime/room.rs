@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::engine::{Engine, Handle};
+use super::engine::{Engine, Handle, REMOVAL};
 use super::root::{FOLDER, Folder, OURS, RemoveAll, visit};
 use crate::store::Store;
 
@@ -83,6 +83,11 @@ impl Room {
         let path = engine.path().as_os_str().as_bytes();
         #[expect(clippy::disallowed_methods, reason = "in a folder of this run alone")]
         fs::write(self.path.join(ENGINE), path)
+    }
+
+    /// Forgets the runtime: it was let clean up, and is not asked again.
+    pub(super) fn forget(&self) {
+        let _ = fs::remove_file(self.path.join(ENGINE));
     }
 
     /// Puts a folder that nobody changes below the container's root, so that what the container writes goes elsewhere.
@@ -207,7 +212,7 @@ fn clear(path: &Path, id: &str) -> io::Result<()> {
     use std::os::unix::ffi::OsStringExt;
     if let Ok(engine) = fs::read(path.join(ENGINE)) {
         let engine = Engine::at(std::ffi::OsString::from_vec(engine).into());
-        let _ = with(path, id, |handle| engine.delete(handle));
+        let _ = with(path, id, |handle| engine.delete(handle, REMOVAL));
     }
     detach(path)?;
     remove(path)
