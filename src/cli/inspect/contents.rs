@@ -135,14 +135,15 @@ impl Seen {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::layer::TarEntry;
     use crate::oci::{Compression, Digest};
     use crate::source::Sizes;
     use crate::store::Blob;
 
-    fn contents_of(entries: &[(&str, TarKind, u64)]) -> Contents {
+    /// Makes the contents of a layer: paths, kinds and sizes.
+    pub(in crate::cli::inspect) fn contents_of(entries: &[(&str, TarKind, u64)]) -> Contents {
         let digest = Digest::of(b"");
         let entries = entries.iter().map(|&(path, kind, size)| {
             let entry = TarEntry {

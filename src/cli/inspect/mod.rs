@@ -163,52 +163,22 @@ fn image(image: &Single) -> ImageView<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::contents::tests::contents_of;
     use super::*;
-    use crate::oci::Compression;
-    use crate::source::Sizes;
-    use crate::store::Blob;
 
     #[test]
     fn entries_of_all_kinds_are_in_one_order() {
         use TarKind::{File, Folder, Symlink};
-        let entry = |(path, kind, size): (&str, TarKind, u64)| {
-            let entry = TarEntry {
-                path: path.into(),
-                kind,
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                user: Vec::new(),
-                group: Vec::new(),
-                mtime: 0,
-                size,
-                link: None,
-                device: None,
-                records: Default::default(),
-            };
-            (entry, None)
-        };
-        let digest = Digest::of(b"");
-        let contents = Contents {
-            sizes: Sizes {
-                blob: Blob { digest, size: 0 },
-                diff_id: DiffId(digest),
-                size: 0,
-                compression: Compression::None,
-            },
-            entries: [
-                ("a/", Folder, 0),
-                ("b", Folder, 0),
-                ("b/x", File, 2),
-                ("a/y", File, 0),
-                ("a-link", Symlink, 0),
-                ("b-file", File, 0),
-                ("a/b/", Folder, 0),
-                ("b/x", File, 1),
-            ]
-            .map(entry)
-            .into(),
-        };
+        let contents = contents_of(&[
+            ("a/", Folder, 0),
+            ("b", Folder, 0),
+            ("b/x", File, 2),
+            ("a/y", File, 0),
+            ("a-link", Symlink, 0),
+            ("b-file", File, 0),
+            ("a/b/", Folder, 0),
+            ("b/x", File, 1),
+        ]);
         let sorted = by_path(&contents).into_iter();
         let sorted: Vec<(&str, u64)> = sorted
             .map(|(it, _)| (std::str::from_utf8(&it.path).unwrap(), it.size))
