@@ -300,17 +300,7 @@ impl TreeProduct {
         blobs: Vec<Blob>,
         make: impl Fn() -> Result<Tree, ActionError> + Send + Sync + 'static,
     ) -> Self {
-        let make = move || {
-            let tree = make()?;
-            match tree.digest() == digest {
-                true => Ok(Arc::new(tree)),
-                false => Err(ActionError::new(
-                    "imgdecl::host::changed",
-                    "files changed while they were read",
-                )
-                .help("run the build again when nothing writes to them")),
-            }
-        };
+        let make = move || same(make()?, &digest);
         Self {
             digest,
             tree: Arc::new(Lazy::new(make)),
@@ -337,12 +327,7 @@ impl TreeProduct {
         let store = store.clone();
         let make = move || {
             let damaged = "a listing in the cache is damaged";
-            let container = Container {
-                path: store.blob_path(&contents.digest),
-                digest: contents.digest,
-                name: String::new(),
-            };
-            let tree = listing::get(&store, &listing, container)?;
+            let tree = listing::get(&store, &listing, container(&store, &contents, ""))?;
             tree.ok_or_else(|| ActionError::new("imgdecl::cache", damaged))
         };
         Some(Self::lazy(digest, blobs, make))
@@ -358,19 +343,20 @@ impl TreeProduct {
         make: impl Fn() -> Result<Tree, ActionError> + Send + Sync + 'static,
     ) -> Self {
         let (store, name) = (store.clone(), name.to_owned());
-        Self::lazy(digest, Vec::new(), move || {
-            let container = Container {
-                path: store.blob_path(&archive.digest),
-                digest: archive.digest,
-                name: name.clone(),
-            };
+        let make = move || {
             let is_whole = store.check(&archive) == Health::Whole;
-            let found = is_whole.then(|| listing::get(&store, &listing, container));
+            let found = is_whole
+                .then(|| listing::get(&store, &listing, container(&store, &archive, &name)));
             match found.and_then(Result::ok).flatten() {
-                Some(tree) if tree.digest() == digest => Ok(tree),
-                _ => make(),
+                Some(tree) if tree.digest() == digest => Ok(Arc::new(tree)),
+                _ => same(make()?, &digest),
             }
-        })
+        };
+        Self {
+            digest,
+            tree: Arc::new(Lazy::new(make)),
+            blobs: Vec::new(),
+        }
     }
 
     fn write_key(&self, key: &mut dyn KeyWriter) {
@@ -380,5 +366,26 @@ impl TreeProduct {
                 tree.listing(line);
             }
         });
+    }
+}
+
+/// Returns the tree, if it is the one of that digest.
+fn same(tree: Tree, digest: &Digest) -> Result<Arc<Tree>, ActionError> {
+    match tree.digest() == *digest {
+        true => Ok(Arc::new(tree)),
+        false => Err(ActionError::new(
+            "imgdecl::host::changed",
+            "files changed while they were read",
+        )
+        .help("run the build again when nothing writes to them")),
+    }
+}
+
+/// A blob of the store, in which contents lie.
+fn container(store: &Store, blob: &Blob, name: &str) -> Container {
+    Container {
+        path: store.blob_path(&blob.digest),
+        digest: blob.digest,
+        name: name.to_owned(),
     }
 }

@@ -86,6 +86,11 @@ pub struct Need {
 /// The layers of each service, bottom first: the numbers of its wheels in the order of their file names.
 pub(super) type Splits = BTreeMap<String, Vec<Vec<usize>>>;
 
+/// Tells whether the members of a workspace may use a target of its root by its name alone.
+fn is_shared(target: &Target) -> bool {
+    RULES[target.rule].name() == "base"
+}
+
 /// Lowers targets to a graph, each at most once for a platform.
 pub struct Lower<'a> {
     /// The manifests.
@@ -228,6 +233,11 @@ impl<'a> Lower<'a> {
         self.graph.add(Arc::new(action), inputs, origin, label)
     }
 
+    /// Returns the target that a name means which `target` uses, if there is one.
+    pub(super) fn find(&self, target: &Target, name: &str) -> Option<TargetId> {
+        self.spec.resolve(&target.id.member, name, is_shared)
+    }
+
     /// Resolves a name that `target` uses at a place of its manifest. `fits` says of a rule whether its targets make
     /// sense there, for suggestions.
     ///
@@ -240,11 +250,9 @@ impl<'a> Lower<'a> {
         span: Range<usize>,
         fits: impl Fn(&str) -> bool,
     ) -> Result<TargetId, Problem> {
-        let shared = |target: &Target| RULES[target.rule].name() == "base";
-        let found = self.spec.resolve(&target.id.member, name, shared);
-        found.ok_or_else(|| {
+        self.find(target, name).ok_or_else(|| {
             let fits = |target: &Target| fits(RULES[target.rule].name());
-            let names = self.spec.names_from(&target.id.member, shared, fits);
+            let names = self.spec.names_from(&target.id.member, is_shared, fits);
             let problem = target.table.problem(
                 "imgdecl::spec::unknown_target",
                 span,

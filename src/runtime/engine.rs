@@ -295,7 +295,7 @@ fn wait(child: &mut Child, has_time: HasTime<'_>) -> io::Result<Option<ExitStatu
 pub(super) fn pause(process: &OwnedFd, time: Duration) -> io::Result<()> {
     let mut fds = [PollFd::new(process, PollFlags::IN)];
     let time = Timespec {
-        tv_sec: 0,
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: time.subsec_nanos().into(),
     };
     match poll(&mut fds, Some(&time)) {

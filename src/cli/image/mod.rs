@@ -25,7 +25,7 @@ use crate::source::{Piece, SourceError};
 use crate::store::{Blob, Health, Store};
 use crate::ui::Progress;
 pub(super) use contents::{Budget, Contents, open as open_layer};
-use word::Named;
+pub(super) use word::{Named, with_prefix};
 
 /// Opens images.
 pub(super) struct Opener<'a> {
@@ -183,7 +183,7 @@ impl<'a> Opener<'a> {
     /// Opens the image that a word names.
     pub(super) fn open(&self, word: &str) -> Result<Opened, Exit> {
         let here = here()?;
-        if let Some(named) = word::with_prefix(word, &here) {
+        if let Some(named) = with_prefix(word, &here) {
             let named = named.map_err(|why| usage("imgdecl::image::word", &why, Some(forms())))?;
             return self.open_named(word, named);
         }

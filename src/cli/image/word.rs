@@ -6,7 +6,7 @@ use crate::oci::Reference;
 
 /// What a word names.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Named {
+pub(in crate::cli) enum Named {
     /// An OCI layout, and the name of an image in it.
     Layout(PathBuf, Option<String>),
     /// An archive, and the name of an image in it.
@@ -17,7 +17,7 @@ pub(super) enum Named {
 
 /// Reads a word with a prefix, which leaves no doubt: `oci:`, `oci-archive:`, `docker-archive:` or `docker://`. `None` if
 /// it has no prefix.
-pub(super) fn with_prefix(word: &str, here: &Path) -> Option<Result<Named, String>> {
+pub(in crate::cli) fn with_prefix(word: &str, here: &Path) -> Option<Result<Named, String>> {
     if let Some(rest) = word.strip_prefix("docker://") {
         return Some(reference(rest).map(Named::Reference));
     }

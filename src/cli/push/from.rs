@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::Exit;
+use crate::cli::image::{Named, with_prefix};
 use crate::cli::report;
 use crate::cli::setup;
 use crate::oci::{Descriptor, Reference};
@@ -19,12 +20,11 @@ pub(super) enum Kept {
 
 /// Reads what the user wrote: the path, and whether it is an archive's.
 fn read(from: &Path, here: &Path) -> (PathBuf, bool) {
-    let prefix = from.to_str().and_then(|text| text.split_once(':'));
-    match prefix {
-        Some(("oci", path)) if !path.is_empty() => (here.join(path), false),
-        Some(("oci-archive" | "docker-archive", path)) if !path.is_empty() => {
-            (here.join(path), true)
-        }
+    let named = from.to_str().and_then(|text| with_prefix(text, here));
+    match named {
+        Some(Ok(Named::Layout(path, None))) => (path, false),
+        Some(Ok(Named::Archive(path, None))) => (path, true),
+        // Which images are pushed is said by targets: a name behind the path is none of it.
         _ => {
             let path = here.join(from);
             let is_archive = path.is_file();

@@ -541,10 +541,12 @@ impl Default for Below {
 fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Below, Problems> {
     let at = &target.table;
     let (name, span) = (table.base.get_ref(), table.base.span());
+    if name == "scratch" && lower.find(target, name).is_none() {
+        return Ok(Below::default());
+    }
     let fits = |rule: &str| matches!(rule, "base" | "image");
     let id = match lower.resolve(target, name, span.clone(), fits) {
         Ok(id) => id,
-        Err(_) if name == "scratch" => return Ok(Below::default()),
         Err(problem) if crate::spec::suggest(name, ["scratch"]).is_some() => {
             return Err(problem.did_you_mean(Some("scratch")).into());
         }
