@@ -116,6 +116,16 @@ fn notes(applied: &Applied) -> Vec<String> {
         many,
         "the kernel or the file system does not take them from you",
     );
+    let (one, many) = (
+        "entry for the root was passed over",
+        "entries for the root were passed over",
+    );
+    note(
+        applied.roots,
+        one,
+        many,
+        "the root is a folder, and stays one",
+    );
     notes
 }
 

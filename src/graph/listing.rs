@@ -54,7 +54,7 @@ struct SavedEntry {
     mode: u16,
     uid: u32,
     gid: u32,
-    mtime: u64,
+    mtime: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     link: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

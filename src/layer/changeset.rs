@@ -11,7 +11,7 @@ pub struct Folder {
     /// Mode and owner.
     pub attrs: Attrs,
     /// Modification time in seconds since 1970.
-    pub mtime: u64,
+    pub mtime: i64,
 }
 
 /// The content of a layer, in the order in which it is written.

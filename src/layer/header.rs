@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-/// The size of a tar block, in bytes.
-pub const BLOCK: usize = 512;
+use crate::tar::BLOCK;
+
 /// The largest number that an 8-byte octal field holds.
 const MAX_ID: u64 = 0o7_777_777;
 /// The largest number that a 12-byte octal field holds: 8 GiB - 1.
@@ -47,7 +47,7 @@ pub(super) struct Header<'a> {
     pub(super) uid: u64,
     pub(super) gid: u64,
     pub(super) size: u64,
-    pub(super) mtime: u64,
+    pub(super) mtime: i64,
     /// The target of a link, else empty.
     pub(super) link: &'a str,
     pub(super) xattrs: Option<&'a BTreeMap<String, Vec<u8>>>,
@@ -67,13 +67,17 @@ impl Header<'_> {
         }
         for (key, value, limit) in [
             ("size", self.size, MAX_SIZE),
-            ("mtime", self.mtime, MAX_SIZE),
             ("uid", self.uid, MAX_ID),
             ("gid", self.gid, MAX_ID),
         ] {
             if value > limit {
                 records.insert(key.as_bytes().to_vec(), value.to_string().into_bytes());
             }
+        }
+        let octal_time = u64::try_from(self.mtime).ok().filter(|it| *it <= MAX_SIZE);
+        if octal_time.is_none() {
+            // PAX alone holds times before 1970, and far ones.
+            records.insert(b"mtime".to_vec(), self.mtime.to_string().into_bytes());
         }
         for (name, value) in self.xattrs.into_iter().flatten() {
             records.insert(format!("SCHILY.xattr.{name}").into_bytes(), value.clone());
@@ -115,7 +119,7 @@ impl Header<'_> {
             self.mode,
             [fit(self.uid, MAX_ID), fit(self.gid, MAX_ID)],
             fit(self.size, MAX_SIZE),
-            fit(self.mtime, MAX_SIZE),
+            octal_time.unwrap_or(0),
             &link,
         );
     }
@@ -223,36 +227,25 @@ mod tests {
         out
     }
 
-    /// Reads the headers back with an independent reader.
-    fn read(bytes: &[u8]) -> (Vec<u8>, u64, u64) {
-        let mut archive = tar::Archive::new(bytes);
-        let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
-        // The reader applies PAX sizes when it steps to the next entry only; the record itself is what counts here.
-        let records: Vec<(String, String)> = entry
-            .pax_extensions()
-            .unwrap()
-            .into_iter()
-            .flatten()
-            .map(|record| record.unwrap())
-            .map(|record| {
-                (
-                    record.key().unwrap().to_owned(),
-                    record.value().unwrap().to_owned(),
-                )
-            })
-            .collect();
-        let record = |key: &str| {
-            records
-                .iter()
-                .find(|(k, _)| k == key)
-                .map(|(_, value)| value.parse::<u64>().unwrap())
+    /// Reads the headers back with an independent reader: path, size, uid and mtime.
+    fn read(bytes: &[u8]) -> (Vec<u8>, u64, u64, i64) {
+        use tar_core::parse::{ParseEvent, Parser};
+        let mut parser = Parser::with_defaults();
+        // It takes no time before 1970.
+        parser.set_ignore_pax_errors(true);
+        let event = parser.parse(bytes);
+        let Ok(ParseEvent::Entry { consumed, entry }) = event else {
+            panic!("{event:?}");
         };
-        let header = entry.header().clone();
-        (
-            entry.path_bytes().into_owned(),
-            record("size").unwrap_or_else(|| header.entry_size().unwrap()),
-            record("uid").unwrap_or_else(|| header.uid().unwrap()),
-        )
+        assert_eq!(consumed, bytes.len());
+        let records = entry.pax.as_deref().unwrap_or_default();
+        let records = crate::tar::made::all_of(records);
+        let mtime = records.get(&b"mtime"[..]).map(|text| {
+            let text = std::str::from_utf8(text).unwrap();
+            text.parse().unwrap()
+        });
+        let mtime = mtime.unwrap_or_else(|| entry.mtime.cast_signed());
+        (entry.path.to_vec(), entry.size, entry.uid, mtime)
     }
 
     #[test]
@@ -325,6 +318,27 @@ mod tests {
         assert_eq!(with(2_097_151).len(), BLOCK);
         assert_eq!(with(2_097_152).len(), 3 * BLOCK);
         assert_eq!(read(&with(4_000_000_000)).2, 4_000_000_000);
+    }
+
+    #[test]
+    fn times_that_octal_cannot_hold_need_pax() {
+        let with = |mtime| {
+            bytes(&Header {
+                mtime,
+                ..header("a", 0)
+            })
+        };
+        for (mtime, blocks) in [
+            (0, 1),
+            (8_589_934_591, 1),
+            (8_589_934_592, 3),
+            (-1, 3),
+            (-100, 3),
+        ] {
+            let out = with(mtime);
+            assert_eq!((out.len(), read(&out).3), (blocks * BLOCK, mtime));
+        }
+        assert_eq!(&with(-100)[BLOCK..BLOCK + 14], b"14 mtime=-100\n");
     }
 
     #[test]

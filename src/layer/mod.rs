@@ -7,10 +7,9 @@
 mod changeset;
 mod compress;
 mod content;
+mod decompress;
 mod deflated;
-mod entries;
 mod facts;
-mod guard;
 mod header;
 mod path;
 mod read;
@@ -23,13 +22,12 @@ mod write;
 pub use changeset::{Changeset, Folder};
 pub use compress::compressor_id;
 pub use content::{Content, ContentError, RECENT, Source, Stamp};
+pub use decompress::{Bounded, Packing, Peeked, decoder, detect, most_unpacked, too_large};
 pub use deflated::{Container, Damage, Deflated, Inflate};
-pub use entries::{TarEntry, TarKind, entries};
 pub use facts::{Fact, Facts};
-pub use guard::HeaderGuard;
-pub use header::{BLOCK, padding, plain_header};
+pub use header::{padding, plain_header};
 pub use path::{LayerPath, PathError};
-pub use read::{FactsBuilder, Peeked, ReadError, decoder, detect};
+pub use read::{FactsBuilder, ReadError};
 pub use resolve::{ResolveError, resolve};
 pub use reuse::{Anew, Placed, Reuse};
 pub use tree::{Attrs, Clash, Entry, Kind, Owner, Tree};
@@ -37,8 +35,3 @@ pub use write::{Tick, WriteError, Written, write};
 
 /// The format whose bytes this module writes.
 pub const FORMAT: u32 = 1;
-
-/// The prefix of a whiteout's file name (image-spec, layer.md, "Whiteouts").
-pub const WHITEOUT: &str = ".wh.";
-/// The file name that hides everything below in its folder (image-spec, layer.md, "Opaque Whiteout").
-pub const OPAQUE: &str = ".wh..wh..opq";

@@ -72,6 +72,24 @@ impl LayerPath {
         Self::parse(text)
     }
 
+    /// Returns where runtimes put an entry of that path in an image: `..` takes a component off, and stays in the root.
+    /// `None` where no path of ours is that: it is not UTF-8, has a NUL byte, or exceeds the limits of Linux.
+    pub fn clean(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        if !text.split('/').any(|component| component == "..") {
+            return Self::parse(text).ok();
+        }
+        let mut components = Vec::new();
+        for component in text.split('/') {
+            match component {
+                ".." => drop(components.pop()),
+                "" | "." => {}
+                name => components.push(name),
+            }
+        }
+        Self::parse(&components.join("/")).ok()
+    }
+
     /// Returns the path below this one that `rest` names.
     ///
     /// # Errors

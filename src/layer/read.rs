@@ -1,75 +1,33 @@
-//! Reads layers and archives: decompresses them, and gathers the facts about the image they make up.
+//! Reads layers, and gathers the facts about the image that they make up.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::ops::Bound;
 
-use super::{Attrs, Fact, Facts, HeaderGuard, LayerPath, OPAQUE, Owner, Tick, WHITEOUT};
-use crate::oci::Compression;
+use super::{Attrs, Fact, Facts, LayerPath, Owner, Tick};
+use crate::tar::{self, Entries, TarError, WHITEOUT, Whiteout};
 
-/// How many entries a layer may have: enough for every real one, and an end to made-up ones.
-pub(super) const MAX_ENTRIES: usize = 8_000_000;
 /// How many bytes the paths and symlinks of an image may have in all, with the folders above them: they are held in memory.
-pub(super) const MAX_NAMES: usize = 512 << 20;
+const MAX_NAMES: usize = 512 << 20;
 
-/// A layer or archive that cannot be read.
+/// A layer that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is truncated, is not compressed as it says, or is no tar.
-    #[error("it is damaged, or no tar archive")]
-    Tar(#[source] io::Error),
-    /// It has more entries than any real layer.
-    #[error("it has more than {MAX_ENTRIES} entries")]
-    TooMany,
-    /// Its names would fill the memory.
+    /// It is no tar, or has more than any real layer.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// The names of the image would fill the memory.
     #[error("it has paths and symlinks of more than {MAX_NAMES} bytes, with the layers below it")]
     TooLong,
     /// The user stopped it.
     #[error("stopped")]
     Stopped,
-    /// An entry has a path that no image can hold.
-    #[error("it has an entry with a bad path")]
-    Path(#[from] super::PathError),
 }
 
-/// Decompresses a stream: gzip with any number of members, zstd with any number of frames, or nothing at all.
-///
-/// # Errors
-/// When a zstd decoder cannot be set up.
-pub fn decoder<'a>(
-    compression: Compression,
-    reader: impl Read + Send + 'a,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
-    Ok(match compression {
-        Compression::None => Box::new(reader),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
-            BufReader::with_capacity(1 << 16, reader),
-        )),
-        Compression::Zstd => {
-            let mut decoder = zstd::Decoder::new(reader)?;
-            // 128 MiB: what zstd's own tool allows without being asked for more.
-            decoder.window_log_max(27)?;
-            Box::new(decoder)
-        }
-    })
-}
-
-/// A reader whose first bytes were looked at.
-pub type Peeked<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
-
-/// Tells by the first bytes how a stream is compressed, and gives them back.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn detect<R: Read>(mut reader: R) -> io::Result<(Compression, Peeked<R>)> {
-    let mut magic = Vec::with_capacity(4);
-    reader.by_ref().take(4).read_to_end(&mut magic)?;
-    let compression = match magic[..] {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd] => Compression::Zstd,
-        _ => Compression::None,
-    };
-    Ok((compression, io::Cursor::new(magic).chain(reader)))
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Tar(error.into())
+    }
 }
 
 /// Gathers the facts about an image from its layers, bottom first.
@@ -102,37 +60,40 @@ impl FactsBuilder {
         show: &mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>,
     ) -> Result<(), ReadError> {
         let mut changes: Vec<(LayerPath, Option<Fact>)> = Vec::new();
-        let mut archive = tar::Archive::new(HeaderGuard::new(Padded { reader, read: 0 }));
-        for (count, entry) in archive.entries().map_err(ReadError::Tar)?.enumerate() {
-            if count > MAX_ENTRIES {
-                return Err(ReadError::TooMany);
+        let mut tar = Entries::new(reader);
+        while let Some(entry) = tar.next_entry()? {
+            if !tick(0) {
+                return Err(ReadError::Stopped);
             }
-            let mut entry = entry.map_err(ReadError::Tar)?;
-            let path = LayerPath::parse_bytes(&entry.path_bytes())?;
-            if entry.header().entry_type().is_file() {
-                show(&path, &mut entry).map_err(ReadError::Tar)?;
+            // What has a name that no path of ours can have is nothing that a layer above could depend on.
+            let Some(path) = LayerPath::clean(&entry.path) else {
+                continue;
+            };
+            if entry.kind == tar::Kind::File {
+                show(&path, &mut tar)?;
             }
-            let name = path.name();
-            if let (Some(hidden), Some(parent)) = (name.strip_prefix(WHITEOUT), path.parent()) {
+            match (Whiteout::of(path.name().as_bytes()), path.parent()) {
+                (Whiteout::None, _) | (_, None) => {}
                 // Whiteouts hide what lower layers hold, never what this one does, wherever they stand in it.
-                if name == OPAQUE {
+                (Whiteout::Opaque, Some(parent)) => {
                     let real = self.facts.real(&parent).unwrap_or(parent);
                     let own = self.facts.get(&real).cloned();
                     self.remove(&real);
                     own.into_iter()
                         .for_each(|own| self.facts.insert(real.clone(), own));
-                } else if let Ok(hidden) = parent.join(hidden) {
-                    self.remove(&self.place(&hidden));
+                    continue;
                 }
-                continue;
+                (Whiteout::Name(_), Some(parent)) => {
+                    let hidden = path.name().strip_prefix(WHITEOUT).unwrap_or_default();
+                    self.remove(&self.place(&parent.child(hidden)));
+                    continue;
+                }
+                (Whiteout::Meaningless | Whiteout::Invalid, _) => continue,
             }
-            let header = entry.header();
-            let fact = match header.entry_type() {
-                tar::EntryType::Directory => {
-                    Some(Fact::Folder(attrs(header).map_err(ReadError::Tar)?))
-                }
-                tar::EntryType::Symlink => {
-                    let target = entry.link_name_bytes().unwrap_or_default();
+            let fact = match entry.kind {
+                tar::Kind::Folder => Some(Fact::Folder(attrs(&entry)?)),
+                tar::Kind::Symlink => {
+                    let target = entry.link.unwrap_or_default();
                     let target = String::from_utf8_lossy(&target).into_owned();
                     Some(Fact::Link {
                         target,
@@ -237,33 +198,14 @@ impl FactsBuilder {
     }
 }
 
-/// Fills up the last block of a tar that ends with the last byte of its last file, as some tools write it.
-pub(super) struct Padded<'a> {
-    pub(super) reader: &'a mut dyn Read,
-    pub(super) read: u64,
-}
-
-impl Read for Padded<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut count = self.reader.read(buffer)?;
-        if count == 0 {
-            let missing = (self.read.next_multiple_of(512) - self.read) as usize;
-            count = missing.min(buffer.len());
-            buffer[..count].fill(0);
-        }
-        self.read += count as u64;
-        Ok(count)
-    }
-}
-
-/// Reads mode and owner from a header.
-fn attrs(header: &tar::Header) -> io::Result<Attrs> {
+/// Returns mode and owner of an entry.
+fn attrs(entry: &tar::Entry) -> io::Result<Attrs> {
     let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::other("an id exceeds 32 bits"));
     Ok(Attrs {
-        mode: (header.mode()? & 0o7777) as u16,
+        mode: entry.mode as u16,
         owner: Owner {
-            uid: id(header.uid()?)?,
-            gid: id(header.gid()?)?,
+            uid: id(entry.uid)?,
+            gid: id(entry.gid)?,
         },
     })
 }
@@ -272,6 +214,8 @@ fn attrs(header: &tar::Header) -> io::Result<Attrs> {
 mod tests {
     use super::super::{Anew, Content, Entry, Kind, Tree, resolve, write};
     use super::*;
+    use crate::oci::Compression;
+    use crate::tar::made;
     use std::sync::Arc;
 
     fn path(text: &str) -> LayerPath {
@@ -341,14 +285,17 @@ mod tests {
 
     /// Makes a tar of symlinks: their names and targets.
     fn links(all: impl Iterator<Item = (String, String)>) -> Vec<u8> {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (name, target) in all {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
-            builder.append_link(&mut header, name, target).unwrap();
-        }
-        builder.into_inner().unwrap()
+        let one = |(name, target): (String, String)| {
+            let long = |flag, text: &str| match text.len() {
+                0..100 => Vec::new(),
+                _ => made::entry("long", flag, text.as_bytes()),
+            };
+            let short = |text: &str| text[..text.len().min(99)].to_owned();
+            let headers = [long(b'L', &name), long(b'K', &target)].concat();
+            let link = made::link(&short(&name), b'2', &short(&target));
+            [headers, link].concat()
+        };
+        all.flat_map(one).chain(made::end()).collect()
     }
 
     #[test]
@@ -388,33 +335,5 @@ mod tests {
         builder.apply(&mut &bytes[..], &|_| true).unwrap();
         assert!(start.elapsed() < std::time::Duration::from_secs(10));
         assert_eq!(builder.finish().iter().count(), 40_001);
-    }
-
-    #[test]
-    fn members_frames_and_plain() {
-        let data: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
-        for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
-            let blob: Vec<u8> = data
-                .chunks(70_000)
-                .flat_map(|chunk| super::super::compress::compress(compression, chunk))
-                .collect();
-            let (found, peeked) = detect(&blob[..]).unwrap();
-            assert_eq!(found, compression);
-            let mut out = Vec::new();
-            decoder(found, peeked)
-                .unwrap()
-                .read_to_end(&mut out)
-                .unwrap();
-            assert!(out == data);
-            if compression != Compression::None {
-                let cut = &blob[..blob.len() - 5];
-                assert!(
-                    decoder(compression, cut)
-                        .unwrap()
-                        .read_to_end(&mut Vec::new())
-                        .is_err()
-                );
-            }
-        }
     }
 }

@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{
-    Attrs, Changeset, Clash, Entry, Fact, Facts, Folder, Kind, LayerPath, OPAQUE, Tree, WHITEOUT,
-};
+use super::{Attrs, Changeset, Clash, Entry, Fact, Facts, Folder, Kind, LayerPath, Tree};
+use crate::tar::{OPAQUE, WHITEOUT};
 
 /// How many symlinks a path may go through before it counts as a cycle (Linux: 40).
 const MAX_LINKS: usize = 40;

@@ -1,8 +1,8 @@
 //! Compressed segments that an earlier layer holds already: they are copied, not compressed again. Knows no store.
 
 use super::compress::{GZIP_HEADER, gzip_trailer};
-use super::header::BLOCK;
 use crate::oci::{Compression, Digest};
+use crate::tar::BLOCK;
 
 /// Segments with fewer bytes of tar are compressed again: that is as quick as to look them up.
 pub(super) const SMALLEST: usize = 32 * BLOCK;

@@ -8,6 +8,7 @@ use super::changeset::{Changeset, Folder};
 use super::header::{self, Header};
 use super::{Content, ContentError, Entry, Kind, LayerPath};
 use crate::oci::{Digest, Hasher};
+use crate::tar::BLOCK;
 
 /// A segment that holds this many bytes after an entry ends there; larger files are cut every so many bytes.
 const FULL: usize = 1 << 20;
@@ -264,7 +265,7 @@ impl Segment {
     /// Reads the segment's bytes of the tar.
     pub(super) fn bytes(&self, items: &[Item<'_>]) -> Result<Vec<u8>, ContentError> {
         match self {
-            Segment::End => Ok(vec![0; 2 * header::BLOCK]),
+            Segment::End => Ok(vec![0; 2 * BLOCK]),
             Segment::Slice {
                 item,
                 offset,
@@ -273,7 +274,7 @@ impl Segment {
                 let content = items[*item]
                     .content()
                     .expect("only files are cut into slices");
-                let mut out = Vec::with_capacity(length + header::BLOCK);
+                let mut out = Vec::with_capacity(length + BLOCK);
                 content.append(&mut out, *offset, *length)?;
                 if offset + *length as u64 == content.size {
                     header::pad(&mut out, content.size);

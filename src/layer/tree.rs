@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Content, LayerPath, PathError, WHITEOUT};
+use super::{Content, LayerPath, PathError};
 use crate::oci::Digest;
+use crate::tar::WHITEOUT;
 
 /// The numeric owner of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -40,7 +41,7 @@ pub struct Entry {
     /// What it is.
     pub kind: Kind,
     /// The modification time in seconds since 1970, as the rule says.
-    pub mtime: u64,
+    pub mtime: i64,
     /// Whether it may replace a folder, or a symlink to one, of the image below.
     pub replace: bool,
     /// Extended attributes, from archives only.

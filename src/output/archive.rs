@@ -9,9 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
-use crate::layer::{BLOCK, padding, plain_header};
+use crate::layer::{padding, plain_header};
 use crate::oci::{Index, MAX_DOCUMENT, OURS};
 use crate::store::{Blob, Store, StoreError};
+use crate::tar::{BLOCK, Entries};
 
 /// Makes sure that `path` is an archive of ours, or not there.
 pub(super) fn check(path: &Path) -> Result<(), OutputError> {
@@ -29,12 +30,12 @@ pub(super) fn check(path: &Path) -> Result<(), OutputError> {
 
 /// Reads the index of an archive of ours: it is the second entry.
 fn read_index(path: &Path) -> Option<Index> {
-    let mut archive = tar::Archive::new(File::open(path).ok()?);
-    for entry in archive.entries().ok()?.take(2) {
-        let entry = entry.ok()?;
-        if &*entry.path_bytes() == b"index.json" && entry.size() <= MAX_DOCUMENT {
+    let mut tar = Entries::new(File::open(path).ok()?);
+    for _ in 0..2 {
+        let entry = tar.next_entry().ok()??;
+        if entry.path == b"index.json" && entry.size <= MAX_DOCUMENT {
             let mut bytes = Vec::new();
-            entry.take(MAX_DOCUMENT).read_to_end(&mut bytes).ok()?;
+            tar.read_to_end(&mut bytes).ok()?;
             return serde_json::from_slice(&bytes).ok();
         }
     }

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::ops::Bound;
 
 use super::{Libc, Python};
-use crate::layer::{OPAQUE, WHITEOUT};
+use crate::tar::Whiteout;
 
 /// A CPython of a base.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -130,9 +130,12 @@ impl Probe {
     /// When the content cannot be read.
     pub fn look(&mut self, layer: usize, path: &str, content: &mut dyn Read) -> io::Result<()> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if name.starts_with(WHITEOUT) {
-            self.hide(layer, folder, name);
-            return Ok(());
+        match Whiteout::of(name.as_bytes()) {
+            Whiteout::None => {}
+            whiteout => {
+                self.hide(layer, folder, whiteout);
+                return Ok(());
+            }
         }
         // Roots that were made small may lack the list of packages.
         self.is_debian |= path == "var/lib/dpkg/status"
@@ -190,13 +193,18 @@ impl Probe {
     }
 
     /// Forgets what a whiteout hides: what layers below have at its path.
-    fn hide(&mut self, layer: usize, folder: &str, whiteout: &str) {
-        let name = whiteout.strip_prefix(WHITEOUT).unwrap_or_default();
+    fn hide(&mut self, layer: usize, folder: &str, whiteout: Whiteout<'_>) {
         let hidden = match whiteout {
             // The folder itself stays, without what was in it.
-            OPAQUE => folder.to_owned(),
-            _ if folder.is_empty() => name.to_owned(),
-            _ => format!("{folder}/{name}"),
+            Whiteout::Opaque => folder.to_owned(),
+            Whiteout::Name(name) => {
+                let name = String::from_utf8_lossy(name);
+                match folder {
+                    "" => name.into_owned(),
+                    folder => format!("{folder}/{name}"),
+                }
+            }
+            Whiteout::None | Whiteout::Meaningless | Whiteout::Invalid => return,
         };
         self.executables.hide(layer, &hidden);
         self.infos.hide(layer, &hidden);

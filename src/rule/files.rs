@@ -294,7 +294,8 @@ impl TreeSpec {
                     "seconds since 1970",
                 )
             };
-            u64::try_from(*value.get_ref()).map_err(|_| problem())
+            let seconds = *value.get_ref();
+            (seconds >= 0).then_some(seconds).ok_or_else(problem)
         });
         Self {
             src,

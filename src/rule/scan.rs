@@ -33,7 +33,7 @@ pub(super) struct TreeSpec {
     pub(super) allow_empty: bool,
     pub(super) owner: Owner,
     pub(super) mode: Option<u16>,
-    pub(super) mtime: u64,
+    pub(super) mtime: i64,
     pub(super) replace: bool,
     /// Entries that the manifest itself holds.
     pub(super) made: Vec<(LayerPath, Kind, Origin)>,

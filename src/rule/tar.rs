@@ -1,4 +1,4 @@
-//! A layer from an existing archive: tar, tar.gz or tar.zst.
+//! A layer from an existing archive: tar, plain or compressed with gzip, zstd, xz or bzip2.
 //!
 //! ```toml
 //! [tar.tools]
@@ -9,16 +9,24 @@
 //! ```
 //!
 //! The archive's files, folders, symlinks and hard links are placed below `dest`, after `strip` leading folders of each
-//! path are dropped. Patterns in `include` and `exclude` are relative to what is left of the path.
+//! path are dropped. Patterns in `include` and `exclude` are relative to what is left of the path. How the archive is
+//! compressed is told by its first bytes.
 //!
 //! Modes are the archive's, with setuid, setgid and sticky bits. Owners are 0:0, or what `owner` says, or the archive's
-//! own with `owner = "keep"`. Times are 0, or the archive's in whole seconds with `keep_mtime = true`. The extended
-//! attributes `user.*` and `security.capability` are kept. Where a path stands in the archive twice, the last one
-//! counts. Devices and fifos are errors, and so are names that start with `.wh.`, which runtimes read as deletions.
+//! own with `owner = "keep"`. Times are 0, or the archive's in whole seconds with `keep_mtime = true`, also before 1970.
+//! The extended attributes `user.*` and `security.capability` are kept. Where a path stands in the archive twice, the
+//! last one counts. A hard link to a symlink becomes a symlink of its own. Sparse files are filled up.
+//!
+//! Devices and fifos are errors, and so are names that start with `.wh.`, which runtimes read as deletions. An entry for
+//! the archive's own top, `./`, gives `dest` its mode and owner with `owner = "keep"`, where `dest` is not `/`: the root
+//! of an image is not a layer's to change. An entry that readers of tar take for different things is an error; so are PAX
+//! records for the whole archive, where they say more than a comment, and an archive of no bytes at all, as a failed
+//! download leaves it. An archive may unpack to 1 GiB, or to 200 times its size if that is more.
 
-use std::collections::BTreeMap;
+mod listing;
+
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,12 +37,12 @@ use super::host::HostPath;
 use super::patterns::Patterns;
 use super::value::{Collect, fields, image_path, owner};
 use super::{Lower, Lowered, Rule};
-use crate::graph::{Action, ActionError, Context, KeyWriter, Origin, Product, TreeProduct};
-use crate::layer::{
-    self, Attrs, Clash, Content, Entry, HeaderGuard, Kind, LayerPath, Owner, Source, Tick, Tree,
-};
-use crate::oci::{Descriptor, Digest, Hasher, MediaType};
+use crate::graph::{Action, ActionError, Context, KeyWriter, Product, TreeProduct};
+use crate::layer::{Bounded, Content, LayerPath, Owner, Packing, Tick};
+use crate::oci::{Descriptor, Hasher, MediaType};
 use crate::spec::{Key, Problems, Target, Type};
+use crate::tar::{Entries, TarError};
+use listing::Listing;
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -232,7 +240,7 @@ impl Action for Unpack {
     }
 
     fn version(&self) -> u32 {
-        2 // listings have another form than those of 1
+        3 // folders of V7, repeated headers and sizes that mean nothing are read as other readers do
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
@@ -262,32 +270,52 @@ impl Action for Unpack {
             ActionError::new("imgdecl::tar::damaged", message)
                 .because(error)
                 .at(&src.origin)
-                .help("tar, tar.gz and tar.zst can be read; if it is one, it is cut short: get it again")
         };
+        let unread = |error: &dyn std::error::Error| damaged(error).help(CUT_SHORT);
         let path = src.real()?;
         let mut file = Hashed {
-            inner: File::open(&path).map_err(|error| damaged(&error))?,
+            inner: File::open(&path).map_err(|error| unread(&error))?,
             hasher: Hasher::default(),
             tick: context.tick,
         };
-        let (compression, peeked) = layer::detect(&mut file).map_err(|error| damaged(&error))?;
-        let mut reader = layer::decoder(compression, peeked).map_err(|error| damaged(&error))?;
+        let (packing, peeked) = Packing::detect(&mut file).map_err(|error| unread(&error))?;
+        let decoder = packing.decoder(peeked).map_err(|error| unread(&error))?;
+        let mut reader = Bounded::new(decoder, found.size);
         let mut contents = context.store.writer()?;
-        let mut listing = Listing {
-            unpack: self,
-            files: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            offset: 0,
-        };
-        let mut archive = tar::Archive::new(HeaderGuard::new(&mut reader));
-        for entry in archive.entries().map_err(|error| damaged(&error))? {
-            let mut entry = entry.map_err(|error| damaged(&error))?;
-            listing.add(&mut entry, &mut contents, src, context.tick)?;
+        let mut listing = Listing::new(self, src, found.size);
+        let mut tar = Entries::new(&mut reader);
+        loop {
+            match tar.next_entry() {
+                Ok(Some(entry)) => listing.add(entry, &mut tar, &mut contents, context.tick)?,
+                Ok(None) => break,
+                Err(error @ TarError::Damaged(_)) => {
+                    let what = path_kind(&path);
+                    let help = what.map_or(CUT_SHORT.to_owned(), |what| {
+                        format!(
+                            "it is {what}, and no tar: only tar, plain or compressed, can be read"
+                        )
+                    });
+                    return Err(damaged(&error).help(help));
+                }
+                Err(error) => {
+                    return Err(damaged(&error).help(
+                        "make the archive again with another tool, or tell whoever made it",
+                    ));
+                }
+            }
         }
+        if tar.is_blank() {
+            let message = format!("the archive `{}` is empty", src.text);
+            return Err(ActionError::new("imgdecl::tar::blank", message)
+                .at(&src.origin)
+                .help("not even an end is in it: get it again"));
+        }
+        listing.check_globals(tar.globals())?;
+        drop(tar);
         // What follows the end of the archive decides nothing, but is part of the file's digest.
-        io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(&error))?;
+        io::copy(&mut reader, &mut io::sink()).map_err(|error| unread(&error))?;
         drop(reader);
-        io::copy(&mut file, &mut io::sink()).map_err(|error| damaged(&error))?;
+        io::copy(&mut file, &mut io::sink()).map_err(|error| unread(&error))?;
         if file.hasher.finish() != found.digest {
             let message = format!("`{}` changed while it was read", src.text);
             return Err(ActionError::new("imgdecl::host::changed", message)
@@ -331,238 +359,30 @@ impl<R: Read> Read for Hashed<'_, R> {
     }
 }
 
-/// The content of a file of the archive: offset, size and digest.
-type Range = (u64, u64, Digest);
+/// What to do about an archive that ends too early.
+const CUT_SHORT: &str = "tar can be read, plain or compressed with gzip, zstd, xz or bzip2; if it is one, it is cut \
+                         short: get it again";
 
-struct Listing<'a> {
-    unpack: &'a Unpack,
-    /// All files of the archive by their own names, taken or not: hard links may name them.
-    files: BTreeMap<LayerPath, (LayerPath, Attrs, Range)>,
-    entries: BTreeMap<LayerPath, (Entry, Option<Range>)>,
-    offset: u64,
-}
-
-impl Listing<'_> {
-    fn add<R: Read>(
-        &mut self,
-        entry: &mut tar::Entry<'_, R>,
-        contents: &mut (dyn Write + Send),
-        src: &HostPath,
-        tick: Tick<'_>,
-    ) -> Result<(), ActionError> {
-        let fail =
-            |message: String| ActionError::new("imgdecl::tar::entry", message).at(&src.origin);
-        let damaged = |error: io::Error| {
-            fail(format!("an entry of `{}` is damaged", src.text)).because(&error)
-        };
-        let kind = entry.header().entry_type();
-        if kind.is_pax_global_extensions() {
-            return Ok(());
-        }
-        let name = LayerPath::parse_bytes(&entry.path_bytes()).map_err(|error| {
-            fail(format!(
-                "`{}` holds a path that no image can: {error}",
-                src.text
-            ))
-            .help("leave it out when the archive is made")
-        })?;
-        let header = entry.header();
-        let id = |id: u64| {
-            u32::try_from(id).map_err(|_| io::Error::other(format!("the id {id} exceeds 32 bits")))
-        };
-        let own = Owner {
-            uid: id(header.uid().map_err(damaged)?).map_err(damaged)?,
-            gid: id(header.gid().map_err(damaged)?).map_err(damaged)?,
-        };
-        let owner = self.unpack.owner.unwrap_or(own);
-        let attrs = Attrs {
-            mode: (header.mode().map_err(damaged)? & 0o7777) as u16,
-            owner,
-        };
-        let mtime = if self.unpack.keep_mtime {
-            header.mtime().map_err(damaged)?
-        } else {
-            0
-        };
-        let link = || -> Result<String, ActionError> {
-            let bytes = entry.link_name_bytes().unwrap_or_default();
-            let text = String::from_utf8(bytes.into_owned()).ok();
-            let fits = |text: &String| (1..=4095).contains(&text.len()) && !text.contains('\0');
-            text.filter(fits).ok_or_else(|| {
-                let what = "a target that no link can have: empty, too long, or not UTF-8";
-                fail(format!("/{name} in `{}` has {what}", src.text))
-            })
-        };
-        let place = self.place(&name).map_err(|error| fail(error.to_string()))?;
-        let mut range = None;
-        if !(kind.is_file() || kind.is_hard_link()) {
-            // A hard link that follows does not mean the file that stood here before.
-            self.files.remove(&name);
-        }
-        let made = if kind.is_dir() {
-            Kind::Folder { attrs, firm: true }
-        } else if kind.is_symlink() {
-            Kind::Symlink {
-                target: link()?,
-                owner,
-            }
-        } else if kind.is_hard_link() {
-            let target = LayerPath::parse(&link()?).map_err(|error| fail(error.to_string()))?;
-            let Some((first, attrs, content)) = self.files.get(&target).cloned() else {
-                return Err(fail(format!(
-                    "/{name} in `{}` is a hard link to /{target}, which does not stand before it",
-                    src.text
-                ))
-                .help("the archive is not whole, or its order is wrong: make it again"));
-            };
-            self.files
-                .insert(name.clone(), (first.clone(), attrs, content));
-            let target = self
-                .place(&first)
-                .map_err(|error| fail(error.to_string()))?;
-            range = Some(content);
-            match target.filter(|target| self.entries.contains_key(target)) {
-                Some(target) => Kind::Hardlink { target, attrs },
-                None => file(attrs, content, None),
-            }
-        } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            let mut sink = Copy {
-                contents,
-                hasher: Hasher::default(),
-                tick,
-            };
-            let size = io::copy(entry, &mut sink).map_err(damaged)?;
-            let content = (self.offset, size, sink.hasher.finish());
-            self.offset += size;
-            self.files
-                .insert(name.clone(), (name.clone(), attrs, content));
-            range = Some(content);
-            file(attrs, content, None)
-        } else if place.is_none() {
-            return Ok(());
-        } else {
-            let word = match kind {
-                tar::EntryType::Char | tar::EntryType::Block => "a device",
-                tar::EntryType::Fifo => "a fifo",
-                _ => "of an unknown type",
-            };
-            return Err(fail(format!("/{name} in `{}` is {word}", src.text))
-                .help("layers hold files, folders and links: leave it out with `exclude`"));
-        };
-        let Some(place) = place.filter(|place| !place.is_root()) else {
-            return Ok(());
-        };
-        let mut entry_out = Entry {
-            mtime,
-            ..Entry::new(made)
-        };
-        entry_out.xattrs = xattrs(entry).map_err(damaged)?;
-        self.entries.insert(place, (entry_out, range));
-        Ok(())
-    }
-
-    /// Returns where an entry goes; `None` if it is left out.
-    fn place(&self, name: &LayerPath) -> Result<Option<LayerPath>, layer::PathError> {
-        let rest: Vec<&str> = name.as_str().split('/').skip(self.unpack.strip).collect();
-        let rest = rest.join("/");
-        if rest.is_empty() {
-            return Ok(None);
-        }
-        // A pattern that matches a folder takes all of it.
-        let any = |patterns: &Patterns| {
-            let ends = rest
-                .match_indices('/')
-                .map(|(at, _)| at)
-                .chain([rest.len()]);
-            // Each pattern that matches anywhere on the way counts as used: no short cut.
-            ends.filter(|&end| patterns.matches(&rest[..end])).count() > 0
-        };
-        if any(&self.unpack.exclude) || !self.unpack.include.as_ref().is_none_or(any) {
-            return Ok(None);
-        }
-        self.unpack.dest.join(&rest).map(Some)
-    }
-
-    fn finish(self, path: &Arc<Path>, origin: &Origin) -> Result<Tree, ActionError> {
-        let mut tree = Tree::default();
-        let ranges: BTreeMap<LayerPath, Option<Range>> = self
-            .entries
-            .iter()
-            .map(|(place, (_, range))| (place.clone(), *range))
-            .collect();
-        for (place, (mut entry, range)) in self.entries {
-            match (&entry.kind, range) {
-                // Where the path of its file stands in the archive again, with another content, a hard link keeps
-                // what it had: it becomes a file of its own.
-                (Kind::Hardlink { target, .. }, _) if ranges.get(target) == Some(&range) => {}
-                (Kind::File { attrs, .. } | Kind::Hardlink { attrs, .. }, Some(range)) => {
-                    entry.kind = file(*attrs, range, Some(path));
-                }
-                _ => {}
-            }
-            tree.insert(place, entry).map_err(|clash| {
-                let error = ActionError::of("imgdecl::tar::entry", &clash).at(origin);
-                match clash {
-                    Clash::Whiteout(_) => error.help(
-                        "exclude it; `remove` of a files layer deletes paths of the image below",
-                    ),
-                    _ => error,
-                }
-            })?;
-        }
-        Ok(tree)
-    }
-}
-
-fn file(attrs: Attrs, (offset, size, digest): Range, path: Option<&Arc<Path>>) -> Kind {
-    let path = path.cloned().unwrap_or_else(|| Path::new("").into());
-    Kind::File {
-        attrs,
-        content: Content {
-            size,
-            digest,
-            source: Source::Range { path, offset },
-        },
-    }
-}
-
-/// Reads the extended attributes that layers keep.
-fn xattrs<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<BTreeMap<String, Vec<u8>>> {
-    let mut xattrs = BTreeMap::new();
-    let sparse = "it is a sparse file in the form of PAX: make the archive without `--sparse`";
-    for record in entry.pax_extensions()?.into_iter().flatten() {
-        let record = record?;
-        let key = record.key().unwrap_or_default();
-        if key.starts_with("GNU.sparse.") {
-            return Err(io::Error::other(sparse));
-        }
-        let Some(name) = key.strip_prefix("SCHILY.xattr.") else {
-            continue;
-        };
-        if name.starts_with("user.") || name == "security.capability" {
-            xattrs.insert(name.to_owned(), record.value_bytes().to_vec());
-        }
-    }
-    Ok(xattrs)
-}
-
-struct Copy<'a> {
-    contents: &'a mut (dyn Write + Send),
-    hasher: Hasher,
-    tick: Tick<'a>,
-}
-
-impl Write for Copy<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !(self.tick)(bytes.len() as u64) {
-            return Err(io::Error::other("stopped"));
-        }
-        self.contents.write_all(bytes)?;
-        self.hasher.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Says what a file is that is no tar, by its first bytes.
+fn path_kind(path: &Path) -> Option<&'static str> {
+    let mut magic = Vec::new();
+    File::open(path)
+        .ok()?
+        .take(8)
+        .read_to_end(&mut magic)
+        .ok()?;
+    Some(match &magic[..] {
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => "a zip archive",
+        b"!<arch>\n" => "an ar archive, as Debian packages are",
+        [0xed, 0xab, 0xee, 0xdb, ..] => "an RPM package",
+        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive",
+        [b'R', b'a', b'r', b'!', ..] => "a RAR archive",
+        [b'L', b'Z', b'I', b'P', ..] => "compressed with lzip",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "compressed with lz4",
+        [0x1f, 0x9d, ..] => "compressed with compress",
+        [0x5d, 0, 0, ..] => "compressed with LZMA, the form before xz",
+        [b'0', b'7', b'0', b'7', ..] => "a cpio archive",
+        [b'<', ..] => "a page of HTML or XML",
+        _ => return None,
+    })
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -17,14 +17,14 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::entry::{Entries, Entry, Kind, TarError};
 use super::pipe::{Pipe, name};
-use super::place::{Place, place, shown};
+use super::place::{Place, place};
 use super::prune::{Key, Prune};
 use super::root::{Folder, OURS, Root, Visit, visit};
 use super::settle::{Meta, Settle, attributes, owner, settle_open, unmapped};
 use super::{Applied, ApplyError, Image, Limits};
-use crate::layer::{OPAQUE, Tick, WHITEOUT};
+use crate::layer::Tick;
+use crate::tar::{Entries, Entry, Kind, Stream, TarError, Whiteout, shown};
 
 /// The most bytes of names and attributes that are held in memory.
 const MAX_HELD: usize = 512 << 20;
@@ -67,6 +67,9 @@ pub fn apply(
         held: 0,
         buffer: vec![0; BUFFER],
         layer: String::new(),
+        size: None,
+        holes: 0,
+        own_holes: 0,
     };
     std::thread::scope(|scope| {
         let mut pipe = Pipe::start(scope, image.layers, *limits);
@@ -75,12 +78,14 @@ pub fn apply(
             applier.written.clear();
             applier.hidden.clear();
             applier.is_lowest = number == 0;
+            applier.size = layer.expected.map(|blob| blob.size);
+            applier.own_holes = 0;
             if let Err(error) = applier.entries(&mut Entries::new(&mut pipe)) {
                 return Err(pipe.failure().unwrap_or(error));
             }
             pipe.finish(&applier.layer, diff_id, tick)?;
         }
-        applier.applied.bytes = pipe.bytes();
+        applier.applied.bytes = pipe.bytes_read() + applier.holes;
         Ok(())
     })?;
     applier.settle(dir)?;
@@ -108,16 +113,25 @@ struct Applier<'a> {
     buffer: Vec<u8>,
     /// What messages call the layer.
     layer: String,
+    /// The size of its blob, where it is known.
+    size: Option<u64>,
+    /// The bytes of holes of all sparse files, and of those of this layer: they are not in the tar.
+    holes: u64,
+    own_holes: u64,
 }
 
+/// The tar of a layer, as it is read here.
+type Tar<'a> = Entries<Stream<&'a mut Pipe>>;
+
 impl Applier<'_> {
-    fn entries(&mut self, entries: &mut Entries<'_>) -> Result<(), ApplyError> {
+    fn entries(&mut self, entries: &mut Tar<'_>) -> Result<(), ApplyError> {
         loop {
-            let entry = match entries.next() {
+            let entry = match entries.next_entry() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => return Ok(()),
                 Err(TarError::Damaged(source)) => return Err(self.damaged(source)),
-                Err(TarError::Refused(path, why)) => return Err(self.refused(&path, why)),
+                Err(TarError::Refused { path, why }) => return Err(self.refused(&path, why)),
+                Err(error) => return Err(self.damaged(io::Error::other(error))),
             };
             if !(self.tick)(0) {
                 return Err(ApplyError::Stopped);
@@ -131,23 +145,30 @@ impl Applier<'_> {
         }
     }
 
-    fn entry(&mut self, mut entry: Entry, entries: &mut Entries<'_>) -> Result<(), ApplyError> {
+    fn entry(&mut self, mut entry: Entry, entries: &mut Tar<'_>) -> Result<(), ApplyError> {
         let path = std::mem::take(&mut entry.path);
         let place = place(&path, self.limits.path).map_err(|why| self.refused(&path, why))?;
-        let meta = self.meta(&path, &mut entry)?;
+        let meta = self.meta(&path, &entry)?;
         let (parent, name) = match place {
             Place::Root if entry.kind == Kind::Folder => {
                 self.folders.insert(self.root.top().inode, meta);
                 return Ok(());
             }
             Place::Root => {
-                return Err(self.refused(&path, "which takes the place of the root".to_owned()));
+                self.applied.roots += 1;
+                return Ok(());
             }
             Place::Ignored => return Ok(()),
             Place::At(parent, name) => (parent, name),
         };
-        if let Some(hidden) = name.strip_prefix(WHITEOUT.as_bytes()) {
-            return self.whiteout(&path, &parent, hidden, name == OPAQUE.as_bytes());
+        match Whiteout::of(&name) {
+            Whiteout::None => {}
+            Whiteout::Name(hidden) => return self.whiteout(&path, &parent, Some(hidden)),
+            Whiteout::Opaque => return self.whiteout(&path, &parent, None),
+            // `place` has ignored the one that means nothing.
+            Whiteout::Invalid | Whiteout::Meaningless => {
+                return Err(self.refused(&path, "a whiteout of no file".to_owned()));
+            }
         }
         let parent = self.parent(&path, &parent)?;
         self.hold(name.len())?;
@@ -157,10 +178,20 @@ impl Applier<'_> {
                 let inode = inode.map_err(fail_of(&self.layer, &path))?;
                 self.folders.insert(inode, meta);
             }
-            Kind::File => self.file(&path, &parent, &name, &meta, entries)?,
-            Kind::HardLink => self.hard_link(&path, &entry.target, &parent, &name)?,
+            Kind::File => {
+                self.count_holes(entry.holes)?;
+                self.file(&path, &parent, &name, &meta, entries)?;
+            }
+            Kind::Hardlink => {
+                let target = entry.link.take().unwrap_or_default();
+                self.hard_link(&path, &target, &parent, &name)?;
+            }
+            Kind::Other(flag) => {
+                let flag = char::from(flag).escape_default();
+                return Err(self.refused(&path, format!("of the unknown type `{flag}`")));
+            }
             Kind::Symlink => {
-                let target = entry.target;
+                let target = entry.link.take().unwrap_or_default();
                 if target.is_empty() || target.contains(&0) || target.len() > self.limits.path {
                     return Err(self.refused(&path, "a symlink to an impossible path".to_owned()));
                 }
@@ -169,7 +200,7 @@ impl Applier<'_> {
                     .and_then(|()| self.settle_link(&parent, &name, &meta))
                     .map_err(fail_of(&self.layer, &path))?;
             }
-            Kind::Fifo | Kind::CharDevice | Kind::BlockDevice => {
+            Kind::Fifo | Kind::Character | Kind::Block => {
                 let made = self.special(&entry, &parent, &name, &meta);
                 made.map_err(fail_of(&self.layer, &path))?;
             }
@@ -181,7 +212,7 @@ impl Applier<'_> {
     }
 
     /// Takes what an entry's headers say of mode, owner, time and attributes.
-    fn meta(&mut self, path: &[u8], entry: &mut Entry) -> Result<Meta, ApplyError> {
+    fn meta(&mut self, path: &[u8], entry: &Entry) -> Result<Meta, ApplyError> {
         // The largest number means nobody to the kernel.
         let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
         let (Some(uid), Some(gid)) = (id(entry.uid), id(entry.gid)) else {
@@ -191,12 +222,15 @@ impl Applier<'_> {
         if !self.is_root && (uid, gid) != (0, 0) {
             self.applied.owners += 1;
         }
-        let mut attributes = std::mem::take(&mut entry.attributes);
         // These speak of a mount that is not ours, and could turn one that is made of the folder.
         let is_overlay = |name: &[u8]| {
             name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
         };
-        attributes.retain(|(name, _)| !is_overlay(name));
+        let attributes = entry.attributes();
+        let attributes: Vec<_> = attributes
+            .filter(|(name, _)| !is_overlay(name))
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect();
         if entry.kind == Kind::Folder {
             let bytes = attributes
                 .iter()
@@ -248,17 +282,13 @@ impl Applier<'_> {
         Ok(folder)
     }
 
-    /// Hides what lower layers hold.
+    /// Hides what lower layers hold: what has a name in a folder, or all that is in it.
     fn whiteout(
         &mut self,
         path: &[u8],
         parent: &[u8],
-        hidden: &[u8],
-        is_opaque: bool,
+        hidden: Option<&[u8]>,
     ) -> Result<(), ApplyError> {
-        if !is_opaque && matches!(hidden, b"" | b"." | b"..") {
-            return Err(self.refused(path, "a whiteout of no file".to_owned()));
-        }
         if self.is_lowest {
             return Ok(());
         }
@@ -271,16 +301,17 @@ impl Applier<'_> {
                 _ => return Err(explain(&self.layer, path, error)),
             },
         };
-        let what = if is_opaque { &[][..] } else { hidden };
+        let what = hidden.unwrap_or_default();
         self.hold(what.len())?;
         if !self.hidden.insert((folder.inode, what.into())) {
             return Ok(());
         }
-        let done = if is_opaque {
-            self.last = None;
-            visit(folder, &mut self.prune(true)).map(drop)
-        } else {
-            self.remove(&folder, hidden, true)
+        let done = match hidden {
+            None => {
+                self.last = None;
+                visit(folder, &mut self.prune(true)).map(drop)
+            }
+            Some(hidden) => self.remove(&folder, hidden, true),
         };
         done.map_err(|error| explain(&self.layer, path, error))
     }
@@ -343,7 +374,7 @@ impl Applier<'_> {
         at: &Folder,
         name: &[u8],
         meta: &Meta,
-        entries: &mut Entries<'_>,
+        entries: &mut Tar<'_>,
     ) -> Result<(), ApplyError> {
         let file = self
             .create(at, name, new_file)
@@ -416,12 +447,13 @@ impl Applier<'_> {
 
     /// Makes a fifo or a device; where the kernel refuses a device, an empty file.
     fn special(&mut self, entry: &Entry, at: &Folder, name: &[u8], meta: &Meta) -> io::Result<()> {
-        let (kind, device) = match entry.kind {
-            Kind::CharDevice => (FileType::CharacterDevice, entry.device),
-            Kind::BlockDevice => (FileType::BlockDevice, entry.device),
-            _ => (FileType::Fifo, (0, 0)),
+        let kind = match entry.kind {
+            Kind::Character => FileType::CharacterDevice,
+            Kind::Block => FileType::BlockDevice,
+            _ => FileType::Fifo,
         };
-        let device = makedev(device.0, device.1);
+        let (major, minor) = entry.device.unwrap_or_default();
+        let device = makedev(major, minor);
         let mode = Mode::RUSR | Mode::WUSR;
         let make = |at: &Folder, name: &[u8]| mknodat(&at.fd, name, kind, mode, device);
         match self.create(at, name, make) {
@@ -498,6 +530,23 @@ impl Applier<'_> {
         let what = || format!("give the folders of {} their modes", dir.display());
         done.map_err(|error| ApplyError::io(what(), error))?;
         self.applied.attributes += settle.attributes;
+        Ok(())
+    }
+
+    /// Counts the holes of a sparse file: they unpack to bytes that no decompressor has counted.
+    fn count_holes(&mut self, holes: u64) -> Result<(), ApplyError> {
+        self.holes = self.holes.saturating_add(holes);
+        self.own_holes = self.own_holes.saturating_add(holes);
+        if self.holes > self.limits.bytes {
+            let bytes = format!("{} bytes", self.limits.bytes);
+            let what = "and those below it unpack to more than anyone would expect";
+            return Err(self.limit(what, bytes, "--max-size"));
+        }
+        let times = self.own_holes / self.limits.ratio.max(1);
+        if self.own_holes > self.limits.grace && self.size.is_some_and(|size| times > size) {
+            let ratio = format!("{} times its compressed size", self.limits.ratio);
+            return Err(self.limit("unpacks to far more than it is", ratio, "--max-ratio"));
+        }
         Ok(())
     }
 

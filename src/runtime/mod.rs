@@ -21,8 +21,6 @@ mod chroot;
 mod container;
 #[cfg(target_os = "linux")]
 mod engine;
-#[cfg(target_os = "linux")]
-mod entry;
 mod error;
 mod passwd;
 #[cfg(target_os = "linux")]
@@ -113,6 +111,8 @@ pub struct Applied {
     pub devices: u64,
     /// Extended attributes that the file system or the kernel refused.
     pub attributes: u64,
+    /// Entries for the root that are no folders: passed over, as containerd does.
+    pub roots: u64,
 }
 
 #[cfg(not(target_os = "linux"))]

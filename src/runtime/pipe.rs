@@ -94,7 +94,7 @@ impl Pipe {
     }
 
     /// Returns how many bytes were read so far.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(super) fn bytes_read(&self) -> u64 {
         self.bytes
     }
 

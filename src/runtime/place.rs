@@ -1,10 +1,9 @@
 //! Paths of entries: where they go in a root. Knows nothing of what is there.
 
-use crate::layer::{OPAQUE, WHITEOUT};
+use crate::tar::Whiteout;
 
-/// What the names of files begin with that only one union file system ever read: they are passed over.
-const META: &[u8] = b".wh..wh.";
 /// Where an entry goes.
+#[derive(PartialEq, Eq, Debug)]
 pub(super) enum Place {
     Root,
     /// Below the folder of the first path, with this name.
@@ -13,7 +12,8 @@ pub(super) enum Place {
     Ignored,
 }
 
-/// Takes a path apart. An absolute one begins in the root.
+/// Takes a path apart. An absolute one begins in the root; a `..` takes the component before it off, as containerd and
+/// umoci have it, and never leads out of the root.
 pub(super) fn place(path: &[u8], limit: usize) -> Result<Place, String> {
     if path.len() > limit {
         return Err(format!(
@@ -24,36 +24,50 @@ pub(super) fn place(path: &[u8], limit: usize) -> Result<Place, String> {
     if path.contains(&0) {
         return Err("which has a NUL in its path".to_owned());
     }
-    let names = path.split(|byte| *byte == b'/');
-    let mut names: Vec<&[u8]> = names.filter(|it| !it.is_empty() && *it != b".").collect();
-    if names.iter().any(|name| *name == b"..") {
-        return Err("whose path leads upwards".to_owned());
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name if name.len() > 255 => {
+                return Err("which has a name of more than 255 bytes".to_owned());
+            }
+            name => names.push(name),
+        }
     }
-    if names.iter().any(|name| name.len() > 255) {
-        return Err("which has a name of more than 255 bytes".to_owned());
-    }
-    let Some(name) = names.pop() else {
-        return Ok(Place::Root);
-    };
-    let is_meta = |name: &[u8]| name.starts_with(META) && name != OPAQUE.as_bytes();
-    if is_meta(name) || names.iter().any(|name| is_meta(name)) {
+    let is_meaningless = |name: &&[u8]| Whiteout::of(name) == Whiteout::Meaningless;
+    if names.iter().any(is_meaningless) {
         return Ok(Place::Ignored);
     }
-    if names
-        .iter()
-        .any(|name| name.starts_with(WHITEOUT.as_bytes()))
-    {
-        return Err("which lies below a whiteout".to_owned());
-    }
-    Ok(Place::At(names.join(&b'/'), name.to_vec()))
+    Ok(match names.pop() {
+        None => Place::Root,
+        Some(name) => Place::At(names.join(&b'/'), name.to_vec()),
+    })
 }
 
-/// Makes a name fit for a message.
-pub(super) fn shown(name: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(name).escape_debug().to_string();
-    if let Some((at, _)) = text.char_indices().nth(200) {
-        text.truncate(at);
-        text.push('…');
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_in_the_root() {
+        let at = |folder: &str, name: &str| Place::At(folder.into(), name.into());
+        for (path, expected) in [
+            ("a", at("", "a")),
+            ("/a//./b/", at("a", "b")),
+            ("a/../b", at("", "b")),
+            ("../../etc/x", at("etc", "x")),
+            ("a/b/..", at("", "a")),
+            (".wh.a/b", at(".wh.a", "b")),
+            ("a/.wh..wh.plnk/1", Place::Ignored),
+            ("..", Place::Root),
+            ("", Place::Root),
+            ("./", Place::Root),
+        ] {
+            assert_eq!(place(path.as_bytes(), 4095), Ok(expected), "{path}");
+        }
+        assert!(place(b"a\0", 4095).is_err());
+        assert!(place(&[b'a'; 256], 4095).is_err());
+        assert!(place(b"a/b", 2).is_err());
     }
-    text
 }

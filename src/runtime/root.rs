@@ -87,9 +87,9 @@ impl Root {
     pub(super) fn find(&self, path: &[u8]) -> io::Result<Option<Folder>> {
         match self.resolve(path, FOLDER.difference(OFlags::NOFOLLOW)) {
             Some(Ok(fd)) => return Folder::new(fd).map(Some),
-            Some(Err(Errno::NOENT)) => return Ok(None),
+            // The kernel ends at what is missing; a `..` behind it may lead back.
+            Some(Err(Errno::NOENT)) | None => {}
             Some(Err(error)) => return Err(error.into()),
-            None => {}
         }
         match self.walk(path, None)? {
             Some(End::Folder(folder)) => Ok(Some(folder)),
@@ -154,8 +154,9 @@ impl Root {
         }
     }
 
-    /// Resolves a path name by name. Missing folders are made where `made` is given. `None` where something is missing.
-    fn walk(&self, path: &[u8], mut made: Option<Made<'_>>) -> io::Result<Option<End>> {
+    /// Resolves a path name by name, as containerd does: a `..` takes the name before it off, be it there or not. Missing
+    /// folders are made where `made` is given. `None` where something is missing.
+    fn walk(&self, path: &[u8], made: Option<Made<'_>>) -> io::Result<Option<End>> {
         let names = |path: &[u8]| -> Vec<Vec<u8>> {
             let names = path.split(|byte| *byte == b'/');
             let names = names.filter(|name| !name.is_empty() && *name != b".");
@@ -165,9 +166,18 @@ impl Root {
         let mut ahead: VecDeque<Vec<u8>> = names(path).into();
         // The real names of the folder that was reached: none of them is a symlink.
         let mut real: Vec<Vec<u8>> = Vec::new();
+        // The names below it that are not there.
+        let mut missing: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
         let mut at = top()?;
         while let Some(name) = ahead.pop_front() {
+            if !missing.is_empty() {
+                match &name[..] {
+                    b".." => drop(missing.pop()),
+                    _ => missing.push(name),
+                }
+                continue;
+            }
             if name == b".." {
                 // The root is its own parent.
                 real.pop();
@@ -184,14 +194,7 @@ impl Root {
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let Some(made) = &mut made else {
-                        return Ok(None);
-                    };
-                    mkdirat(&at.fd, &name[..], OURS)?;
-                    let next = at.open(&name)?;
-                    made(at.inode, &name, next.inode);
-                    at = next;
-                    real.push(name);
+                    missing.push(name);
                     continue;
                 }
                 Err(error) => match Errno::from_io_error(&error) {
@@ -215,6 +218,17 @@ impl Root {
             }
             for name in names(&target).into_iter().rev() {
                 ahead.push_front(name);
+            }
+        }
+        if !missing.is_empty() {
+            let Some(made) = made else {
+                return Ok(None);
+            };
+            for name in missing {
+                mkdirat(&at.fd, &name[..], OURS)?;
+                let next = at.open(&name)?;
+                made(at.inode, &name, next.inode);
+                at = next;
             }
         }
         Ok(Some(End::Folder(at)))
@@ -447,8 +461,14 @@ mod tests {
             it.resolves.set(resolves);
             let mut count = 0;
             it.make(b"link/a/b", &mut |_, _, _| count += 1).unwrap();
-            assert!(root.join("srv/a/b").is_dir() && root.join("opt").is_dir());
-            assert_eq!(count, 4);
+            // What `..` leads back from is not made.
+            assert!(root.join("srv/a/b").is_dir() && !root.join("opt").exists());
+            assert_eq!(count, 3);
+            assert_eq!(
+                it.find(b"none/../srv/./a").unwrap().unwrap().inode,
+                it.make(b"srv/a", &mut |_, _, _| {}).unwrap().inode
+            );
+            assert!(it.find(b"srv/none").unwrap().is_none());
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), number + 1);
         }
     }

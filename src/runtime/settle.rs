@@ -8,9 +8,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::place::shown;
 use super::root::{Folder, Visit};
 use crate::layer::Tick;
+use crate::tar::shown;
 
 /// Mode, owner, time and extended attributes of an entry.
 pub(super) struct Meta {

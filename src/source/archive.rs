@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::layout::check_version;
 use super::{Blobs, Found, Part, Piece, SourceError, open_regular, piece, resolve, select};
-use crate::layer::{self, Stamp, Tick};
+use crate::layer::{self, Bounded, Packing, Stamp, Tick};
 use crate::oci::{Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference};
+use crate::tar::{Entries, Kind as EntryKind, shown};
 
 /// An image archive, indexed. It is opened once: all that is read of it is read of that file, whatever its name means by
 /// then.
@@ -70,16 +71,14 @@ impl Archive {
         let stamp = Stamp::of(&file.metadata().map_err(fail)?);
         // From here on, a change gives it another stamp.
         stamp.settle();
-        let (compression, mut reader) = layer::detect(&*file).map_err(fail)?;
-        let tar = match compression {
-            Compression::None => Arc::clone(&file),
+        let (packing, reader) = Packing::detect(&*file).map_err(fail)?;
+        let tar = match packing {
+            Packing::Layer(Compression::None) => Arc::clone(&file),
             other => {
                 let mut copy = tempfile::tempfile_in(tmp).map_err(fail)?;
-                io::copy(
-                    &mut layer::decoder(other, &mut reader).map_err(fail)?,
-                    &mut copy,
-                )
-                .map_err(fail)?;
+                let size = file.metadata().map_err(fail)?.len();
+                let decoder = other.decoder(reader).map_err(fail)?;
+                io::copy(&mut Bounded::new(decoder, size), &mut copy).map_err(fail)?;
                 Arc::new(copy)
             }
         };
@@ -308,30 +307,32 @@ fn blob(digest: &Digest) -> String {
 /// Lists the files and links of a tar, by normalised name.
 fn index(file: &File) -> io::Result<BTreeMap<String, Member>> {
     let mut files = BTreeMap::new();
-    let mut file = file;
-    file.rewind()?;
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
-        let Ok(name) = layer::LayerPath::parse_bytes(&entry.path_bytes()) else {
+    let mut tar = Entries::seekable(file)?;
+    while let Some(entry) = tar.next_entry().map_err(io::Error::other)? {
+        let Ok(name) = layer::LayerPath::parse_bytes(&entry.path) else {
             continue;
         };
-        let member = match entry.header().entry_type() {
-            tar::EntryType::Regular | tar::EntryType::Continuous => Member::File {
-                offset: entry.raw_file_position(),
-                size: entry.size(),
+        let link = String::from_utf8_lossy(entry.link.as_deref().unwrap_or_default());
+        let member = match entry.kind {
+            // Members are read where they lie, in one piece.
+            EntryKind::File if entry.holes > 0 => {
+                return Err(io::Error::other(format!(
+                    "it holds {} as a sparse file: make the archive without `--sparse`",
+                    shown(&entry.path)
+                )));
+            }
+            EntryKind::File => Member::File {
+                offset: entry.offset,
+                size: entry.size,
             },
-            tar::EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default();
+            EntryKind::Symlink => {
                 let folder = name.parent().unwrap_or_default();
-                match relative(&folder, &String::from_utf8_lossy(&target)) {
+                match relative(&folder, &link) {
                     Some(target) => Member::Link(target),
                     None => continue,
                 }
             }
-            tar::EntryType::Link => Member::Link(
-                String::from_utf8_lossy(&entry.link_name_bytes().unwrap_or_default()).into(),
-            ),
+            EntryKind::Hardlink => Member::Link(link.into_owned()),
             _ => continue,
         };
         files.insert(name.to_string(), member);
@@ -357,6 +358,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::tar::made;
 
     /// An archive of an image without layers, plain or compressed, whose config says a word.
     fn image(word: &str, is_compressed: bool) -> Vec<u8> {
@@ -364,14 +366,10 @@ mod tests {
             "architecture": "amd64", "os": "linux", "author": word, "rootfs": { "diff_ids": [] },
         });
         let list = serde_json::json!([{ "Config": "config.json", "Layers": [] }]);
-        let mut tar = tar::Builder::new(Vec::new());
-        for (path, text) in [("config.json", &config), ("manifest.json", &list)] {
-            let text = text.to_string();
-            let mut header = tar::Header::new_ustar();
-            header.set_size(text.len() as u64);
-            tar.append_data(&mut header, path, text.as_bytes()).unwrap();
-        }
-        let tar = tar.into_inner().unwrap();
+        let members = [("config.json", &config), ("manifest.json", &list)];
+        let members =
+            members.map(|(path, text)| made::entry(path, b'0', text.to_string().as_bytes()));
+        let tar = [members.concat(), made::end()].concat();
         match is_compressed {
             true => zstd::encode_all(&tar[..], 1).unwrap(),
             false => tar,

@@ -10,9 +10,9 @@ use crate::cli::CANCEL;
 use crate::cli::build::stopped;
 use crate::cli::exit::Exit;
 use crate::cli::image::{Budget, Contents, Layer, Opened, Opener, Single, explain, open_layer};
-use crate::layer::{self, TarEntry};
 use crate::oci::Digest;
 use crate::source::{Piece, SourceError};
+use crate::tar::{Entries, Entry, TarError};
 
 /// How many bytes of a content are shown from where it differs.
 const EXCERPT: usize = 24;
@@ -195,7 +195,7 @@ fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn described(entry: &TarEntry) -> String {
+fn described(entry: &Entry) -> String {
     match entry.size {
         0 => entry.kind.word().to_owned(),
         size => format!("{}, {size} bytes", entry.kind.word()),
@@ -203,15 +203,15 @@ fn described(entry: &TarEntry) -> String {
 }
 
 /// Compares the headers of two entries.
-fn headers(a: &TarEntry, b: &TarEntry, place: &Place, sink: &mut Sink) {
+fn headers(a: &Entry, b: &Entry, place: &Place, sink: &mut Sink) {
     let optional = |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or("none".to_owned(), shown);
-    let device = |it: &TarEntry| {
+    let device = |it: &Entry| {
         let numbers = it.device;
         numbers.map_or("none".to_owned(), |(major, minor)| {
             format!("{major},{minor}")
         })
     };
-    let both = |of: &dyn Fn(&TarEntry) -> String| (of(a), of(b));
+    let both = |of: &dyn Fn(&Entry) -> String| (of(a), of(b));
     let fields = [
         ("type", both(&|it| it.kind.word().to_owned())),
         ("mode", both(&|it| format!("{:04o}", it.mode))),
@@ -219,7 +219,7 @@ fn headers(a: &TarEntry, b: &TarEntry, place: &Place, sink: &mut Sink) {
         ("gid", both(&|it| it.gid.to_string())),
         ("user name", both(&|it| format!("{:?}", shown(&it.user)))),
         ("group name", both(&|it| format!("{:?}", shown(&it.group)))),
-        ("mtime", both(&|it| it.mtime.to_string())),
+        ("mtime", both(&|it| it.mtime.0.to_string())),
         ("link", both(&|it| optional(&it.link))),
         ("device", both(&device)),
     ];
@@ -237,12 +237,12 @@ fn headers(a: &TarEntry, b: &TarEntry, place: &Place, sink: &mut Sink) {
     }
     let only_b = b.records.keys().filter(|key| !a.records.contains_key(*key));
     for key in a.records.keys().chain(only_b) {
-        let value = |it: &TarEntry| {
+        let value = |it: &Entry| {
             it.records
                 .get(key)
                 .map_or("absent".to_owned(), |it| shown(it))
         };
-        differ(&format!("PAX record {key}"), value(a), value(b));
+        differ(&format!("PAX record {}", shown(key)), value(a), value(b));
     }
 }
 
@@ -318,20 +318,14 @@ fn each(
     show: &mut dyn FnMut(&mut dyn Read) -> io::Result<()>,
 ) -> Result<(), Exit> {
     let mut reader = open_layer(piece)?;
-    let mut at = 0;
-    let tick = |_: u64| !CANCEL.load(Ordering::Relaxed);
-    let read = layer::entries(&mut reader, &tick, &mut |_, content| {
-        at += 1;
-        match at == wanted + 1 {
-            true => show(content),
-            false => Ok(()),
+    let mut tar = Entries::new(&mut reader);
+    let mut read = || -> Result<(), TarError> {
+        for _ in 0..=wanted {
+            tar.next_entry()?;
         }
-    });
-    match read {
-        Err(_) if CANCEL.load(Ordering::Relaxed) => Err(stopped()),
-        Err(error) => Err(broken(piece, io::Error::other(error))),
-        Ok(()) => Ok(()),
-    }
+        Ok(show(&mut tar)?)
+    };
+    read().map_err(|error| broken(piece, io::Error::other(error)))
 }
 
 fn broken(piece: &Piece, source: io::Error) -> Exit {

@@ -1,20 +1,20 @@
 //! What is in a layer: its entries and sizes, each digest checked.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::atomic::Ordering;
 
 use super::explain;
 use crate::cli::exit::Exit;
 use crate::cli::{CANCEL, report};
-use crate::layer::{self, ReadError, TarEntry, TarKind};
 use crate::oci::{DiffId, Digest, Hasher};
 use crate::source::{LayerReader, Piece, Sizes, SourceError};
+use crate::tar::{self, Entries, Entry, Kind, TarError};
 
 /// What is in a layer.
 pub(in crate::cli) struct Contents {
     pub(in crate::cli) sizes: Sizes,
     /// The entries in the order of the tar, and the digest of each file's content if that was wanted.
-    pub(in crate::cli) entries: Vec<(TarEntry, Option<Digest>)>,
+    pub(in crate::cli) entries: Vec<(Entry, Option<Digest>)>,
 }
 
 /// How much memory the entries of an image may take that are held at once, in bytes: a small layer may list millions.
@@ -30,11 +30,11 @@ impl Default for Budget {
 }
 
 impl Budget {
-    fn take(&mut self, entry: &TarEntry) -> io::Result<()> {
+    fn take(&mut self, entry: &Entry) -> io::Result<()> {
         let records = entry.records.iter();
         let records: usize = records.map(|(key, value)| key.len() + value.len()).sum();
         let names = entry.path.len() + entry.link.as_ref().map_or(0, Vec::len);
-        let cost = size_of::<(TarEntry, Option<Digest>)>() + 2 * (names + records) + 64;
+        let cost = size_of::<(Entry, Option<Digest>)>() + 2 * (names + records) + 64;
         self.0 = self.0.checked_sub(cost).ok_or_else(|| {
             io::Error::other(format!(
                 "its entries would take more than {BUDGET} bytes of memory"
@@ -59,31 +59,35 @@ impl Contents {
         budget: &mut Budget,
     ) -> Result<Self, Exit> {
         let mut reader = open(piece)?;
-        let mut entries = Vec::new();
-        let tick = |_: u64| !CANCEL.load(Ordering::Relaxed);
-        let mut show = |entry: TarEntry, content: &mut dyn Read| -> io::Result<()> {
-            let digest = match with_digests && entry.kind == TarKind::File {
-                true => {
-                    let mut hasher = Hasher::default();
-                    io::copy(content, &mut hasher)?;
-                    Some(hasher.finish())
-                }
-                false => None,
-            };
-            budget.take(&entry)?;
-            entries.push((entry, digest));
-            Ok(())
-        };
-        let listed = layer::entries(&mut reader, &tick, &mut show);
-        if matches!(listed, Err(ReadError::Stopped)) {
-            return Err(Exit::Stopped);
-        }
+        let listed = list(&mut Entries::new(&mut reader), with_digests, budget);
         // A wrong digest says more than the damage that it made.
         let sizes = reader.finish(Some(diff_id));
         let sizes = sizes.map_err(|error| unreadable(&error))?;
-        listed.map_err(|error| no_tar(&piece.what, &error))?;
+        let entries = listed.map_err(|error| no_tar(&piece.what, &error))?;
         Ok(Self { sizes, entries })
     }
+}
+
+/// Lists the entries of a layer. The reader stops when the user does.
+fn list<I: tar::Input>(
+    tar: &mut Entries<I>,
+    with_digests: bool,
+    budget: &mut Budget,
+) -> Result<Vec<(Entry, Option<Digest>)>, TarError> {
+    let mut entries = Vec::new();
+    while let Some(entry) = tar.next_entry()? {
+        let digest = match with_digests && entry.kind == Kind::File {
+            true => {
+                let mut hasher = Hasher::default();
+                io::copy(tar, &mut hasher)?;
+                Some(hasher.finish())
+            }
+            false => None,
+        };
+        budget.take(&entry)?;
+        entries.push((entry, digest));
+    }
+    Ok(entries)
 }
 
 /// Reports a layer that cannot be read.
@@ -95,7 +99,7 @@ fn unreadable(error: &SourceError) -> Exit {
 }
 
 /// Reports a layer that is no tar.
-fn no_tar(what: &str, error: &ReadError) -> Exit {
+fn no_tar(what: &str, error: &TarError) -> Exit {
     if CANCEL.load(Ordering::Relaxed) {
         return Exit::Stopped;
     }

@@ -8,8 +8,9 @@ use super::ImageView;
 use crate::cli::args;
 use crate::cli::exit::Exit;
 use crate::cli::image::{Budget, Contents, Opened, Opener};
-use crate::layer::{LayerPath, OPAQUE, TarKind, WHITEOUT};
+use crate::layer::LayerPath;
 use crate::oci::DiffId;
+use crate::tar::{Kind, WHITEOUT, Whiteout};
 
 /// What later layers hide of earlier ones.
 #[derive(Default)]
@@ -72,11 +73,14 @@ fn waste(layers: &[&Contents]) -> Waste {
     for (number, contents) in layers.iter().enumerate() {
         let mut own: Vec<(LayerPath, u64)> = Vec::new();
         for (entry, _) in &contents.entries {
-            let Some(place) = entry.place() else { continue };
-            let (name, parent) = (place.name(), place.parent());
-            match (name.strip_prefix(WHITEOUT), parent) {
-                (Some(_), Some(parent)) if name == OPAQUE => seen.hide_below(&parent, number),
-                (Some(hidden), Some(parent)) => {
+            let Some(place) = LayerPath::clean(&entry.path) else {
+                continue;
+            };
+            match (Whiteout::of(place.name().as_bytes()), place.parent()) {
+                (Whiteout::Meaningless | Whiteout::Invalid, _) => {}
+                (Whiteout::Opaque, Some(parent)) => seen.hide_below(&parent, number),
+                (Whiteout::Name(_), Some(parent)) => {
+                    let hidden = place.name().strip_prefix(WHITEOUT).unwrap_or_default();
                     if let Ok(hidden) = parent.join(hidden) {
                         seen.hide(&hidden, number);
                         seen.hide_below(&hidden, number);
@@ -84,10 +88,10 @@ fn waste(layers: &[&Contents]) -> Waste {
                 }
                 _ => {
                     seen.hide(&place, number);
-                    if entry.kind != TarKind::Folder {
+                    if entry.kind != Kind::Folder {
                         seen.hide_below(&place, number);
                     }
-                    if entry.kind == TarKind::File {
+                    if entry.kind == Kind::File {
                         own.push((place, entry.size));
                     }
                 }
@@ -137,16 +141,16 @@ impl Seen {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::layer::TarEntry;
     use crate::oci::{Compression, Digest};
     use crate::source::Sizes;
     use crate::store::Blob;
+    use crate::tar::Entry;
 
     /// Makes the contents of a layer: paths, kinds and sizes.
-    pub(in crate::cli::inspect) fn contents_of(entries: &[(&str, TarKind, u64)]) -> Contents {
+    pub(in crate::cli::inspect) fn contents_of(entries: &[(&str, Kind, u64)]) -> Contents {
         let digest = Digest::of(b"");
         let entries = entries.iter().map(|&(path, kind, size)| {
-            let entry = TarEntry {
+            let entry = Entry {
                 path: path.into(),
                 kind,
                 mode: 0o644,
@@ -154,11 +158,13 @@ pub(super) mod tests {
                 gid: 0,
                 user: Vec::new(),
                 group: Vec::new(),
-                mtime: 0,
+                mtime: (0, 0),
                 size,
+                holes: 0,
                 link: None,
                 device: None,
                 records: BTreeMap::new(),
+                offset: 0,
             };
             (entry, None)
         });
@@ -175,7 +181,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_later_layers_hide_is_counted_once() {
-        use TarKind::{File, Folder, Symlink};
+        use Kind::{File, Folder, Symlink};
         let below = contents_of(&[
             ("a", Folder, 0),
             ("a/1", File, 1),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ImageView, LayerView, View, by_path};
 use crate::cli::image::Contents;
-use crate::layer::TarEntry;
+use crate::tar::Entry;
 use crate::ui;
 
 pub(super) fn view(view: &View<'_>) -> String {
@@ -77,14 +77,14 @@ fn layer(view: &View<'_>, image: &ImageView<'_>, layer: &LayerView<'_>) -> Value
 
 fn files(contents: &Contents) -> Value {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let file = |(entry, digest): &(TarEntry, Option<_>)| {
+    let file = |(entry, digest): &(Entry, Option<_>)| {
         let mut value = json!({
             "path": text(&entry.path),
             "type": entry.kind.word(),
             "mode": format!("{:04o}", entry.mode),
             "uid": entry.uid,
             "gid": entry.gid,
-            "mtime": entry.mtime,
+            "mtime": entry.mtime.0,
             "size": entry.size,
         });
         if let Some(link) = &entry.link {
@@ -104,7 +104,7 @@ fn files(contents: &Contents) -> Value {
         if !entry.records.is_empty() {
             let records = entry.records.iter();
             let records: Map<String, Value> = records
-                .map(|(key, bytes)| (key.clone(), text(bytes).into()))
+                .map(|(key, bytes)| (text(key), text(bytes).into()))
                 .collect();
             value["pax"] = Value::Object(records);
         }

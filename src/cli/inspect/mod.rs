@@ -13,8 +13,8 @@ use super::build::{print, stopped};
 use super::exit::Exit;
 use super::image::{Contents, Document, Opened, Opener, Origin, Single};
 use super::setup::usage;
-use crate::layer::{TarEntry, TarKind};
 use crate::oci::{Config, DiffId, Digest};
+use crate::tar::{Entry, Kind};
 use contents::Waste;
 use std::sync::atomic::Ordering;
 
@@ -118,15 +118,15 @@ fn check_layer(opened: &Opened, layer: usize) -> Result<(), Exit> {
 
 /// Returns the entries of a layer by path, whatever they are: as `tar -t | sort` has them. Those of one path stay in the
 /// order of the tar: the last one counts.
-fn by_path(contents: &Contents) -> Vec<&(TarEntry, Option<Digest>)> {
+fn by_path(contents: &Contents) -> Vec<&(Entry, Option<Digest>)> {
     let mut entries: Vec<_> = contents.entries.iter().collect();
     entries.sort_by(|a, b| name(&a.0).cmp(name(&b.0)));
     entries
 }
 
 /// Returns the bytes of a path. Some tars write folders without the slash.
-fn name(entry: &TarEntry) -> impl Iterator<Item = &u8> {
-    let is_bare = entry.kind == TarKind::Folder && !entry.path.ends_with(b"/");
+fn name(entry: &Entry) -> impl Iterator<Item = &u8> {
+    let is_bare = entry.kind == Kind::Folder && !entry.path.ends_with(b"/");
     let slash: &[u8] = if is_bare { b"/" } else { b"" };
     entry.path.iter().chain(slash)
 }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn entries_of_all_kinds_are_in_one_order() {
-        use TarKind::{File, Folder, Symlink};
+        use Kind::{File, Folder, Symlink};
         let contents = contents_of(&[
             ("a/", Folder, 0),
             ("b", Folder, 0),

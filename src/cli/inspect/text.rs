@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::contents::Waste;
 use super::{ImageView, LayerView, View, by_path};
 use crate::cli::image::{Contents, Origin};
-use crate::layer::TarEntry;
+use crate::tar::Entry;
 use crate::ui::{self, size};
 
 /// How many image tags are shown.
@@ -116,7 +116,7 @@ fn layer(text: &mut String, view: &View<'_>, layer: &LayerView<'_>) {
 
 /// Lists entries.
 fn files(text: &mut String, contents: &Contents) {
-    let owner = |entry: &TarEntry| format!("{}:{}", entry.uid, entry.gid);
+    let owner = |entry: &Entry| format!("{}:{}", entry.uid, entry.gid);
     let entries = || contents.entries.iter().map(|(entry, _)| entry);
     let wide = entries().map(|it| owner(it).len()).max().unwrap_or(0);
     let digits = entries().map(|it| it.size).max().unwrap_or(0).to_string();
@@ -129,7 +129,7 @@ fn files(text: &mut String, contents: &Contents) {
             permissions(entry.mode),
             owner(entry),
             entry.size,
-            time(entry.mtime),
+            time(entry.mtime.0),
             ui::visible(&String::from_utf8_lossy(&entry.path)),
         );
         if let Some(link) = &entry.link {
@@ -140,7 +140,7 @@ fn files(text: &mut String, contents: &Contents) {
             let _ = write!(text, " {major},{minor}");
         }
         for key in entry.records.keys() {
-            let _ = write!(text, " [{}]", ui::visible(key));
+            let _ = write!(text, " [{}]", ui::visible(&String::from_utf8_lossy(key)));
         }
         text.push('\n');
     }
@@ -167,9 +167,10 @@ fn permissions(mode: u32) -> String {
     text
 }
 
-fn time(seconds: u64) -> String {
+fn time(seconds: i64) -> String {
     // The year 9999 is the last one of RFC 3339.
-    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    let after = u64::try_from(seconds).ok();
+    let time = after.and_then(|it| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(it)));
     match time.filter(|_| seconds < 253_402_300_800) {
         Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
         None => seconds.to_string(),
@@ -267,6 +268,7 @@ mod tests {
             assert_eq!(permissions(mode), expected);
         }
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
-        assert_eq!(time(u64::MAX), u64::MAX.to_string());
+        assert_eq!(time(i64::MAX), i64::MAX.to_string());
+        assert_eq!(time(-100), "-100");
     }
 }

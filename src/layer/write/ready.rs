@@ -8,11 +8,12 @@ use super::WriteError;
 use super::pipeline::Work;
 use crate::layer::compress::{GZIP_HEADER, compress, compressor_id, gzip_trailer};
 use crate::layer::deflated::WHOLE;
-use crate::layer::header::{BLOCK, pad};
+use crate::layer::header::pad;
 use crate::layer::reuse::{SMALLEST, holds};
 use crate::layer::segment::{Item, Segment};
 use crate::layer::{Content, ContentError, Deflated, Inflate, Reuse};
 use crate::oci::{Compression, Digest};
+use crate::tar::BLOCK;
 
 /// How many bytes of the tar all layers that are being written may have in memory. Their compressed bytes come on top.
 const BUDGET: u64 = 24 << 20;

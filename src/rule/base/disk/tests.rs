@@ -9,16 +9,13 @@ use super::*;
 use crate::graph::{Origin, Ports, SourceText};
 use crate::oci::MediaType;
 use crate::store::Store;
+use crate::tar::made;
 
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (path, content) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, path, *content).unwrap();
-    }
-    tar.into_inner().unwrap()
+    let files = files
+        .iter()
+        .flat_map(|(path, content)| made::entry(path, b'0', content));
+    files.chain(made::end()).collect()
 }
 
 /// An archive as `docker save` writes it: no digest leads to its layer, only the diff_id in its config.
