@@ -23,5 +23,6 @@ mod registry;
 mod remote;
 mod run;
 mod support;
+mod tars;
 mod unpack;
 mod youtube_qa;

@@ -25,6 +25,9 @@ mod field {
     pub(super) const MAJOR: Range<usize> = 329..337;
     pub(super) const MINOR: Range<usize> = 337..345;
     pub(super) const PREFIX: Range<usize> = 345..500;
+    /// Where GNU tar keeps times of access and change.
+    pub(super) const GNU_ATIME: Range<usize> = 345..357;
+    pub(super) const GNU_CTIME: Range<usize> = 357..369;
     /// The prefix of star is shorter than that of ustar, and `STAR_END` stands at the end of its header.
     pub(super) const STAR_PREFIX: Range<usize> = 345..476;
     pub(super) const STAR_END: Range<usize> = 508..512;
@@ -84,6 +87,14 @@ impl Block {
             b"" => name.to_vec(),
             prefix => [prefix, b"/", name].concat(),
         }
+    }
+
+    /// Tells whether Go would read a prefix where GNU tar keeps times: what stands there is no time.
+    pub(super) fn has_doubtful_prefix(&self) -> bool {
+        let bytes = self.bytes();
+        let is_no_time = |field: &[u8]| field[0] != 0 && number::<i64>(field).is_err();
+        self.0.as_gnu().is_some()
+            && (is_no_time(&bytes[field::GNU_ATIME]) || is_no_time(&bytes[field::GNU_CTIME]))
     }
 
     /// Returns the target of a link, which may be empty.

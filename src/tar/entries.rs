@@ -417,6 +417,11 @@ impl<I: Input> Entries<I> {
             let why = "which has two names: one of GNU tar, and one of PAX";
             return Err(refused(header.path(), why.to_owned()));
         };
+        if path.is_none() && header.has_doubtful_prefix() {
+            let why =
+                "whose header of GNU tar has a prefix, which some readers put before its name";
+            return Err(refused(header.path(), why.to_owned()));
+        }
         let path = path.unwrap_or_else(|| header.path());
         let fail = |why: &str| refused(path.clone(), why.to_owned());
         let stored = records.size.unwrap_or(size);

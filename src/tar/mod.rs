@@ -8,7 +8,7 @@
 //!
 //! The measure is Go's `archive/tar`, since containerd, Docker, podman and umoci unpack by it, and GNU tar. What these two
 //! take for the same is taken so. Where they would see other names, sizes or contents, the entry is refused: else a file
-//! could be shown to one reader and hidden from another. `tests/tar` compares this reader with GNU tar, Python's
+//! could be shown to one reader and hidden from another. `tests/tars.rs` compares this reader with GNU tar, Python's
 //! `tarfile`, umoci and the crate `tar-core`, and lists what is left of differences.
 //!
 //! | header | what it means here | why |
@@ -21,7 +21,7 @@
 //! | a wrong checksum | damaged | all agree |
 //! | type NUL or `0` or `7`, with a path that ends in `/` | a folder; with content it is refused | V7 had no type for folders; readers disagree on where its content ends |
 //! | type `7` | a file | all agree |
-//! | type `1` to `6` with a size | the size means nothing, no content follows | Go, GNU tar for links, and Python; see `tests/tar` for GNU tar |
+//! | type `1` to `6` with a size | the size means nothing, no content follows | Go, GNU tar for links, and Python |
 //! | type `S`, or PAX records `GNU.sparse.*` (0.0, 0.1, 1.0) | a file, with its holes filled | all agree; [`Entry::holes`] says how many bytes they are, so that a caller can set a limit |
 //! | a sparse map that is unsorted, overlaps, or does not fit its sizes | refused | all agree |
 //! | type `L` or `K`, also several | the last one before the entry counts, up to its first NUL | Go and GNU tar; Python takes the first |
@@ -37,7 +37,8 @@
 //! | type `V`, a volume label | passed over | it holds nothing; GNU tar and Python pass over it |
 //! | type `X`, `M`, `N` or `D` | refused | records of Solaris, a part of a file, and lists of GNU tar: no reader takes another's |
 //! | any other type | [`Kind::Other`], with its content | all agree on where it ends; the caller decides |
-//! | the prefix field of GNU and V7 headers | is not read | GNU tar keeps times there |
+//! | the prefix field of V7 headers | is not read | V7 had none |
+//! | the prefix field of GNU headers | is not read; where it holds no times, the entry is refused | GNU tar keeps times there; Go takes anything else for a prefix |
 //! | star's `tar\0` at the end of a header | the prefix is 131 bytes long | Go; times follow it |
 //! | one block of zeros, and then another header | damaged | GNU tar and Python end there, Go fails |
 //! | two blocks of zeros | the end, whatever follows | all agree |

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use imgdecl::oci::Digest;
 use serde_json::{Value, json};
@@ -197,6 +198,7 @@ pub(super) fn write_layout(space: &Space, layers: &[Layer], config: Value) {
     let index = json!({"schemaVersion": 2, "manifests": [{
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "digest": manifest, "size": manifest_size,
+        "annotations": {"org.opencontainers.image.ref.name": "made"},
     }]});
     fs::write(root.join("index.json"), index.to_string()).expect("an index");
     let version = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -212,8 +214,30 @@ pub(super) fn write_tars(space: &Space, tars: &[Vec<u8>]) {
     write_layout(space, &layers, json!({"Cmd": ["x"]}));
 }
 
+/// Unpacks an image of one layer: by us into `out`, and by umoci, whose root is returned. Errors are what they say.
+pub(crate) fn unpack_layer(
+    space: &Space,
+    umoci: &Path,
+    tar: Vec<u8>,
+) -> (Result<(), String>, Result<PathBuf, String>) {
+    write_tars(space, &[tar]);
+    let own = space.run(&["unpack", "img", "out", AMD64]);
+    let own = match own.status {
+        0 => Ok(()),
+        _ => Err(own.stderr),
+    };
+    let mut command = Command::new(umoci);
+    command.args(["unpack", "--image", "img:made", "theirs"]);
+    let theirs = command.current_dir(space.path()).output().expect("umoci");
+    let theirs = match theirs.status.success() {
+        true => Ok(space.path().join("theirs/rootfs")),
+        false => Err(String::from_utf8_lossy(&theirs.stderr).into_owned()),
+    };
+    (own, theirs)
+}
+
 /// All that there is to know of what lies below a folder.
-pub(super) fn list(root: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn list(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut inodes: BTreeMap<u64, PathBuf> = BTreeMap::new();
     let mut folders = vec![root.to_owned()];

@@ -160,6 +160,7 @@ impl<'a> Listing<'a> {
                                 char::from(flag).escape_default()
                             )
                         }
+                        tar::Kind::Character | tar::Kind::Block => "a device".to_owned(),
                         other => format!("a {}", other.word()),
                     };
                     return Err(self.fail(format!("/{name} in `{text}` is {word}")).help(

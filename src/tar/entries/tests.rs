@@ -1,4 +1,4 @@
-//! What headers mean, one by one. tests/tar compares with other readers.
+//! What headers mean, one by one. tests/tars.rs compares with other readers.
 
 use super::super::made::{Made, end, entry, link, records, with};
 use super::*;
@@ -132,6 +132,18 @@ fn names_of_gnu_and_of_pax_must_agree() {
         link("l", b'2', "c"),
     ];
     assert!(why(&links.concat()).contains("two names"));
+}
+
+#[test]
+fn a_prefix_that_go_alone_reads_is_refused() {
+    let mut header = Made::new("f", b'0', 0).gnu();
+    header.put(345, b"00000000001 00000000002 ");
+    assert_eq!(names(&header.clone().block())[0].0, "f");
+    header.put(345, b"folder\0\0\0\0\0\0");
+    assert!(why(&header.clone().block()).contains("prefix"));
+    // The name counts that stands before it.
+    let tar = [entry("l", b'L', b"long\0"), header.block()].concat();
+    assert_eq!(names(&tar)[0].0, "long");
 }
 
 #[test]
