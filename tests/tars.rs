@@ -31,6 +31,13 @@ const fn known(reader: &'static str, odd: Odd, why: &'static str) -> Known {
 
 /// What is left of differences.
 const KNOWN: &[Known] = &[
+    known("python", Odd::Label, "takes labels for files"),
+    known(
+        "umoci",
+        Odd::OldSparse,
+        "reads it, and then does not know its type",
+    ),
+    known("umoci", Odd::SlashOfFile, "does not know the type `7`"),
     known(
         "python",
         Odd::BadNumber,
