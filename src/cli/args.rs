@@ -122,6 +122,10 @@ pub(super) struct Build {
     #[arg(long, conflicts_with = "offline")]
     pub(super) push: bool,
 
+    /// With `--push`: asks the registry for every blob, and sends what it lost, even where the image is there
+    #[arg(long, requires = "push")]
+    pub(super) check: bool,
+
     /// Loads the images into Docker or podman: the one that DOCKER_HOST, CONTAINER_HOST or the Docker context names, or
     /// the first that answers. Of several platforms, the daemon's is loaded. Without `--output`, nothing else is written
     #[arg(long)]
@@ -239,6 +243,10 @@ pub(super) struct Push {
     /// Gives every image this image tag instead of its own; repeatable
     #[arg(long, value_name = "TAG", value_parser = tag)]
     pub(super) tag: Vec<String>,
+
+    /// Asks the registry for every blob, and sends what it lost, even where the image is there
+    #[arg(long)]
+    pub(super) check: bool,
 
     /// Writes what was pushed to a JSON file: names, digests, sizes, bytes sent, mounted and skipped
     #[arg(long, value_name = "FILE")]

@@ -154,7 +154,8 @@ fn build_measured(args: &Build, profile: Option<&Profile>) -> Result<Exit, Exit>
     }
     if let (true, Some(client)) = (args.push, net.client()) {
         let blobs = push::Built::new(&store, &results);
-        push::push(client, &mut outputs, &blobs, &progress).inspect_err(|_| progress.finish())?;
+        push::push(client, &mut outputs, &blobs, args.check, &progress)
+            .inspect_err(|_| progress.finish())?;
     }
     progress.finish();
     finish(&outputs, metadata_file.as_deref(), args.common.format)

@@ -106,13 +106,16 @@ pub(crate) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     (first <= last).then_some((first, last, size))
 }
 
-/// Parses the `Range` of an upload, `0-LAST`, and returns how many bytes it holds.
+/// Parses the `Range` of an upload, `0-LAST`, and returns how many bytes it holds. `0-0` is what registries say of none.
 pub(crate) fn upload_range(text: &str) -> Option<u64> {
     let text = text.trim();
     let text = text.strip_prefix("bytes=").unwrap_or(text);
     let (first, last) = text.split_once('-')?;
     let last: u64 = last.trim().parse().ok()?;
-    (first.trim() == "0").then(|| last.saturating_add(1))
+    (first.trim() == "0").then(|| match last {
+        0 => 0,
+        last => last.saturating_add(1),
+    })
 }
 
 /// Tells whether a host, with or without port, is this machine.
@@ -292,6 +295,7 @@ mod tests {
         }
         assert_eq!(upload_range("0-99"), Some(100));
         assert_eq!(upload_range("bytes=0-99"), Some(100));
+        assert_eq!(upload_range("0-0"), Some(0));
         assert_eq!(upload_range("5-99"), None);
         assert_eq!(upload_range(""), None);
     }

@@ -274,6 +274,18 @@ impl Answer<'_> {
         Ok(chunk.map(Into::into))
     }
 
+    /// Reads of the body what comes, up to `limit` bytes: less after a cut.
+    pub(crate) fn read_some(&mut self, limit: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < limit
+            && let Ok(Some(more)) = self.chunk()
+        {
+            bytes.extend_from_slice(&more);
+        }
+        bytes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        bytes
+    }
+
     /// Reads the body up to `limit` bytes; one more byte says that it is longer.
     pub(crate) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Fault> {
         let mut bytes = Vec::new();

@@ -14,6 +14,17 @@ use super::session::{Mount, Target};
 use super::upload::Content;
 use crate::oci::Descriptor;
 
+/// What is known of a repository and a blob before anything is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The repository may well be new.
+    New,
+    /// It may have the blob.
+    Known,
+    /// The registry says that it lacks it: nothing is asked or mounted, it is sent.
+    Lost,
+}
+
 impl Client {
     /// Puts a blob into a repository, by the least that does.
     pub(super) fn put_blob(
@@ -21,7 +32,7 @@ impl Client {
         target: Target<'_>,
         blob: &Descriptor,
         from: Option<&str>,
-        is_new: bool,
+        way: Way,
         blobs: &dyn Blobs,
     ) -> Result<Ended, RegistryError> {
         let word = match blob.media_type.compression() {
@@ -44,9 +55,10 @@ impl Client {
             going.end(outcome);
             Ok(outcome)
         };
+        let from = from.filter(|_| way != Way::Lost);
         // A new repository has nothing: what can be mounted is not looked for.
-        let is_blind = from.is_some() && is_new;
-        if !is_blind && self.has_blob(target, blob)? {
+        let is_blind = from.is_some() && way == Way::New;
+        if !is_blind && way != Way::Lost && self.has_blob(target, blob)? {
             return end(Ended::Skipped);
         }
         let mut session = None;
@@ -94,7 +106,7 @@ impl Client {
 mod tests {
     use std::io;
 
-    use super::super::script::{Server, Told, client};
+    use super::super::script::{Server, Told, client, stored};
     use super::*;
     use crate::oci::{Digest, MediaType, Reference};
 
@@ -120,14 +132,14 @@ mod tests {
             host: &host,
             repository: "a",
         };
-        client.put_blob(target, &blob, None, true, &blobs)
+        client.put_blob(target, &blob, None, Way::New, &blobs)
     }
 
     fn target() -> Server {
         Server::start(|_, asked| match asked.method.as_str() {
             "HEAD" => Told::new(404),
             "POST" => Told::new(202).with("location", "/v2/u"),
-            _ => Told::new(201),
+            _ => stored(asked),
         })
     }
 

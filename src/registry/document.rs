@@ -10,7 +10,9 @@ use super::crew;
 use super::error::RegistryError;
 use super::http::Payload;
 use super::image::Blobs;
+use super::kind::document_type;
 use super::monitor::{Direction, Ended, Going, Transfer};
+use super::proof::Seen;
 use super::pull::{ACCEPT, short};
 use super::session::Target;
 use crate::oci::{Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
@@ -31,7 +33,7 @@ impl Client {
             (None, Some(tag)) => tag.clone(),
             (None, None) => "latest".to_owned(),
         };
-        let found = self.digest_at(target, &name)?;
+        let found = self.ask_digest(target, &name, None)?;
         Ok(found.is_some_and(|found| reference.digest.is_none_or(|digest| digest == found)))
     }
 
@@ -52,26 +54,41 @@ impl Client {
         let found = crew::each(host.config.concurrency, blobs, |blob| {
             let lane = host.lanes.take(&*self.monitor);
             let _lane = lane.map_err(|_| RegistryError::Stopped)?;
-            self.has_blob(target, blob).map(|has| !has)
+            let seen = self.look_at_blob(target, blob)?;
+            Ok(!matches!(seen, Seen::There))
         });
         found.into_iter().collect()
     }
 
-    /// Returns the digest of what an image tag or digest names in a repository.
+    /// Returns the digest of what an image tag or digest names in a repository. `expected` is what may be there. An answer
+    /// that no registry gives says that nothing is there: the sending decides.
     pub(super) fn digest_at(
         &self,
         target: Target<'_>,
         name: &str,
+        expected: Option<&Descriptor>,
+    ) -> Result<Option<Digest>, RegistryError> {
+        self.doubted(self.ask_digest(target, name, expected), None)
+    }
+
+    /// Asks for the digest of what an image tag or digest names.
+    ///
+    /// # Errors
+    /// When it cannot be asked for, or the answer is none that a registry gives.
+    fn ask_digest(
+        &self,
+        target: Target<'_>,
+        name: &str,
+        expected: Option<&Descriptor>,
     ) -> Result<Option<Digest>, RegistryError> {
         let what = format!("the manifest {name}");
         let rest = format!("manifests/{name}");
         let mut ask = target.ask(Method::HEAD, &rest, &what);
         ask.header("accept", ACCEPT);
         let reply = self.send(&mut ask)?;
-        let digest = reply.header("docker-content-digest");
         match reply.status() {
             200 => {
-                if let Some(digest) = digest.and_then(|digest| digest.trim().parse().ok()) {
+                if let Some(digest) = self.shown(&reply, name, expected) {
                     return Ok(Some(digest));
                 }
             }
@@ -84,10 +101,23 @@ impl Client {
         ask.header("accept", ACCEPT);
         let (reply, bytes) = self.load(&mut ask, MAX_DOCUMENT)?;
         match reply.status() {
-            200 => Ok(Some(Digest::of(&bytes))),
+            200 => {
+                let digest = Digest::of(&bytes);
+                let is_it = match name_of(name) {
+                    Some(name) => name == digest,
+                    None => !matches!(
+                        document_type(&reply, &bytes),
+                        Err(RegistryError::Content { .. })
+                    ),
+                };
+                match is_it {
+                    true => Ok(Some(digest)),
+                    false => Err(reply.refused_for("200 and that manifest, or 404")),
+                }
+            }
             // Some registries do not let a repository be looked into that is not there yet.
             403 | 404 => Ok(None),
-            _ => Err(reply.refused()),
+            _ => Err(reply.refused_for("200 and that manifest, or 404")),
         }
     }
 
@@ -121,7 +151,7 @@ impl Client {
     ) -> Result<bool, RegistryError> {
         check_document(descriptor, bytes)?;
         let what = format!("the manifest {name}");
-        let is_tag = name.parse::<Digest>().is_err();
+        let is_tag = name_of(name).is_none();
         let mut line = match descriptor.media_type.is_index() {
             true => format!("index {}", short(&descriptor.digest)),
             false => format!("manifest {}", short(&descriptor.digest)),
@@ -144,26 +174,20 @@ impl Client {
         ask.header("content-type", descriptor.media_type.as_str());
         let reply = self.send(&mut ask)?;
         let status = reply.status();
-        if matches!(status, 200..=202) {
-            let digest = descriptor.digest.to_string();
-            if let Some(other) = reply.header("docker-content-digest").map(str::trim)
-                && other.starts_with("sha256:")
-                && other != digest
-            {
-                let other = super::error::clean(other);
-                return Err(reply.wrong(format!("it was stored as {other} instead of {digest}")));
-            }
+        if matches!(status, 200..=204) {
             let knows_subject = reply.header("oci-subject").is_some();
+            self.prove_manifest(target, descriptor, name, reply)?;
             self.monitor.more(going.number(), descriptor.size);
             going.end(Ended::Done);
             return Ok(knows_subject);
         }
-        if !is_tag || !matches!(status, 400 | 403 | 405 | 409 | 412 | 422 | 423) {
-            return Err(reply.refused());
+        let may_be_fixed = is_tag && matches!(status, 400 | 403 | 405 | 409 | 412 | 422 | 423);
+        let error = reply.refused();
+        if !may_be_fixed || error.missing().is_some() {
+            return Err(error);
         }
         // Image tags that cannot be moved: what is there may be the same.
-        let error = reply.refused();
-        match self.digest_at(target, name) {
+        match self.digest_at(target, name, Some(descriptor)) {
             Ok(Some(digest)) if digest == descriptor.digest => {
                 going.end(Ended::Skipped);
                 Ok(false)
@@ -173,6 +197,11 @@ impl Client {
             _ => Err(error),
         }
     }
+}
+
+/// Returns the digest that a name is; `None` for an image tag.
+pub(super) fn name_of(name: &str) -> Option<Digest> {
+    name.parse().ok()
 }
 
 /// Opens a blob that is on this machine.

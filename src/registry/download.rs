@@ -178,6 +178,9 @@ impl<'c> Download<'c> {
                 if let Some(found) = reply.length().filter(|&found| found != size) {
                     return Err(reply.wrong(format!("it has {found} bytes instead of {size}")));
                 }
+                if reply.length().is_none() && reply.page().is_some() {
+                    return Err(reply.wrong("it is no blob"));
+                }
                 self.skip = self.offset;
                 Ok(Some(reply))
             }

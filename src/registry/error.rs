@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::fault::{Fault, Tls};
 use crate::oci::Digest;
 use crate::store::StoreError;
@@ -33,14 +31,41 @@ pub struct Refusal {
     pub asked: Asked,
     /// The status.
     pub status: u16,
-    /// What the registry says about it: its error code and message.
+    /// What the registry says about it: its error code and message, or the first line of a text.
     pub said: Option<String>,
+    /// What kind of document the answer is, where it is no JSON: as `text/html`.
+    pub kind: Option<String>,
+    /// Where the answer leads: a `Location` that is not followed, without what may be secret in it.
+    pub leads: Option<String>,
+    /// The registry says that parts of a manifest are not there; these it names.
+    pub missing: Option<Vec<Digest>>,
     /// The host that answered, where a redirect led elsewhere.
     pub elsewhere: Option<String>,
     /// Where credentials were looked for.
     pub places: Vec<String>,
     /// Whether credentials were sent.
     pub had_login: bool,
+}
+
+impl Refusal {
+    /// Tells whether it is about how much was sent at once.
+    pub(super) fn is_about_size(&self) -> bool {
+        let said = self.said.as_deref().unwrap_or_default();
+        let said = said.to_ascii_lowercase();
+        let words = ["too large", "too big", "size", "exceed", "limit"];
+        self.status == 413 || self.status == 416 && words.iter().any(|word| said.contains(word))
+    }
+
+    /// Tells whether the answer is a page for people.
+    fn is_page(&self) -> bool {
+        self.kind.as_deref().is_some_and(is_page)
+    }
+}
+
+/// Tells whether a media type is that of a page for people.
+pub(super) fn is_page(media_type: &str) -> bool {
+    let media_type = media_type.to_ascii_lowercase();
+    media_type.contains("html")
 }
 
 /// Something that went wrong with a registry.
@@ -61,6 +86,14 @@ pub enum RegistryError {
     /// The registry refuses with any other status.
     #[error("{}", refusal(.0, "refused"))]
     Refused(Box<Refusal>),
+    /// The answer is no refusal, and none that a registry gives (distribution-spec, "Endpoints"): a login page, a proxy.
+    #[error("{}", answered(.refusal, .wants))]
+    Answer {
+        /// What was answered.
+        refusal: Box<Refusal>,
+        /// What a registry answers, as `202 and a Location`.
+        wants: &'static str,
+    },
     /// There was no answer.
     #[error("{asked}: {fault}{}", tried(asked))]
     Transport {
@@ -107,7 +140,7 @@ pub enum RegistryError {
         failures: Vec<String>,
     },
     /// An image tag points elsewhere, and the registry does not let it be moved.
-    #[error("{}: the image tag is at {has} and cannot be moved to {wants}", .refusal.asked)]
+    #[error("{}: the image tag is at {has} and cannot be moved to {wants} ({}){}", .refusal.asked, .refusal.status, said(.refusal))]
     Immutable {
         /// How the registry refused.
         refusal: Box<Refusal>,
@@ -150,6 +183,7 @@ impl RegistryError {
             Self::NotFound(_) => "imgdecl::registry::not_found",
             Self::Unavailable(_) => "imgdecl::registry::unavailable",
             Self::Refused(_) => "imgdecl::registry::refused",
+            Self::Answer { .. } => "imgdecl::registry::answer",
             Self::Transport { .. } => "imgdecl::registry::connection",
             Self::Content { .. } => "imgdecl::registry::content",
             Self::Schema1(_) => "imgdecl::registry::schema1",
@@ -177,6 +211,9 @@ impl RegistryError {
                 "check the repository's name, and that the login may do this{}",
                 looked(refusal)
             ),
+            Self::Refused(refusal) | Self::NotFound(refusal) if refusal.missing.is_some() => {
+                "the registry lacks a part that it says it has: try again, with --check; if that does not help, ask whoever runs it".to_owned()
+            }
             Self::NotFound(refusal) if refusal.asked.method == "GET" || refusal.asked.method == "HEAD" => {
                 "check the registry, the repository and the image tag or digest".to_owned()
             }
@@ -188,10 +225,15 @@ impl RegistryError {
                 refusal.asked.registry
             ),
             Self::Unavailable(_) => "try again later".to_owned(),
-            Self::Refused(refusal) if refusal.status == 413 => {
-                "something between here and the registry limits the size of a request: raise it there, or set `chunk` for this registry in config.toml".to_owned()
+            Self::Refused(refusal) if refusal.is_about_size() => {
+                "something limits the size of a request: raise it there, or set `chunk` for this registry in config.toml, to less than it takes".to_owned()
             }
-            Self::Refused(_) => "see what the registry says".to_owned(),
+            Self::Refused(refusal) if refusal.said.is_some() => "see what the registry says".to_owned(),
+            Self::Refused(refusal) => format!(
+                "check that {} is a registry, or ask whoever runs it",
+                refusal.asked.registry
+            ),
+            Self::Answer { refusal, .. } => answer(refusal),
             Self::Transport { asked, fault } => connection(asked, fault),
             Self::Content { .. } => {
                 "the registry, or something between, is faulty: try again, or ask whoever runs it".to_owned()
@@ -259,7 +301,8 @@ impl RegistryError {
             | Self::Denied(refusal)
             | Self::NotFound(refusal)
             | Self::Unavailable(refusal)
-            | Self::Refused(refusal) => &mut refusal.asked,
+            | Self::Refused(refusal)
+            | Self::Answer { refusal, .. } => &mut refusal.asked,
             Self::Transport { asked, .. } => asked,
             _ => return self,
         };
@@ -276,6 +319,15 @@ impl RegistryError {
                 wants,
             },
             other => other,
+        }
+    }
+
+    /// Returns what a refusal of a manifest names of the parts that the registry lacks; `None` if it is about something
+    /// else.
+    pub(super) fn missing(&self) -> Option<&[Digest]> {
+        match self {
+            Self::Refused(refusal) | Self::NotFound(refusal) => refusal.missing.as_deref(),
+            _ => None,
         }
     }
 
@@ -307,10 +359,45 @@ fn refusal(refusal: &Refusal, word: &str) -> String {
         text.push_str(&format!(" from {host}"));
     }
     text.push(')');
-    if let Some(said) = &refusal.said {
-        text.push_str(&format!(": {said}"));
+    text + &said(refusal) + &tried(&refusal.asked)
+}
+
+fn said(refusal: &Refusal) -> String {
+    let said = refusal.said.as_ref();
+    said.map(|said| format!(": {said}")).unwrap_or_default()
+}
+
+fn answered(refusal: &Refusal, wants: &str) -> String {
+    let mut text = format!("{}: the answer is {}", refusal.asked, refusal.status);
+    if let Some(host) = &refusal.elsewhere {
+        text.push_str(&format!(" from {host}"));
     }
-    text + &tried(&refusal.asked)
+    if let Some(kind) = &refusal.kind {
+        text.push_str(&format!(", {kind}"));
+    }
+    if let Some(leads) = &refusal.leads {
+        text.push_str(&format!(", and leads to {leads}"));
+    }
+    text.push_str(&format!("; a registry answers {wants}"));
+    text + &said(refusal) + &tried(&refusal.asked)
+}
+
+/// Says what to do about an answer that is no registry's.
+fn answer(refusal: &Refusal) -> String {
+    let host = &refusal.asked.registry;
+    if let Some(leads) = &refusal.leads {
+        return format!(
+            "if the registry has moved, name its new host in `repository`; if {leads} is a login page, {host} is behind a proxy that wants a login of its own: log in there, or reach the registry without it (NO_PROXY)"
+        );
+    }
+    match refusal.is_page() {
+        true => format!(
+            "a page for people is no registry's answer: a proxy or a login page stands before {host}, or it is no registry: log in there, or reach the registry without it (NO_PROXY), or check the host"
+        ),
+        false => format!(
+            "check that {host} is a registry, and that no proxy answers in its place (NO_PROXY); else ask whoever runs it"
+        ),
+    }
 }
 
 fn tried(asked: &Asked) -> String {
@@ -389,42 +476,13 @@ fn is_format(it: char) -> bool {
     matches!(it, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Reads what a registry says in the body of a refusal (distribution-spec, "Error Codes").
-pub(super) fn said(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let errors = body["errors"].as_array();
-    let one = |one: &Value| {
-        let parts = [one["code"].as_str(), one["message"].as_str()];
-        let parts = parts.into_iter().flatten().filter(|it| !it.is_empty());
-        parts.collect::<Vec<_>>().join(": ")
-    };
-    let mut texts: Vec<String> = errors.into_iter().flatten().take(3).map(one).collect();
-    // Token servers have a shape of their own.
-    let others = [
-        &body["details"],
-        &body["error_description"],
-        &body["message"],
-    ];
-    texts.extend(
-        others
-            .iter()
-            .filter_map(|it| it.as_str().map(str::to_owned)),
-    );
-    texts.retain(|text| !text.is_empty());
-    let text = clean(&texts.join("; "));
-    (!text.is_empty()).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_a_registry_says_is_one_short_line() {
-        let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m\nway","detail":{"a":1}},{"message":"x"}]}"#;
-        assert_eq!(said(body).unwrap(), "DENIED: no [31m way; x");
-        assert_eq!(said(b"<html>"), None);
-        assert_eq!(said(b"{}"), None);
+    fn a_text_of_a_host_is_one_short_line() {
+        assert_eq!(clean("no\u{1b}[31m\n way\u{202e}"), "no [31m way");
         assert_eq!(clean(&"x".repeat(1000)).chars().count(), SAID + 1);
     }
 
@@ -441,6 +499,9 @@ mod tests {
             },
             status: 503,
             said: Some("BUSY: later".to_owned()),
+            kind: None,
+            leads: None,
+            missing: None,
             elsewhere: None,
             places: vec!["a (not there)".to_owned()],
             had_login: false,

@@ -152,7 +152,7 @@ fn read(mut reply: Reply<'_>) -> Result<Token, RegistryError> {
         expires_in: Option<serde_json::Number>,
     }
     if reply.status() != 200 {
-        return Err(reply.refused());
+        return Err(reply.refused_for("200 and a token"));
     }
     let body = reply.bytes(SMALL)?;
     // The parser's message could show what it read: it stays here.

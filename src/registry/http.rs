@@ -2,7 +2,6 @@
 //! what is asked.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, WARNING};
@@ -13,6 +12,7 @@ use super::backoff::{self, Backoff};
 use super::challenge::Challenge;
 use super::error::{self, Asked, Refusal, RegistryError};
 use super::fault::{Fault, Tls};
+use super::feed::Again;
 use super::host::{Host, Scheme};
 use super::place;
 use super::reply::Reply;
@@ -65,9 +65,10 @@ pub(super) enum Auth {
 pub(super) enum Payload<'a> {
     None,
     Bytes(&'a [u8]),
-    /// Can be sent once.
+    /// So many bytes of a blob, from a place; they can be sent again.
     Stream {
-        reader: &'a mut dyn Read,
+        feed: &'a mut dyn Again,
+        from: u64,
         size: u64,
         transfer: u64,
     },
@@ -102,6 +103,11 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// Tells whether it changes nothing.
+    fn is_read(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+
     fn asked(&self, tries: u32, waited: u64) -> Asked {
         Asked {
             registry: self.host.name.clone(),
@@ -113,30 +119,37 @@ impl<'a> Ask<'a> {
         }
     }
 
-    fn body(&mut self) -> Body<'_> {
-        match &mut self.body {
+    /// Returns what is sent, from its beginning: each time anew.
+    fn body(&mut self) -> Result<Body<'_>, RegistryError> {
+        Ok(match &mut self.body {
             Payload::None if self.method == Method::GET || self.method == Method::HEAD => {
                 Body::None
             }
             Payload::None => Body::Bytes(&[]),
             Payload::Bytes(bytes) => Body::Bytes(bytes),
             Payload::Stream {
-                reader,
+                feed,
+                from,
                 size,
                 transfer,
             } => Body::Stream {
-                reader: &mut **reader,
+                reader: feed.from(*from)?,
                 size: *size,
                 transfer: *transfer,
             },
-        }
+        })
     }
 }
 
 /// Why a try came to nothing.
 enum Failed {
     Fault(Fault),
-    Unsafe { to: String, why: &'static str },
+    Unsafe {
+        to: String,
+        why: &'static str,
+    },
+    /// What is to be sent cannot be opened.
+    Own(RegistryError),
 }
 
 impl From<Fault> for Failed {
@@ -169,6 +182,7 @@ impl Client {
                     let asked = Box::new(ask.asked(backoff.tries + 1, 0));
                     return Err(RegistryError::Unsafe { asked, to, why });
                 }
+                Err(Failed::Own(error)) => return Err(error),
                 Err(Failed::Fault(fault)) => {
                     let delay = match fault.is_passing() {
                         true => backoff.again(None),
@@ -389,14 +403,19 @@ impl Client {
                 method: ask.method.clone(),
                 url: url.clone(),
                 headers,
-                body: ask.body(),
+                body: ask.body().map_err(Failed::Own)?,
                 trust,
             })?;
             let Some(next) = redirect(ask, &answer, &url) else {
                 return Ok((answer, url));
             };
             let is_insecure = self.host(&place::authority(&next)).config.insecure;
-            if let Err(why) = place::may_follow(&url, &next, is_insecure) {
+            let mut may = place::may_follow(&url, &next, is_insecure);
+            // What was encrypted so far is not sent on in the open, whatever the other host is trusted with.
+            if !ask.is_read() && url.scheme() == "https" && next.scheme() == "http" {
+                may = may.and(Err("which is not encrypted"));
+            }
+            if let Err(why) = may {
                 let to = format!("{}://{}", next.scheme(), place::authority(&next));
                 return Err(Failed::Unsafe { to, why });
             }
@@ -453,14 +472,14 @@ impl Client {
     }
 }
 
-/// Returns where an answer sends us, if it may: what changes something is sent to one place only.
+/// Returns where an answer sends us, if it may. What is sent to be kept follows where the method and the body stay the
+/// same alone (RFC 9110, 15.4): the others of old turn a POST into a GET. What asks for a token may hold a secret in its
+/// body, and goes nowhere else.
 fn redirect(ask: &Ask<'_>, answer: &Answer<'_>, url: &Url) -> Option<Url> {
-    if !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let is_read = ask.method == Method::GET || ask.method == Method::HEAD;
-    if !is_read {
-        return None;
+    match answer.status.as_u16() {
+        301..=303 | 307 | 308 if ask.is_read() => {}
+        307 | 308 if matches!(ask.auth, Auth::Scopes(_)) => {}
+        _ => return None,
     }
     place::location(url, answer.headers.get(LOCATION)?.to_str().ok()?)
 }

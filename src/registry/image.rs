@@ -16,6 +16,8 @@ pub struct PushImage {
     pub tags: Vec<String>,
     /// The manifest or index.
     pub root: Descriptor,
+    /// Every blob is asked for, even where the manifest that names it is there.
+    pub is_checked: bool,
     /// The images of the platforms; one, with the same descriptor as `root`, for an image of one platform.
     pub manifests: Vec<PushManifest>,
 }
@@ -68,23 +70,44 @@ pub struct PushedBlob {
 }
 
 impl Pushed {
+    /// Tells whether a blob was added.
+    pub(super) fn has(&self, descriptor: &Descriptor) -> bool {
+        self.blobs
+            .iter()
+            .any(|blob| blob.digest == descriptor.digest)
+    }
+
     /// Adds a blob, once.
     pub(super) fn add(&mut self, descriptor: &Descriptor, outcome: Ended) {
-        let digest = descriptor.digest;
-        if self.blobs.iter().any(|blob| blob.digest == digest) {
+        if self.has(descriptor) {
             return;
         }
+        let digest = descriptor.digest;
         let size = descriptor.size;
-        match outcome {
-            Ended::Done => self.sent += size,
-            Ended::Mounted => self.mounted += size,
-            Ended::Skipped | Ended::Failed => self.skipped += size,
-        }
+        *self.sum(outcome) += size;
         self.blobs.push(PushedBlob {
             digest,
             size,
             outcome,
         });
+    }
+
+    /// Says that something else became of a blob than was thought.
+    pub(super) fn correct(&mut self, descriptor: &Descriptor, outcome: Ended) {
+        let digest = descriptor.digest;
+        if let Some(at) = self.blobs.iter().position(|blob| blob.digest == digest) {
+            let old = self.blobs.remove(at);
+            *self.sum(old.outcome) -= old.size;
+        }
+        self.add(descriptor, outcome);
+    }
+
+    fn sum(&mut self, outcome: Ended) -> &mut u64 {
+        match outcome {
+            Ended::Done => &mut self.sent,
+            Ended::Mounted => &mut self.mounted,
+            Ended::Skipped | Ended::Failed => &mut self.skipped,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The registry client: auth, pull, push, mirrors (OCI distribution spec 1.1, and what real registries do).
 //!
 //! From below: [`wire`], of `net`, makes one exchange with one host. [`http`] makes a request of it: credentials for the own host alone, redirects, retries. [`pull`], [`push`], [`tags`]
-//! and [`referrers`] ask registries for what they are named after. Nothing that comes from a network is used before its
+//! and [`referrers`] ask registries for what they are named after; [`proof`] says which answers count. Nothing that comes from a network is used before its
 //! size and digest are checked. Knows nothing of rules, of the environment, or of how things are shown.
 
 mod blob;
@@ -11,16 +11,20 @@ mod credentials;
 mod document;
 mod download;
 mod error;
+mod feed;
 mod grant;
 mod host;
 mod http;
 mod image;
 mod kind;
+mod mend;
 mod port;
+mod proof;
 mod pull;
 mod push;
 mod referrers;
 mod reply;
+mod said;
 mod scope;
 #[cfg(test)]
 mod script;

@@ -13,6 +13,7 @@ use super::error::{Asked, RegistryError};
 use super::http::Ask;
 use super::kind::{SCHEMA_1, document_type, kind};
 use super::monitor::{Direction, Ended, Going, Transfer};
+use super::reply::Reply;
 use super::source::Source;
 use crate::oci::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, Reference};
 use crate::store::{Blob, Health, KeyLock, Store, StoreError};
@@ -83,12 +84,7 @@ impl Client {
             if reply.status() != 200 {
                 return Err(reply.refused());
             }
-            verify(
-                &reply.asked,
-                &bytes,
-                &descriptor.digest,
-                Some(descriptor.size),
-            )?;
+            verify(&reply, &bytes, &descriptor.digest, Some(descriptor.size))?;
             Ok(bytes)
         })
     }
@@ -314,7 +310,7 @@ impl Client {
             (None, None) => Digest::of(&bytes),
         };
         let size = expected.and_then(|expected| expected.size);
-        verify(&reply.asked, &bytes, &digest, size)?;
+        verify(&reply, &bytes, &digest, size)?;
         let media_type = document_type(&reply, &bytes)?;
         if let Some(other) = expected.and_then(|expected| expected.media_type.as_ref())
             && *other != media_type
@@ -349,7 +345,7 @@ fn whole((descriptor, bytes): (Descriptor, Vec<u8>)) -> (Descriptor, Option<Vec<
 
 /// Checks a document: its size first, then its digest.
 fn verify(
-    asked: &Asked,
+    reply: &Reply<'_>,
     bytes: &[u8],
     digest: &Digest,
     size: Option<u64>,
@@ -357,14 +353,14 @@ fn verify(
     let found = bytes.len() as u64;
     if let Some(size) = size.filter(|&size| size != found) {
         let why = format!("it has {found} bytes instead of {size}");
-        return Err(RegistryError::content(asked, why));
+        return Err(reply.wrong(why));
     }
     let mut hasher = Hasher::default();
     hasher.update(bytes);
     let found = hasher.finish();
     if found != *digest {
         let why = format!("it has the digest {found} instead of {digest}");
-        return Err(RegistryError::content(asked, why));
+        return Err(reply.wrong(why));
     }
     Ok(())
 }

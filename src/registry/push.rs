@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Client;
+use super::blob::Way;
 use super::crew;
 use super::error::RegistryError;
-use super::image::{Blobs, PushImage, Pushed};
+use super::image::{Blobs, PushImage, PushManifest, Pushed};
 use super::monitor::Ended;
 use super::session::Target;
 use crate::oci::{Descriptor, Digest};
@@ -19,10 +20,12 @@ const THREADS: usize = 32;
 struct Plan {
     /// The image tags that are not there, or point elsewhere.
     tags: Vec<String>,
-    /// It has the manifest or index, and so all below.
+    /// It has the manifest or index.
     has_root: bool,
-    /// For each manifest, whether it has it, and so all below.
+    /// For each manifest, whether it has it.
     has: Vec<bool>,
+    /// All image tags name the image already: what is below is not asked for. A registry may have lost it all the same.
+    is_trusted: bool,
     /// No image tag was there: the repository may well be new.
     is_new: bool,
 }
@@ -105,30 +108,32 @@ impl Client {
             tags: Vec::new(),
             has_root: false,
             has: vec![false; image.manifests.len()],
+            is_trusted: false,
             is_new: true,
         };
         for tag in &image.tags {
-            match self.digest_at(target, tag)? {
-                Some(digest) if digest == image.root.digest => plan.has_root = true,
-                Some(_) => {
-                    plan.is_new = false;
-                    plan.tags.push(tag.clone());
-                }
-                None => plan.tags.push(tag.clone()),
+            let found = self.digest_at(target, tag, Some(&image.root))?;
+            plan.is_new &= found.is_none();
+            match found == Some(image.root.digest) {
+                true => plan.has_root = true,
+                false => plan.tags.push(tag.clone()),
             }
         }
         if !plan.has_root && (image.tags.is_empty() || !image.root.media_type.is_index()) {
-            let found = self.digest_at(target, &image.root.digest.to_string())?;
-            plan.has_root = found.is_some();
+            let name = image.root.digest.to_string();
+            plan.has_root = self.digest_at(target, &name, Some(&image.root))?.is_some();
+            plan.is_new &= !plan.has_root;
         }
-        if plan.has_root {
+        plan.is_trusted = plan.has_root && plan.tags.is_empty() && !image.is_checked;
+        if plan.is_trusted || plan.has_root && !image.root.media_type.is_index() {
             plan.has.fill(true);
             return Ok(plan);
         }
         if image.root.media_type.is_index() {
             for (manifest, has) in image.manifests.iter().zip(&mut plan.has) {
                 let name = manifest.manifest.digest.to_string();
-                *has = self.digest_at(target, &name)?.is_some();
+                let found = self.digest_at(target, &name, Some(&manifest.manifest))?;
+                *has = found.is_some();
                 plan.is_new &= !*has;
             }
         }
@@ -144,6 +149,10 @@ impl Client {
             .filter(|origin| origin.registry == unit.registry);
         let mut results = Vec::new();
         for &(repository, is_new) in &unit.repositories {
+            let way = match is_new {
+                true => Way::New,
+                false => Way::Known,
+            };
             let origin = origin.as_ref().map(|origin| origin.repository.as_str());
             let from = holder.or(origin).filter(|from| *from != repository);
             let target = Target {
@@ -154,7 +163,7 @@ impl Client {
                 .lanes
                 .take(&*self.monitor)
                 .map_err(|_| RegistryError::Stopped)
-                .and_then(|_lane| self.put_blob(target, unit.blob, from, is_new, blobs));
+                .and_then(|_lane| self.put_blob(target, unit.blob, from, way, blobs));
             if result.is_ok() {
                 holder.get_or_insert(repository);
             }
@@ -184,12 +193,18 @@ impl Client {
         let mut errors = Vec::new();
         for (manifest, has) in image.manifests.iter().zip(&plan.has) {
             for blob in manifest.blobs() {
-                match *has {
-                    true => pushed.add(blob, Ended::Skipped),
-                    false => match outcome(blob.digest) {
-                        Ok(outcome) => pushed.add(blob, outcome),
-                        Err(error) => errors.push(error),
-                    },
+                if plan.is_trusted {
+                    pushed.add(blob, Ended::Skipped);
+                    continue;
+                }
+                match outcome(blob.digest) {
+                    Ok(outcome) => {
+                        if *has && outcome != Ended::Skipped && !pushed.has(blob) {
+                            self.tell_mended(target, blob, outcome);
+                        }
+                        pushed.add(blob, outcome);
+                    }
+                    Err(error) => errors.push(error),
                 }
             }
         }
@@ -204,9 +219,14 @@ impl Client {
                 true => Ended::Skipped,
                 false => {
                     let name = manifest.manifest.digest.to_string();
-                    self.put_manifest(target, &manifest.manifest, &name, blobs)?
+                    let below = std::slice::from_ref(manifest);
+                    let own = &manifest.manifest;
+                    self.put_mended(target, own, &name, below, blobs, &mut pushed)?
                 }
             };
+            if plan.has_root && outcome != Ended::Skipped {
+                self.tell_mended(target, &manifest.manifest, outcome);
+            }
             pushed.add(&manifest.manifest, outcome);
         }
         let mut names = plan.tags.clone();
@@ -214,7 +234,8 @@ impl Client {
             names.push(image.root.digest.to_string());
         }
         for name in &names {
-            self.put_manifest(target, &image.root, name, blobs)?;
+            let below = &image.manifests;
+            self.put_mended(target, &image.root, name, below, blobs, &mut pushed)?;
         }
         let outcome = match plan.has_root {
             true => Ended::Skipped,
@@ -234,12 +255,11 @@ fn needed<'a>(pairs: &Pairs<'a>) -> Vec<(usize, &'a PushImage, bool, &'a Descrip
         let Ok(plan) = plan else {
             continue;
         };
-        for (manifest, has) in image.manifests.iter().zip(&plan.has) {
-            if !has {
-                let blobs = manifest.blobs();
-                all.extend(blobs.map(|blob| (number, image, plan.is_new, blob)));
-            }
+        if plan.is_trusted {
+            continue;
         }
+        let blobs = image.manifests.iter().flat_map(PushManifest::blobs);
+        all.extend(blobs.map(|blob| (number, image, plan.is_new, blob)));
     }
     all
 }
@@ -281,12 +301,13 @@ fn holders<'a>(pairs: &Pairs<'a>) -> BTreeMap<(&'a str, Digest), &'a str> {
         let Ok(plan) = plan else {
             continue;
         };
+        if !plan.is_trusted {
+            continue;
+        }
         let at = &image.repository;
-        for (manifest, has) in image.manifests.iter().zip(&plan.has) {
-            for blob in manifest.blobs().filter(|_| *has) {
-                let key = (at.registry.as_str(), blob.digest);
-                holders.entry(key).or_insert(at.repository.as_str());
-            }
+        for blob in image.manifests.iter().flat_map(PushManifest::blobs) {
+            let key = (at.registry.as_str(), blob.digest);
+            holders.entry(key).or_insert(at.repository.as_str());
         }
     }
     holders
@@ -310,8 +331,7 @@ fn owners<'a>(pairs: &Pairs<'a>) -> BTreeMap<Place<'a>, usize> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::image::PushManifest;
-    use super::super::script::{Asked, Server, Told, client};
+    use super::super::script::{Asked, Server, Told, client, stored};
     use super::*;
     use crate::oci::{Annotations, Manifest, MediaType, Reference};
     use std::io::{self, Read};
@@ -349,6 +369,7 @@ mod tests {
                 repository: format!("{registry}/{repository}").parse().unwrap(),
                 tags: vec!["v1".to_owned()],
                 root: manifest.clone(),
+                is_checked: false,
                 manifests: vec![PushManifest {
                     manifest,
                     config,
@@ -362,9 +383,9 @@ mod tests {
     fn empty(asked: &Asked) -> Told {
         match asked.method.as_str() {
             "HEAD" | "GET" => Told::new(404),
-            "POST" if asked.path.contains("mount=") => Told::new(201),
+            "POST" if asked.path.contains("mount=") => stored(asked),
             "POST" => Told::new(202).with("location", "/v2/u"),
-            _ => Told::new(201),
+            _ => stored(asked),
         }
     }
 
@@ -414,7 +435,7 @@ mod tests {
     fn an_image_tag_that_cannot_be_moved_may_be_right_already() {
         for is_same in [true, false] {
             let mut here = Here::default();
-            let wanted = here.image("x.example", "a").root.digest;
+            let wanted = here.image("x.example", "a").root;
             let other = Digest::of(b"other");
             let server = Server::start(move |before, asked| {
                 let was_put = before
@@ -422,10 +443,10 @@ mod tests {
                     .any(|it| it.path.contains("/manifests/v1") && it.method == "PUT");
                 match asked.method.as_str() {
                     "PUT" if asked.path.contains("/manifests/") => Told::new(409),
-                    "HEAD" if was_put => Told::new(200).with(
-                        "docker-content-digest",
-                        if is_same { wanted } else { other },
-                    ),
+                    "HEAD" if was_put && is_same => Told::new(200)
+                        .with("docker-content-digest", wanted.digest)
+                        .with("content-length", wanted.size),
+                    "HEAD" if was_put => Told::new(200).with("docker-content-digest", other),
                     _ => empty(asked),
                 }
             });
@@ -445,10 +466,11 @@ mod tests {
     #[test]
     fn what_is_there_costs_one_question() {
         let mut here = Here::default();
-        let digest = here.image("x.example", "a").root.digest;
+        let root = here.image("x.example", "a").root;
         let server = Server::start(move |_, _| {
             Told::new(200)
-                .with("docker-content-digest", digest)
+                .with("docker-content-digest", root.digest)
+                .with("content-length", root.size)
                 .with("warning", "299 - \"old  \\\"thing\\\"\"")
         });
         let image = here.image(&server.name, "a");

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Client;
+use super::blob::Way;
 use super::crew;
 use super::error::RegistryError;
 use super::http::{Ask, At, Payload};
@@ -104,7 +105,7 @@ impl Client {
                 .lanes
                 .take(&*self.monitor)
                 .map_err(|_| RegistryError::Stopped)?;
-            self.put_blob(target, blob, None, false, blobs)
+            self.put_blob(target, blob, None, Way::Known, blobs)
         });
         let errors = results.into_iter().filter_map(Result::err).collect();
         if let Some(error) = RegistryError::of_all(errors) {
@@ -285,7 +286,7 @@ mod tests {
     use std::io::{self, Read};
     use std::sync::Mutex;
 
-    use super::super::script::{Server, Told, client};
+    use super::super::script::{Server, Told, client, stored};
     use super::*;
 
     /// Every blob is the empty object.
@@ -382,7 +383,7 @@ mod tests {
             match asked.method.as_str() {
                 "HEAD" => Told::new(200).with("content-length", 2),
                 "GET" => Told::new(200).with("etag", etag).body(list.0.as_str()),
-                "PUT" if !asked.path.contains("/manifests/sha256-") => Told::new(201),
+                "PUT" if !asked.path.contains("/manifests/sha256-") => stored(asked),
                 // Another writer comes between, once.
                 _ if list.1 == 0 => {
                     *list = (index(&[entry("other/one"), entry("other/two")]), 1);

@@ -6,8 +6,12 @@ use reqwest::header::HeaderMap;
 use super::backoff;
 use super::error::{self, Asked, Refusal, RegistryError};
 use super::fault::Fault;
+use super::kind::kind;
+use super::place;
+use super::said;
 use super::token::Pass;
 use super::wire::Answer;
+use crate::oci::Digest;
 
 /// The largest error or token that is read, in bytes.
 pub(super) const SMALL: u64 = 64 << 10;
@@ -76,30 +80,83 @@ impl Reply<'_> {
         }
     }
 
+    /// Returns the media type of the answer, if it is a page for people: no registry's answer is one.
+    pub(super) fn page(&self) -> Option<String> {
+        let media_type = kind(self.header("content-type")).to_string();
+        error::is_page(&media_type).then(|| error::clean(&media_type))
+    }
+
+    /// Returns the digest that the answer says its subject has (distribution-spec, "Docker-Content-Digest").
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.header("docker-content-digest")?.trim().parse().ok()
+    }
+
     /// Makes the error of an answer that cannot be right.
     pub(super) fn wrong(&self, why: impl Into<String>) -> RegistryError {
+        let mut why: String = why.into();
+        if let Some(page) = self.page() {
+            why.push_str(&format!(
+                "; the answer is a page ({page}), as of a proxy or a login, and no registry's"
+            ));
+        }
         RegistryError::content(&self.asked, why)
     }
 
     pub(super) fn refusal(&mut self) -> Refusal {
         let body = match self.asked.method == "HEAD" {
             true => Vec::new(),
-            false => self.answer.read(SMALL).unwrap_or_default(),
+            // What came before a cut says enough.
+            false => self.answer.read_some(SMALL),
         };
+        let media_type = kind(self.header("content-type")).to_string();
+        let is_told = !media_type.is_empty() && !media_type.contains("json");
         Refusal {
             asked: self.asked.clone(),
             status: self.status(),
-            said: error::said(&body),
+            said: said::said(&body),
+            kind: is_told.then(|| error::clean(&media_type)),
+            leads: self.leads(),
+            missing: match self.asked.method.as_str() {
+                "PUT" => said::missing(&body),
+                _ => None,
+            },
             elsewhere: self.elsewhere.clone(),
             places: std::mem::take(&mut self.places),
             had_login: self.pass.as_ref().is_some_and(|pass| pass.has_login),
         }
     }
 
-    /// Makes the error of a refusal.
-    pub(super) fn refused(mut self) -> RegistryError {
+    /// Returns where a redirect leads that was not followed. Its query and its user may be secret.
+    fn leads(&self) -> Option<String> {
+        if !(300..400).contains(&self.status()) {
+            return None;
+        }
+        let text = self.header("location")?;
+        Some(match place::location(&self.url, text) {
+            Some(mut url) => {
+                url.set_query(None);
+                error::clean(url.as_str())
+            }
+            None => "something that is no URL".to_owned(),
+        })
+    }
+
+    /// Makes the error of a refusal, or of an answer that is none that a registry gives.
+    pub(super) fn refused(self) -> RegistryError {
+        let wants = match self.asked.method.as_str() {
+            "POST" => "202 and a Location",
+            "PATCH" => "202",
+            "PUT" => "201",
+            _ => "200",
+        };
+        self.refused_for(wants)
+    }
+
+    /// Makes the error of a refusal, or of an answer that is none of those that a registry gives: `wants`.
+    pub(super) fn refused_for(mut self, wants: &'static str) -> RegistryError {
         let refusal = Box::new(self.refusal());
         match refusal.status {
+            ..=399 => RegistryError::Answer { refusal, wants },
             401 if self.is_own() => RegistryError::Unauthorised(refusal),
             403 if self.is_own() => RegistryError::Denied(refusal),
             404 => RegistryError::NotFound(refusal),

@@ -5,6 +5,17 @@ use std::sync::Arc;
 use super::{Client, Config, Credentials, Monitor, Places, Proxies, Setup};
 use crate::net::script::limits;
 pub(super) use crate::net::script::{Asked, Ear, Server, Told};
+use crate::oci::Digest;
+
+/// What a registry answers to what it stored: 201, and the digest that was named, or of what was sent.
+pub(super) fn stored(asked: &Asked) -> Told {
+    let named = ["digest=", "mount="].iter().find_map(|key| {
+        let (_, rest) = asked.path.split_once(key)?;
+        rest.split('&').next().map(str::to_owned)
+    });
+    let digest = named.unwrap_or_else(|| Digest::of(&asked.body).to_string());
+    Told::new(201).with("docker-content-digest", digest)
+}
 
 /// Makes a client that waits little. `auth` is a Docker config file.
 pub(super) fn client(config: &str, auth: Option<&str>) -> (Client, Arc<Ear>) {

@@ -1,5 +1,5 @@
-//! Uploads before a byte is sent (distribution-spec, "Pushing Blobs"): is a blob there, can it be mounted, where does it
-//! go. Sends nothing.
+//! Uploads before a byte is sent (distribution-spec, "Pushing Blobs"): can a blob be mounted, and where does it go. Sends
+//! nothing.
 
 use reqwest::{Method, Url};
 
@@ -52,23 +52,6 @@ pub(super) enum Mount {
 }
 
 impl Client {
-    /// Tells whether a repository has a blob.
-    pub(super) fn has_blob(
-        &self,
-        target: Target<'_>,
-        blob: &Descriptor,
-    ) -> Result<bool, RegistryError> {
-        let what = format!("the blob {}", blob.digest);
-        let rest = format!("blobs/{}", blob.digest);
-        let reply = self.send(&mut target.ask(Method::HEAD, &rest, &what))?;
-        match reply.status() {
-            200 => Ok(reply.length().is_none_or(|length| length == blob.size)),
-            // Some registries do not let a repository be looked into that is not there yet.
-            403 | 404 => Ok(false),
-            _ => Err(reply.refused()),
-        }
-    }
-
     /// Asks a registry to take a blob from another of its repositories. Whatever goes wrong, the blob can be sent.
     ///
     /// # Errors
@@ -89,7 +72,11 @@ impl Client {
         match self.send(&mut ask) {
             Err(RegistryError::Stopped) => Err(RegistryError::Stopped),
             Err(_) => Ok(Mount::Refused),
-            Ok(reply) if reply.status() == 201 => Ok(Mount::Done),
+            Ok(reply) if reply.status() == 201 => match self.prove_blob(target, blob, reply) {
+                Ok(()) => Ok(Mount::Done),
+                Err(RegistryError::Stopped) => Err(RegistryError::Stopped),
+                Err(_) => Ok(Mount::Refused),
+            },
             Ok(reply) if reply.status() == 202 => {
                 Ok(self.session(&reply).map_or(Mount::Refused, Mount::Session))
             }
@@ -108,7 +95,8 @@ impl Client {
 
     fn session(&self, reply: &Reply<'_>) -> Result<Session, RegistryError> {
         let Some(location) = self.led(reply)? else {
-            return Err(reply.wrong("it does not say where to upload"));
+            return Err(reply
+                .wrong("it is 202, and does not say where to upload: a registry says a Location"));
         };
         let least = reply.header("oci-chunk-min-length");
         Ok(Session {

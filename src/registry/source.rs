@@ -27,6 +27,16 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// The registry itself, and no mirror.
+    pub(super) fn own(host: Arc<Host>, repository: &str) -> Self {
+        Self {
+            host,
+            repository: repository.to_owned(),
+            namespace: None,
+            has_next: false,
+        }
+    }
+
     pub(super) fn is_mirror(&self) -> bool {
         self.namespace.is_some()
     }
@@ -83,12 +93,7 @@ impl Client {
                 has_next: true,
             });
         }
-        sources.push(Source {
-            host,
-            repository: reference.repository.clone(),
-            namespace: None,
-            has_next: false,
-        });
+        sources.push(Source::own(host, &reference.repository));
         Ok(sources)
     }
 

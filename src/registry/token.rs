@@ -380,6 +380,22 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_token_is_not_sent_on() {
+        let other = Server::start(|_, _| Told::new(200).body(r#"{"access_token":"t"}"#));
+        for status in [301, 302, 303, 307, 308] {
+            let to = format!("http://{}/token", other.name);
+            let server = registry(
+                move |_, _| Told::new(status).with("location", &to),
+                |token| token == "Bearer t",
+            );
+            let login = auth(&server.name, r#""identitytoken":"i/d""#);
+            let (found, _) = tags(&server, Some(&login));
+            assert_eq!(found.unwrap_err().code(), "imgdecl::registry::answer");
+        }
+        assert!(other.asked().is_empty());
+    }
+
+    #[test]
     fn realms_elsewhere_get_nothing() {
         let server = Server::start(|_, _| {
             let realm = "http://auth.example/token";

@@ -316,6 +316,7 @@ fn several_image_tags() {
             repository: server.reference("a"),
             tags: tags.iter().map(|it| (*it).to_owned()).collect(),
             root: image.root(),
+            is_checked: false,
             manifests: vec![imgdecl::registry::PushManifest {
                 manifest: part.manifest.clone(),
                 config: part.config.clone(),

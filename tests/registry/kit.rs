@@ -178,6 +178,31 @@ impl Rig {
             .expect("one image, one result")
     }
 
+    /// Pushes an image as `NAME:TAG` of a server, and asks for every blob.
+    pub(super) fn check(
+        &self,
+        server: &Server,
+        name: &str,
+        image: &Image,
+    ) -> Result<Pushed, RegistryError> {
+        let blobs = Bytes::of(&[image]);
+        let mut results = self.check_from(&[(server.reference(name), image)], &blobs);
+        results.pop().expect("one image, one result")
+    }
+
+    /// Pushes several images at once, and asks for every blob.
+    pub(super) fn check_from(
+        &self,
+        images: &[(Reference, &Image)],
+        blobs: &Bytes,
+    ) -> Vec<Result<Pushed, RegistryError>> {
+        let images = images.iter().map(|it| PushImage {
+            is_checked: true,
+            ..to_push(&it.0, it.1)
+        });
+        self.client.push(&images.collect::<Vec<_>>(), blobs)
+    }
+
     /// Pushes several images at once.
     pub(super) fn push_from(
         &self,
@@ -251,6 +276,7 @@ fn to_push(reference: &Reference, image: &Image) -> PushImage {
         },
         tags: reference.tag.iter().cloned().collect(),
         root: image.root(),
+        is_checked: false,
         manifests: image.parts.iter().map(manifest).collect(),
     }
 }

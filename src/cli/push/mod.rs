@@ -47,14 +47,16 @@ pub(super) fn check(setup: &Setup, plan: &Plan) -> Result<(), Exit> {
     }
 }
 
-/// Pushes images, and notes in `outputs` what that did.
+/// Pushes images, and notes in `outputs` what that did. With `is_checked`, every blob is asked for.
 pub(super) fn push(
     client: &Client,
     outputs: &mut [Output<'_>],
     blobs: &dyn Blobs,
+    is_checked: bool,
     progress: &Progress,
 ) -> Result<(), Exit> {
-    let images: Result<Vec<PushImage>, Exit> = outputs.iter().map(to_push).collect();
+    let images = outputs.iter().map(|output| to_push(output, is_checked));
+    let images: Result<Vec<PushImage>, Exit> = images.collect();
     let mut worst = None;
     for (output, pushed) in outputs.iter_mut().zip(client.push(&images?, blobs)) {
         match pushed {
@@ -73,7 +75,7 @@ pub(super) fn push(
     worst.map_or(Ok(()), Err)
 }
 
-fn to_push(output: &Output<'_>) -> Result<PushImage, Exit> {
+fn to_push(output: &Output<'_>, is_checked: bool) -> Result<PushImage, Exit> {
     let repository = output.repository.clone().unwrap_or_default();
     let repository = repository.parse::<Reference>().map_err(|error| {
         let help = "write `repository` into the image's table".to_owned();
@@ -93,6 +95,7 @@ fn to_push(output: &Output<'_>) -> Result<PushImage, Exit> {
         repository,
         tags: output.tags.clone(),
         root: output.descriptor(),
+        is_checked,
         manifests: manifests.collect(),
     })
 }
@@ -176,7 +179,8 @@ pub(super) fn run(args: &args::Push) -> Result<Exit, Exit> {
     let progress = Arc::new(Progress::new(args.progress, &CANCEL));
     let net = Net::new(&args.net, &progress)?;
     if let Some(client) = net.client() {
-        push(client, &mut outputs, &blobs, &progress).inspect_err(|_| progress.finish())?;
+        push(client, &mut outputs, &blobs, args.check, &progress)
+            .inspect_err(|_| progress.finish())?;
     }
     progress.finish();
     finish(&outputs, metadata_file.as_deref(), args.format)

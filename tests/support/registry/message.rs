@@ -309,7 +309,10 @@ impl<'a> Connection<'a> {
         }
         let length = delivery.length.unwrap_or(reply.body.len() as u64);
         // A reply to HEAD says the length of what GET would give.
-        if reply.header("Content-Length").is_none() && reply.status != 204 {
+        let has_length = ["Content-Length", "Transfer-Encoding"]
+            .iter()
+            .any(|name| reply.header(name).is_some());
+        if !has_length && reply.status != 204 {
             head.push_str(&format!("Content-Length: {length}\r\n"));
         }
         self.write(format!("{head}\r\n").as_bytes())?;

@@ -24,6 +24,8 @@ pub(crate) struct Rule {
 
     /// Answers with this status; the registry does not see the request.
     pub(crate) status: Option<u16>,
+    /// Answers with this status what the registry did.
+    pub(crate) after: Option<u16>,
     /// Sets headers of the reply, or removes them (`null`). `[PATH]` stands for the request's path and query.
     pub(crate) headers: BTreeMap<String, Option<String>>,
     /// Another body.
@@ -119,6 +121,9 @@ impl Rule {
 
     /// Changes a reply.
     pub(super) fn bend(&self, reply: &mut Reply, request: &Request) {
+        if reply.status < 300 {
+            reply.status = self.after.unwrap_or(reply.status);
+        }
         for (name, value) in &self.headers {
             match value {
                 Some(value) => reply.set(name, value.replace("[PATH]", &request.target)),

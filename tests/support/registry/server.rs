@@ -275,6 +275,15 @@ impl Server {
         *self.holds() = Repositories::default();
     }
 
+    /// Loses a blob or a manifest of a repository, as a registry does whose store lost a file.
+    pub(crate) fn lose(&self, name: &str, digest: &Digest) {
+        let mut holds = self.holds();
+        let repository = holds.all.get_mut(name).expect("a repository");
+        let was_blob = repository.blobs.remove(digest).is_some();
+        let was_manifest = repository.manifests.remove(digest).is_some();
+        assert!(was_blob || was_manifest, "{name} has no {digest}");
+    }
+
     /// Returns what a repository holds now.
     pub(crate) fn repository(&self, name: &str) -> Repository {
         self.holds().all.get(name).cloned().unwrap_or_default()
