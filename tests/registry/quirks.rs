@@ -534,7 +534,10 @@ fn an_immutable_image_tag() {
         .push(&server, "a:1", &second)
         .expect_err("it cannot be moved");
     let [old, new] = [&first, &second].map(|it| it.root().digest.to_string());
-    assert_says(&error, &["a", "1", &old, &new]);
+    assert_says(
+        &error,
+        &["a", "1", &old, &new, "the image tag is immutable"],
+    );
     assert_eq!(error.code(), "imgdecl::registry::immutable");
     assert_eq!(server.tag("a", "1"), Some(first.root().digest));
 }
