@@ -2,6 +2,7 @@
 //! `archive/tar`. They read generated archives, most of them odd. Where another one sees other entries, the oddity that
 //! explains it stands in a table; what no table explains fails.
 
+mod built;
 mod generate;
 mod readers;
 

@@ -8,4 +8,4 @@ mod parity;
 mod rules;
 mod stops;
 
-pub(crate) use kit::{list, unpack_layer};
+pub(crate) use kit::{list, unpack_layer, write_tars};

@@ -571,8 +571,12 @@ impl<I: Input> Read for Entries<I> {
             }
         }
         most = most.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if most == 0 {
+            // Some decompressors take an empty read for the end of their stream.
+            return Ok(0);
+        }
         let count = self.input.read(&mut buffer[..most])?;
-        if count == 0 && most > 0 {
+        if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if let Some((_, at)) = &mut self.map {

@@ -54,10 +54,10 @@ pub(super) enum Odd {
 }
 
 /// A header that is being made.
-struct Head([u8; 512]);
+pub(super) struct Head(pub(super) [u8; 512]);
 
 impl Head {
-    fn new(name: &str, flag: u8, size: usize) -> Self {
+    pub(super) fn new(name: &str, flag: u8, size: usize) -> Self {
         let mut head = Self([0; 512]);
         head.put(0, name.as_bytes());
         head.put(100, b"0000644\0");
@@ -70,11 +70,11 @@ impl Head {
         head
     }
 
-    fn put(&mut self, at: usize, bytes: &[u8]) {
+    pub(super) fn put(&mut self, at: usize, bytes: &[u8]) {
         self.0[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn sum(mut self) -> Vec<u8> {
+    pub(super) fn sum(mut self) -> Vec<u8> {
         self.put(148, b"        ");
         let sum: u32 = self.0.iter().map(|byte| u32::from(*byte)).sum();
         self.put(148, format!("{sum:06o}\0 ").as_bytes());
@@ -82,12 +82,12 @@ impl Head {
     }
 }
 
-fn pad(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(super) fn pad(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.resize(bytes.len().next_multiple_of(512), 0);
     bytes
 }
 
-fn record(key: &str, value: &[u8]) -> Vec<u8> {
+pub(super) fn record(key: &str, value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {
@@ -97,7 +97,7 @@ fn record(key: &str, value: &[u8]) -> Vec<u8> {
 }
 
 /// Makes a header that speaks of another one.
-fn about(flag: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn about(flag: u8, body: &[u8]) -> Vec<u8> {
     let head = Head::new("././@about", flag, body.len());
     [head.sum(), pad(body.to_vec())].concat()
 }

@@ -209,7 +209,7 @@ pub(super) fn write_layout(space: &Space, layers: &[Layer], config: Value) {
 pub(super) const AMD64: &str = "--platform=linux/amd64";
 
 /// Writes an image of plain layers.
-pub(super) fn write_tars(space: &Space, tars: &[Vec<u8>]) {
+pub(crate) fn write_tars(space: &Space, tars: &[Vec<u8>]) {
     let layers: Vec<Layer> = tars.iter().cloned().map(Layer::plain).collect();
     write_layout(space, &layers, json!({"Cmd": ["x"]}));
 }
