@@ -46,7 +46,8 @@
 //! 1. Only `layer` writes tar and compresses.
 //! 2. A [`layer::Tree`] cannot express a host fact.
 //! 3. Only `graph` decides what a key contains; its text and its hash are two readings of one list.
-//! 4. A blob enters the store only under its own verified digest.
+//! 4. A blob enters the store only under its own verified digest, and is hashed again by whoever reads it there. What
+//!    is linked out of it is trusted by its stamp.
 //! 5. `exec` knows no rule; a rule knows no thread.
 //! 6. Only `net` opens sockets.
 //! 7. Only `cli` and `ui` print, read the environment, or exit.

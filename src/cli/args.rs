@@ -570,7 +570,8 @@ pub(super) enum CacheCommand {
         #[arg(long, value_name = "SIZE", default_value = "20GB", value_parser = bytes)]
         max_size: u64,
     },
-    /// Hashes everything, and removes what is damaged
+    /// Hashes everything, and removes what is damaged: the next build makes it again, also in outputs that share its files.
+    /// Exit code 4: something was damaged
     Verify,
     /// Removes everything
     Clear,

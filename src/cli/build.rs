@@ -379,15 +379,23 @@ pub(super) fn output_error(error: &OutputError) -> Exit {
         OutputError::Twice { .. } => {
             "give each a `repository` or `tags` of its own, or build one of them alone"
         }
-        OutputError::Store(_) => "run the build again: what is damaged in the cache is made again",
+        OutputError::Damaged { .. } => {
+            "remove the output yourself, and build again; or name another one with `--output`"
+        }
+        OutputError::Store(error) => error.help(),
     };
-    report::error("imgdecl::output", error, Some(help.into()));
+    let code = match error {
+        OutputError::Damaged { .. } => "imgdecl::output::damaged",
+        OutputError::Store(error) => error.code(),
+        _ => "imgdecl::output",
+    };
+    report::error(code, error, Some(help.into()));
     match error {
         OutputError::NotOurs(_)
         | OutputError::Platform { .. }
         | OutputError::Name { .. }
         | OutputError::Twice { .. } => Exit::Usage,
-        OutputError::Io { .. } => Exit::Failed,
+        OutputError::Io { .. } | OutputError::Damaged { .. } => Exit::Failed,
         OutputError::Store(_) => Exit::Cache,
     }
 }

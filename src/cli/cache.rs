@@ -14,7 +14,7 @@ pub(super) fn cache(args: &Cache) -> Result<Exit, Exit> {
     run(args).map_err(|error| match error {
         Error::Exit(exit) => exit,
         Error::Store(error) => {
-            report::error("imgdecl::cache", &error, None);
+            report::error(error.code(), &error, None);
             Exit::Failed
         }
     })
@@ -82,6 +82,13 @@ fn run(args: &Cache) -> Result<Exit, Error> {
             let mut text = String::new();
             for path in verified.damaged.iter().chain(&verified.records) {
                 text.push_str(&format!("damaged, removed: {}\n", path.display()));
+                exit = Exit::Cache;
+            }
+            for (path, why) in &verified.stuck {
+                text.push_str(&format!(
+                    "damaged, cannot be removed: {} ({why})\n",
+                    path.display()
+                ));
                 exit = Exit::Cache;
             }
             format!("{text}{} blobs are whole\n", verified.whole)

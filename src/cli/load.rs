@@ -12,7 +12,7 @@ use crate::net::Monitor;
 use crate::oci::{Compression, Platform};
 use crate::output::{DockerArchive, Loaded, Output, Picked, Planned};
 use crate::plan::Plan;
-use crate::store::Store;
+use crate::store::{Damage, Store};
 use crate::ui::Progress;
 
 /// Finds a daemon, before anything is built.
@@ -128,6 +128,11 @@ fn image_id(daemon: &Daemon, picked: &Picked) -> Result<String, Exit> {
 fn failure(error: &DaemonError) -> Exit {
     if matches!(error, DaemonError::Stopped) || CANCEL.load(Ordering::Relaxed) {
         return stopped();
+    }
+    if let DaemonError::Local(source) = error
+        && let Some(damage) = Damage::of(source)
+    {
+        return report::cache(&damage.clone().into());
     }
     let code = match error {
         DaemonError::Differs { .. } => "imgdecl::daemon::differs",

@@ -13,6 +13,7 @@ use crate::graph::{ActionError, Failure, Label, Origin};
 use crate::lock::LockError;
 use crate::registry::RegistryError;
 use crate::spec::Problems;
+use crate::store::StoreError;
 use crate::ui;
 
 /// An error with nothing but words, or with the place of a node.
@@ -82,6 +83,11 @@ pub(super) fn error(code: &str, error: &dyn std::error::Error, help: Option<Stri
         source: None,
         labels: Vec::new(),
     });
+}
+
+/// Prints what is wrong with the cache.
+pub(super) fn cache(error: &StoreError) -> Exit {
+    action(&ActionError::from(error))
 }
 
 /// Prints what went wrong with a registry.

@@ -20,6 +20,7 @@ use crate::runtime::bundle::{Bind, BundleError, Net, Options, Rootless};
 use crate::runtime::{
     ApplyError, Chroot, Container, ENGINES, Ended, Engine, Image, ProgramError, RunError, Watch,
 };
+use crate::source::SourceError;
 use crate::ui;
 
 /// The signals that are passed on.
@@ -335,6 +336,9 @@ fn check_platform(name: &str, platform: &Platform) -> Result<(), Exit> {
 fn failed(error: RunError, args: &args::Run) -> Exit {
     let (code, help) = match &error {
         RunError::Apply(ApplyError::Stopped) => return stopped(),
+        RunError::Apply(ApplyError::Source(SourceError::Cache(damage))) => {
+            return report::cache(&damage.clone().into());
+        }
         RunError::Apply(inner) => ("imgdecl::run::unpack", inner.help()),
         RunError::Bundle(BundleError::NoCommand) => (
             "imgdecl::run::command",

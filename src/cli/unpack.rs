@@ -12,6 +12,7 @@ use super::{CANCEL, report};
 use crate::oci::Config;
 use crate::runtime::bundle::{self, BundleError, Options, Rootless};
 use crate::runtime::{Applied, ApplyError, Image, Limits, Stage, apply};
+use crate::source::SourceError;
 use crate::ui;
 
 /// The folder of a bundle that holds the root.
@@ -132,6 +133,9 @@ fn notes(applied: &Applied) -> Vec<String> {
 fn failed(error: ApplyError) -> Exit {
     if matches!(error, ApplyError::Stopped) {
         return stopped();
+    }
+    if let ApplyError::Source(SourceError::Cache(damage)) = &error {
+        return report::cache(&damage.clone().into());
     }
     let exit = match error {
         ApplyError::Exists(_) | ApplyError::Place { .. } => Exit::Usage,

@@ -183,22 +183,11 @@ impl From<&StoreError> for ActionError {
             StoreError::Io { .. } => Failure::Build,
             _ => Failure::Cache,
         };
-        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
-        let help = match error {
-            StoreError::Io { source, .. } => match source.kind() {
-                StorageFull => "free space, or name another folder with IMGDECL_CACHE_DIR",
-                PermissionDenied | ReadOnlyFilesystem => {
-                    "it cannot be written: name another folder with IMGDECL_CACHE_DIR"
-                }
-                _ => "name another folder with IMGDECL_CACHE_DIR",
-            },
-            _ => "run `imgdecl cache verify`: it removes what is damaged",
-        };
         Self {
             failure,
-            ..Self::of("imgdecl::cache", error)
+            ..Self::of(error.code(), error)
         }
-        .help(help)
+        .help(error.help())
     }
 }
 

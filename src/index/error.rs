@@ -175,7 +175,7 @@ impl IndexError {
             }
             Self::NotFound { .. } | Self::NoFile { .. } => "imgdecl::index::not_found",
             Self::Sources(error) => error.code,
-            Self::Store(_) => "imgdecl::cache",
+            Self::Store(error) => error.code(),
             Self::Stopped => "imgdecl::stopped",
         }
     }

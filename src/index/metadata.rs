@@ -15,7 +15,7 @@ use crate::graph::PackageFile;
 use crate::net::place;
 use crate::oci::Digest;
 use crate::python::WheelName;
-use crate::store::{Blob, Health, Record, Store};
+use crate::store::{Blob, Health, Record, Store, StoreError};
 
 impl Inner {
     /// Returns the METADATA of a wheel.
@@ -28,7 +28,10 @@ impl Inner {
         if let Some(text) = self.remembered(file)? {
             return Ok(text);
         }
-        if let Some(blob) = file.sha256.and_then(|it| held(&self.cache, it)) {
+        // A wheel that is damaged is fetched again.
+        let is_sound = |blob: &Blob| self.cache.sound(&blob.digest).unwrap_or(false);
+        let held = file.sha256.and_then(|it| held(&self.cache, it));
+        if let Some(blob) = held.filter(is_sound) {
             return self.local(&blob, file, &wheel);
         }
         let url = |error: &dyn std::fmt::Display| malformed(format!("its URL is none: {error}"));
@@ -68,8 +71,11 @@ impl Inner {
             };
             // The index may know better by now.
             let is_it = file.metadata_sha256.is_none_or(|it| it == blob.digest);
-            if is_it && blob.size <= METADATA && self.cache.check(blob) == Health::Whole {
-                let bytes = self.cache.read_blob(blob)?;
+            if is_it
+                && blob.size <= METADATA
+                && self.cache.check(blob) == Health::Whole
+                && let Ok(bytes) = self.cache.read_blob(blob)
+            {
                 return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
             }
         }
@@ -82,15 +88,20 @@ impl Inner {
         Ok(self.cache.put_record(key, &Record { blobs, product })?)
     }
 
-    /// Reads the METADATA of a wheel that is in the cache.
+    /// Reads the METADATA of a wheel that is in the cache, and sound.
     fn local(
         &self,
         blob: &Blob,
         file: &PackageFile,
         wheel: &WheelName,
     ) -> Result<String, IndexError> {
+        let path = self.cache.blob_path(&blob.digest);
         let mut local = Local {
-            file: self.cache.open_blob(blob)?,
+            file: File::open(&path).map_err(|source| StoreError::Io {
+                doing: "read",
+                path,
+                source,
+            })?,
             size: blob.size,
         };
         let text = match zip::metadata(&mut local, wheel) {

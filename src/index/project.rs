@@ -17,7 +17,7 @@ use super::{Inner, Source, page};
 use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel};
 use crate::net::place;
 use crate::oci::Digest;
-use crate::store::{Blob, Health, Record, Store};
+use crate::store::{Blob, Health, Record, Store, StoreError};
 
 /// How large a page may be, in bytes.
 const PAGE: u64 = 64 << 20;
@@ -57,9 +57,28 @@ impl Inner {
 
     /// Returns the files of a package in one index; `None` if it does not have the package.
     fn page(&self, source: &Source, project: &str) -> Result<Option<Vec<PackageFile>>, IndexError> {
+        match self.page_if_new(source, project, true) {
+            // What is remembered is damaged: it is forgotten.
+            Err(IndexError::Store(StoreError::Damaged(_))) => {
+                self.page_if_new(source, project, false)
+            }
+            other => other,
+        }
+    }
+
+    /// Does so, and may ask only whether there is a newer page than the one that is remembered.
+    fn page_if_new(
+        &self,
+        source: &Source,
+        project: &str,
+        may_know: bool,
+    ) -> Result<Option<Vec<PackageFile>>, IndexError> {
         let url = source.page(project);
         let key = Digest::of(format!("index-page-1\0{url}").as_bytes());
-        let known = self.known(&key)?;
+        let known = match may_know {
+            true => self.known(&key)?,
+            false => None,
+        };
         let mut ask = Ask::new(url, Some(source), format!("the page of `{project}`"))
             .header("accept", page::ACCEPT)
             .header("accept-encoding", "gzip");

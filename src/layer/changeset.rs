@@ -1,9 +1,10 @@
 //! The content of a layer, in the order in which it is written; and what the image is like above it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::{Attrs, Entry, Fact, Facts, Kind, LayerPath};
+use super::{Attrs, Entry, Fact, Facts, Kind, LayerPath, Source};
 
 /// A folder of a layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +31,27 @@ pub struct Changeset {
 }
 
 impl Changeset {
+    /// Returns the files of the cache that contents lie in, and of each whether it must be checked before it is read:
+    /// whether a content lies in it that has no checksum of its own there.
+    pub fn containers(&self) -> BTreeMap<&Path, bool> {
+        let mut found = BTreeMap::new();
+        for entry in self.parts.iter().flat_map(BTreeMap::values) {
+            let Kind::File { content, .. } = &entry.kind else {
+                continue;
+            };
+            match &content.source {
+                Source::Range { path, .. } => {
+                    found.insert(&**path, true);
+                }
+                Source::Deflated(member) => {
+                    found.entry(&*member.container.path).or_insert(false);
+                }
+                Source::Bytes(_) | Source::Host { .. } => {}
+            }
+        }
+        found
+    }
+
     /// Returns the facts about the image with this layer on top of `below`.
     pub fn above(&self, below: &Facts) -> Facts {
         let mut facts = below.clone();

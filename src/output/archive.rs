@@ -8,10 +8,10 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
+use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours, unread};
 use crate::layer::{padding, plain_header};
 use crate::oci::{Index, MAX_DOCUMENT, OURS};
-use crate::store::{Blob, Store, StoreError};
+use crate::store::{Blob, BlobReader, Store};
 use crate::tar::{BLOCK, Entries};
 
 /// Makes sure that `path` is an archive of ours, or not there.
@@ -22,24 +22,36 @@ pub(super) fn check(path: &Path) -> Result<(), OutputError> {
         Ok(metadata) if metadata.is_file() => {}
         Ok(_) => return Err(OutputError::NotOurs(path.to_owned())),
     }
-    match read_index(path) {
-        Some(index) if index.annotations.contains_key(OURS) => Ok(()),
-        _ => Err(OutputError::NotOurs(path.to_owned())),
+    let file = File::open(path).map_err(fail(path))?;
+    match read_index(file) {
+        Ok(Some(index)) if index.annotations.contains_key(OURS) => Ok(()),
+        Ok(_) => Err(OutputError::NotOurs(path.to_owned())),
+        Err(error) => Err(OutputError::Damaged {
+            path: path.to_owned(),
+            why: error.to_string(),
+        }),
     }
 }
 
-/// Reads the index of an archive of ours: it is the second entry.
-fn read_index(path: &Path) -> Option<Index> {
-    let mut tar = Entries::new(File::open(path).ok()?);
-    for _ in 0..2 {
-        let entry = tar.next_entry().ok()??;
-        if entry.path == b"index.json" && entry.size <= MAX_DOCUMENT {
-            let mut bytes = Vec::new();
-            tar.read_to_end(&mut bytes).ok()?;
-            return serde_json::from_slice(&bytes).ok();
-        }
+/// Reads the index of an archive of ours: it is the second entry, behind the `oci-layout` file; `None` where the file begins
+/// with something else. Fails where it begins as ours do, and what follows cannot be read.
+fn read_index(file: File) -> io::Result<Option<Index>> {
+    let mut tar = Entries::new(file);
+    match tar.next_entry() {
+        Ok(Some(first)) if first.path == b"oci-layout" => {}
+        _ => return Ok(None),
     }
-    None
+    let cut = || io::Error::other("it is cut short");
+    let entry = tar.next_entry().map_err(io::Error::other)?.ok_or_else(cut)?;
+    if entry.path != b"index.json" {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    tar.take(MAX_DOCUMENT).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 == entry.size {
+        true => Ok(serde_json::from_slice(&bytes)?),
+        false => Err(cut()),
+    }
 }
 
 /// Writes an archive to a file.
@@ -49,19 +61,17 @@ pub(super) fn write(
     store: &Store,
     go_on: GoOn<'_>,
 ) -> Result<(), OutputError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(fail(folder))?;
     let partial = partial(path);
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        fs::create_dir_all(folder).map_err(fail(folder))?;
-    }
-    let file = lock(&partial)?;
-    file.set_len(0).map_err(fail(&partial))?;
+    let target = Target::new(folder, &partial)?;
     check(path)?;
-    let written = fill(&file, archive, store, go_on, &partial)
-        .and_then(|()| fs::rename(&partial, path).map_err(fail(path)));
-    if written.is_err() {
+    let written = fill(target.file(), archive, store, go_on, &partial)
+        .and_then(|()| target.commit(folder, &partial, path));
+    if written.is_err() && target.has_name() {
         let _ = fs::remove_file(&partial);
     }
     written
@@ -76,10 +86,111 @@ fn fill(
 ) -> Result<(), OutputError> {
     let mut out = BufWriter::with_capacity(1 << 18, file);
     let copied = io::copy(&mut archive.reader(store, go_on), &mut out).and_then(|_| out.flush());
-    copied.map_err(|error| match error.downcast::<StoreError>() {
-        Ok(error) => error.into(),
-        Err(error) => fail(path)(error),
-    })
+    copied.map_err(unread(path))
+}
+
+/// The file that an archive is written to before it is whole.
+enum Target {
+    /// It has no name yet: nothing is left of it where the process is killed.
+    Nameless(File),
+    /// Under the partial name and locked, where the file system has no files without names. The next build takes over what
+    /// a killed one left.
+    Named(File),
+}
+
+impl Target {
+    fn new(folder: &Path, partial: &Path) -> Result<Self, OutputError> {
+        match nameless(folder) {
+            Some(file) => {
+                let _alone = alone(folder)?;
+                clear(partial)?;
+                Ok(Self::Nameless(file))
+            }
+            None => {
+                let file = lock(partial)?;
+                file.set_len(0).map_err(fail(partial))?;
+                Ok(Self::Named(file))
+            }
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Nameless(file) | Self::Named(file) => file,
+        }
+    }
+
+    fn has_name(&self) -> bool {
+        matches!(self, Self::Named(_))
+    }
+
+    /// Puts the whole archive in the place of an older one.
+    fn commit(&self, folder: &Path, partial: &Path, path: &Path) -> Result<(), OutputError> {
+        if let Self::Nameless(file) = self {
+            // A file can be named where nothing is, and only then renamed: one build after the other.
+            let _alone = alone(folder)?;
+            clear(partial)?;
+            check(path)?;
+            name(file, partial).map_err(fail(partial))?;
+            return fs::rename(partial, path).map_err(|error| {
+                let _ = fs::remove_file(partial);
+                fail(path)(error)
+            });
+        }
+        fs::rename(partial, path).map_err(fail(path))
+    }
+}
+
+/// Makes a file without a name, if the file system can, and can name it later.
+#[cfg(target_os = "linux")]
+fn nameless(folder: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = File::from(open(folder, flags, Mode::from_raw_mode(0o666)).ok()?);
+    // Without /proc it could not be named.
+    fs::symlink_metadata(path_of(&file)).is_ok().then_some(file)
+}
+
+/// Gives a name to a file that has none.
+#[cfg(target_os = "linux")]
+fn name(file: &File, path: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    let flags = AtFlags::SYMLINK_FOLLOW;
+    Ok(linkat(CWD, path_of(file), CWD, path, flags)?)
+}
+
+#[cfg(target_os = "linux")]
+fn path_of(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn name(_: &File, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Keeps other builds away that give names to files of a folder.
+fn alone(folder: &Path) -> Result<File, OutputError> {
+    let file = File::open(folder).map_err(fail(folder))?;
+    file.lock().map_err(fail(folder))?;
+    Ok(file)
+}
+
+/// Removes the partial file that a killed build left, once nobody writes it any more.
+fn clear(partial: &Path) -> Result<(), OutputError> {
+    if fs::symlink_metadata(partial).is_err() {
+        return Ok(());
+    }
+    let held = lock(partial)?;
+    let removed = fs::remove_file(partial).map_err(fail(partial));
+    drop(held);
+    removed
 }
 
 /// Opens the partial file, alone. Its name is the same each time, so that the next build takes over what a killed one
@@ -193,11 +304,8 @@ struct Reader<'a> {
 /// The part that is read, and what of it is left.
 enum Now<'a> {
     Bytes(&'a [u8]),
-    Blob {
-        file: File,
-        left: u64,
-        blob: &'a Blob,
-    },
+    /// It ends with the blob's last byte, or an error.
+    Blob(Box<BlobReader>),
 }
 
 impl Read for Reader<'_> {
@@ -205,26 +313,16 @@ impl Read for Reader<'_> {
         loop {
             match &mut self.now {
                 Now::Bytes(bytes) if !bytes.is_empty() => return bytes.read(buffer),
-                Now::Blob { file, left, blob } if *left > 0 => {
-                    let count = file.take(*left).read(buffer)?;
-                    *left -= count as u64;
-                    if count == 0 && !buffer.is_empty() {
-                        let name = blob.digest;
-                        let text = format!("{name} has {left} bytes less than it had");
-                        return Err(io::Error::other(text));
-                    }
-                    return Ok(count);
-                }
-                Now::Bytes(_) | Now::Blob { .. } => {}
+                Now::Bytes(_) => {}
+                Now::Blob(reader) => match reader.read(buffer)? {
+                    0 if !buffer.is_empty() => {}
+                    count => return Ok(count),
+                },
             }
             self.now = match self.parts.next() {
                 None => return Ok(0),
                 Some(Part::Bytes(bytes)) => Now::Bytes(bytes),
-                Some(Part::Blob(blob)) => Now::Blob {
-                    file: self.store.open_blob(blob).map_err(io::Error::other)?,
-                    left: blob.size,
-                    blob,
-                },
+                Some(Part::Blob(blob)) => Now::Blob(Box::new(self.store.open_blob(blob)?)),
             };
         }
     }

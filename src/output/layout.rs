@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::SystemTime;
 
-use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours};
+use super::{
+    GoOn, LAYOUT_VERSION, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours, unread,
+};
 use crate::oci::{Descriptor, Digest, Index, Manifest, OURS};
 use crate::source::read_document;
-use crate::store::{Blob, Store};
+use crate::store::{Blob, Store, blob_of_file, seal_copy};
 
 /// The end of the name of a file that is being written. What a killed process leaves, the next one removes.
 const PARTIAL: &str = ".partial";
@@ -34,10 +35,20 @@ pub(super) fn check(root: &Path) -> Result<(), OutputError> {
             return Err(not_ours());
         }
     }
-    match read_index(root) {
-        Some(index) if index.annotations.contains_key(OURS) => return Ok(()),
-        Some(_) => return Err(not_ours()),
-        None => {}
+    let index = root.join("index.json");
+    match parse_index(&index) {
+        Ok(index) if index.annotations.contains_key(OURS) => return check_version(root),
+        Ok(_) => return Err(not_ours()),
+        Err(Unread::Absent) => {}
+        Err(Unread::NoFile) => return Err(not_ours()),
+        Err(Unread::Io(source)) => {
+            return Err(OutputError::Io {
+                path: index,
+                source,
+            });
+        }
+        // Whose it is cannot be known: what is there stays.
+        Err(Unread::Damaged(why)) => return Err(OutputError::Damaged { path: index, why }),
     }
     for entry in entries {
         // A build that was killed before it wrote the first index leaves this alone.
@@ -100,9 +111,53 @@ fn fill(
     prune(root, &blobs, &index)
 }
 
+/// Why an index was not read.
+enum Unread {
+    Absent,
+    /// Something else has its name.
+    NoFile,
+    Io(io::Error),
+    Damaged(String),
+}
+
+fn parse_index(path: &Path) -> Result<Index, Unread> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_file() => {}
+        Ok(_) => return Err(Unread::NoFile),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unread::Absent),
+        Err(error) => return Err(Unread::Io(error)),
+    }
+    let bytes = read_document(path).map_err(|error| match error.raw_os_error() {
+        Some(_) => Unread::Io(error),
+        None => Unread::Damaged(error.to_string()),
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| Unread::Damaged(error.to_string()))
+}
+
+/// Makes sure that the `oci-layout` file of a layout of ours, which may not be there yet, says the version that we write.
+fn check_version(root: &Path) -> Result<(), OutputError> {
+    let path = root.join("oci-layout");
+    if fs::symlink_metadata(&path).is_err() {
+        return Ok(());
+    }
+    let version = read_document(&path).and_then(|bytes| {
+        let value: serde_json::Value = serde_json::from_slice(&bytes)?;
+        Ok(value["imageLayoutVersion"].as_str().map(str::to_owned))
+    });
+    let why = match version {
+        Ok(Some(version)) if version == LAYOUT_VERSION => return Ok(()),
+        Ok(Some(version)) => {
+            format!("it says version {version:?}, and {LAYOUT_VERSION} is what we write")
+        }
+        Ok(None) => "it says no version".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(OutputError::Damaged { path, why })
+}
+
 /// Reads the index of a layout; `None` if there is none that can be read.
 fn read_index(root: &Path) -> Option<Index> {
-    serde_json::from_slice(&read_document(&root.join("index.json")).ok()?).ok()
+    parse_index(&root.join("index.json")).ok()
 }
 
 /// Replaces a file of the layout at once.
@@ -128,40 +183,28 @@ fn create(path: &Path) -> Result<File, OutputError> {
     File::create(path).map_err(fail(path))
 }
 
-/// Puts a blob of the store into the layout: by reflink, hard link or copy.
+/// Puts a blob of the store into the layout: by reflink, hard link or copy. A copy is hashed on the way.
 fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<(), OutputError> {
     let path = blobs.join(blob.digest.hex());
-    let source = store.open_blob(blob)?;
-    let sealed = source
-        .metadata()
-        .and_then(|metadata| metadata.modified())
-        .map_err(fail(&path))?;
+    let mut source = store.open_blob(blob)?;
     // What is there from last time is taken as it is if nobody touched it since.
-    if let Ok(present) = fs::symlink_metadata(&path)
-        && present.is_file()
-        && present.len() == blob.size
-        && present.modified().is_ok_and(|time| time == sealed)
-    {
+    if store.vouches_for(blob, &path) {
         return Ok(());
     }
     let partial = blobs.join(format!("{}{PARTIAL}", blob.digest.hex()));
-    let target = create(&partial)?;
-    if reflink(&source, &target) {
-        finish(&target, sealed).map_err(fail(&partial))?;
-        return fs::rename(&partial, &path).map_err(fail(&path));
-    }
-    drop(target);
     let _ = fs::remove_file(&partial);
-    let linked = fs::hard_link(store.blob_path(&blob.digest), &partial);
-    if linked.is_err() {
+    if !store.link_blob(blob, &partial)? {
+        if mends(&path, blob) {
+            return Ok(());
+        }
         let mut target = create(&partial)?;
         let mut source = Stoppable {
-            inner: &source,
+            inner: &mut source,
             go_on,
         };
         io::copy(&mut source, &mut target)
-            .and_then(|_| finish(&target, sealed))
-            .map_err(fail(&partial))?;
+            .and_then(|_| seal_copy(&target))
+            .map_err(unread(&partial))?;
     }
     fs::rename(&partial, &path).map_err(fail(&path))?;
     // A rename between two links of one file does nothing, and leaves both.
@@ -169,22 +212,12 @@ fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<()
     Ok(())
 }
 
-/// Lets two files share their blocks, where the file system can.
-#[cfg(target_os = "linux")]
-fn reflink(source: &File, target: &File) -> bool {
-    rustix::fs::ioctl_ficlone(target, source).is_ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn reflink(_: &File, _: &File) -> bool {
-    false
-}
-
-fn finish(file: &File, time: SystemTime) -> io::Result<()> {
-    let mut permissions = file.metadata()?.permissions();
-    permissions.set_readonly(true);
-    file.set_permissions(permissions)?;
-    file.set_modified(time)
+/// Seals a copy of a blob that was made before the store's own file, if all its bytes are right.
+fn mends(path: &Path, blob: &Blob) -> bool {
+    let there = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() == blob.size);
+    there
+        && blob_of_file(path).is_ok_and(|found| found == *blob)
+        && File::open(path).and_then(|it| seal_copy(&it)).is_ok()
 }
 
 /// Removes the blobs that no image of the layout needs. Does nothing where an image cannot be followed.

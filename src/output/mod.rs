@@ -22,7 +22,7 @@ use crate::oci::{
     Annotations, CONTAINERD_NAME, Descriptor, Digest, OURS, Platform, REF_NAME, Reference,
     ReferenceError,
 };
-use crate::store::{Blob, Store, StoreError};
+use crate::store::{Blob, Damage, Store, StoreError};
 
 /// A finished image, and its names.
 pub struct Output<'a> {
@@ -263,6 +263,14 @@ pub enum OutputError {
     /// It exists, and is not one of ours.
     #[error("{} exists, and was not written by imgdecl", .0.display())]
     NotOurs(PathBuf),
+    /// It exists, and cannot be read as what it should be.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// It cannot be written.
     #[error("cannot write {}", path.display())]
     Io {
@@ -309,8 +317,22 @@ fn fail(path: &Path) -> impl FnOnce(io::Error) -> OutputError + use<> {
     move |source| OutputError::Io { path, source }
 }
 
+/// Makes the error of a copy that failed: the blob is damaged, or the file cannot be written.
+fn unread(path: &Path) -> impl FnOnce(io::Error) -> OutputError + use<> {
+    let path = path.to_owned();
+    move |source| match Damage::of(&source) {
+        Some(damage) => StoreError::from(damage.clone()).into(),
+        None => match source.downcast::<StoreError>() {
+            Ok(error) => error.into(),
+            Err(source) => OutputError::Io { path, source },
+        },
+    }
+}
+
 /// The `oci-layout` file (image-spec, image-layout.md).
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The version that it says.
+const LAYOUT_VERSION: &str = "1.0.0";
 
 /// The annotations of an `index.json` of ours.
 fn ours() -> Annotations {

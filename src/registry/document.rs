@@ -214,10 +214,10 @@ pub(super) fn opened(
 }
 
 fn unreadable(what: &str, error: &io::Error) -> RegistryError {
-    RegistryError::Document {
+    RegistryError::of_reader(error).unwrap_or_else(|| RegistryError::Document {
         what: what.to_owned(),
         why: format!("it cannot be read: {error}"),
-    }
+    })
 }
 
 /// Checks a document before it is sent: its size, its digest, and that it says what its descriptor says. A registry

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::fault::{Fault, Tls};
 use crate::oci::Digest;
-use crate::store::StoreError;
+use crate::store::{Damage, StoreError};
 
 /// What was asked of whom, and how often.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -193,7 +193,7 @@ impl RegistryError {
             Self::Immutable { .. } => "imgdecl::registry::immutable",
             Self::Absent { .. } => "imgdecl::registry::absent",
             Self::Document { .. } => "imgdecl::registry::document",
-            Self::Store(_) => "imgdecl::cache",
+            Self::Store(error) => error.code(),
             Self::Several(_) => "imgdecl::registry::several",
             Self::Stopped => "imgdecl::stopped",
         }
@@ -252,7 +252,7 @@ impl RegistryError {
             }
             Self::Absent { .. } => "build again: what is missing is made again".to_owned(),
             Self::Document { .. } => "build the image again".to_owned(),
-            Self::Store(_) => "free space, or name another folder with IMGDECL_CACHE_DIR".to_owned(),
+            Self::Store(error) => error.help().to_owned(),
             Self::Several(all) => return all.iter().find_map(Self::help),
             Self::Stopped => return None,
         };
@@ -340,6 +340,13 @@ impl RegistryError {
 impl From<StoreError> for RegistryError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+impl RegistryError {
+    /// Finds what a reader of the cache told of: a blob that is damaged.
+    pub(super) fn of_reader(error: &std::io::Error) -> Option<Self> {
+        Some(StoreError::from(Damage::of(error)?.clone()).into())
     }
 }
 

@@ -252,10 +252,9 @@ fn again(error: RegistryError) -> Result<Tried, RegistryError> {
             fault: Fault::Local(source),
             ..
         } => {
-            let inner = source
-                .get_ref()
-                .and_then(|it| it.downcast_ref::<RegistryError>());
-            Err(inner.cloned().unwrap_or(error))
+            let inner = source.get_ref().and_then(|it| it.downcast_ref());
+            let inner = inner.cloned().or_else(|| RegistryError::of_reader(source));
+            Err(inner.unwrap_or(error))
         }
         _ => Err(error),
     }

@@ -202,22 +202,35 @@ impl Action for LayerAction {
         let [Product::Stack(stack)] = inputs else {
             return Err(ActionError::new("imgdecl::bug", "a layer takes one stack"));
         };
-        let mut blob = context.store.writer()?;
+        let changes = stack.changes.get()?;
+        let store = context.store;
+        let containers = changes.containers();
+        for (path, _) in containers.iter().filter(|(_, is_bare)| **is_bare) {
+            store.sound_file(path)?;
+        }
+        let mut blob = store.writer()?;
         let written = layer::write(
-            &*stack.changes.get()?,
+            &changes,
             self.compression,
-            &Earlier(context.store),
+            &Earlier(store),
             &mut blob,
             context.tick,
         );
-        let written = written.map_err(|error| match error {
-            WriteError::Content(error) => content_error(&error, None),
-            WriteError::Sink(error) => context.store.unwritable(error).into(),
-            WriteError::Stopped => ActionError::stopped(),
-        })?;
+        let written = match written {
+            Ok(written) => written,
+            Err(WriteError::Content(error)) => {
+                // What lies in the cache was right when it came there.
+                for path in containers.keys() {
+                    store.sound_file(path)?;
+                }
+                return Err(content_error(&error, None));
+            }
+            Err(WriteError::Sink(error)) => return Err(store.unwritable(error).into()),
+            Err(WriteError::Stopped) => return Err(ActionError::stopped()),
+        };
         let blob = blob.complete()?;
         let pieces = written.segments.iter().map(piece).collect();
-        context.store.put_pieces(&blob, pieces)?;
+        store.put_pieces(&blob, pieces)?;
         Ok(Product::Layer(Layer {
             descriptor: Descriptor::new(self.compression.layer(), blob.digest, blob.size),
             diff_id: written.diff_id,

@@ -24,6 +24,7 @@ use super::root::{Folder, OURS, Root, Visit, visit};
 use super::settle::{Meta, Settle, attributes, owner, settle_open, unmapped};
 use super::{Applied, ApplyError, Image, Limits};
 use crate::layer::Tick;
+use crate::source::{Piece, SourceError};
 use crate::tar::{Entries, Entry, Kind, Stream, TarError, Whiteout, shown};
 
 /// The most bytes of names and attributes that are held in memory.
@@ -39,6 +40,22 @@ const BUFFER: usize = 256 << 10;
 /// When a layer is not what its descriptor and the config say, holds what no folder should hold, or exceeds a limit; and
 /// when the folder cannot be written.
 pub fn apply(
+    image: &Image<'_>,
+    dir: &Path,
+    limits: &Limits,
+    tick: Tick<'_>,
+) -> Result<Applied, ApplyError> {
+    apply_to(image, dir, limits, tick).map_err(|error| match error {
+        ApplyError::Stopped | ApplyError::Io { .. } => error,
+        // Whatever it is: a layer of the cache that is damaged is the better explanation.
+        _ => match image.layers.iter().find_map(Piece::damage) {
+            Some(damage) => ApplyError::Source(SourceError::Cache(damage)),
+            None => error,
+        },
+    })
+}
+
+fn apply_to(
     image: &Image<'_>,
     dir: &Path,
     limits: &Limits,

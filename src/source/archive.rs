@@ -266,6 +266,7 @@ impl Archive {
                         path: self.name.clone(),
                         range: Some((offset, size)),
                         file: Some(Arc::clone(&self.tar)),
+                        is_cached: false,
                     });
                 }
                 Some(Member::Link(target)) => name = target.clone(),

@@ -67,6 +67,10 @@ impl Piece {
     /// # Errors
     /// When it cannot be read, or has the media type of something else.
     pub fn open_layer(&self) -> Result<LayerReader<'_>, SourceError> {
+        self.open_as_layer().map_err(|error| self.blame(error))
+    }
+
+    fn open_as_layer(&self) -> Result<LayerReader<'_>, SourceError> {
         let fail = |source| SourceError::Io {
             path: self.path.clone(),
             source,
@@ -128,7 +132,12 @@ impl<'a> LayerReader<'a> {
     ///
     /// # Errors
     /// When it cannot be read, or is not what it should be.
-    pub fn finish(mut self, expected: Option<DiffId>) -> Result<Sizes, SourceError> {
+    pub fn finish(self, expected: Option<DiffId>) -> Result<Sizes, SourceError> {
+        let piece = self.piece;
+        self.check(expected).map_err(|error| piece.blame(error))
+    }
+
+    fn check(mut self, expected: Option<DiffId>) -> Result<Sizes, SourceError> {
         let piece = self.piece;
         let document = |why: String| SourceError::Document {
             what: piece.what.clone(),

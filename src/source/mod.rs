@@ -24,7 +24,7 @@ use crate::oci::{
     CONTAINERD_NAME, Config, ConfigError, Descriptor, Digest, Index, MAX_DOCUMENT, Manifest,
     MediaType, Platform, REF_NAME, Reference,
 };
-use crate::store::Blob;
+use crate::store::{Blob, Damage, damage};
 
 /// An image that was found.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub struct Piece {
     pub range: Option<(u64, u64)>,
     /// The file, where it is open already: another one that has its path by now is not read.
     pub file: Option<Arc<File>>,
+    /// Whether the file is a blob of the cache: then what is wrong with it is the cache's fault, and not the image's.
+    pub is_cached: bool,
 }
 
 /// Reads a part of a file, from a position of its own: others may read the same open file meanwhile.
@@ -136,6 +138,9 @@ pub enum SourceError {
     /// A blob cannot be had from where it is.
     #[error(transparent)]
     Fetch(Box<dyn std::error::Error + Send + Sync>),
+    /// A copy of it in the cache is damaged.
+    #[error(transparent)]
+    Cache(#[from] Damage),
     /// The config is of no use.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -149,6 +154,26 @@ fn list(names: &[String]) -> String {
 }
 
 impl Piece {
+    /// Says that the file is a blob of the cache.
+    #[must_use]
+    pub fn of_cache(self) -> Self {
+        Self {
+            is_cached: true,
+            ..self
+        }
+    }
+
+    /// Looks for the cause where it makes no sense: hashes the cache's copy, if it is that.
+    pub fn damage(&self) -> Option<Damage> {
+        let expected = self.expected.filter(|_| self.is_cached);
+        expected.and_then(|blob| damage(&self.path, blob.digest))
+    }
+
+    /// Returns the cause of an error: the cache's copy may be damaged.
+    pub fn blame(&self, error: SourceError) -> SourceError {
+        self.damage().map_or(error, SourceError::Cache)
+    }
+
     /// Opens the piece's bytes.
     ///
     /// # Errors
@@ -171,6 +196,10 @@ impl Piece {
     /// # Errors
     /// When it cannot be read, is too large, or has another digest.
     pub fn read(&self) -> Result<Vec<u8>, SourceError> {
+        self.read_all().map_err(|error| self.blame(error))
+    }
+
+    fn read_all(&self) -> Result<Vec<u8>, SourceError> {
         let fail = |why| SourceError::Document {
             what: self.what.clone(),
             kind: "document",
@@ -439,5 +468,6 @@ pub fn piece(
         path,
         range,
         file: None,
+        is_cached: false,
     }
 }

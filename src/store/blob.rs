@@ -44,7 +44,8 @@ pub enum Health {
 const SEALED: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Returns where the blob's bytes lie, if the store has them.
+    /// Returns where the blob's bytes lie, if the store has them. Nothing is read by this path alone: see
+    /// [`Store::open_blob`] and [`Store::sound`].
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.root
@@ -63,10 +64,7 @@ impl Store {
         if !metadata.is_file() || metadata.len() != blob.size {
             return Health::Damaged;
         }
-        if metadata
-            .modified()
-            .is_ok_and(|time| time == SystemTime::UNIX_EPOCH + SEALED)
-        {
+        if is_sealed(&metadata) {
             return Health::Whole;
         }
         match hash(&path) {
@@ -78,87 +76,6 @@ impl Store {
         }
     }
 
-    /// Opens the blob's bytes.
-    ///
-    /// # Errors
-    /// When the store does not have them, or other bytes.
-    pub fn open_blob(&self, blob: &Blob) -> Result<File, StoreError> {
-        let path = self.blob_path(&blob.digest);
-        let fail = |source| StoreError::Io {
-            doing: "read",
-            path: path.clone(),
-            source,
-        };
-        if self.check(blob) == Health::Damaged {
-            let found = hash(&path).map_err(fail)?;
-            let what = format!("the blob {}", path.display());
-            return Err(StoreError::Digest {
-                what,
-                expected: blob.digest,
-                found,
-            });
-        }
-        File::open(&path).map_err(fail)
-    }
-
-    /// Reads a blob whose size the caller has found small enough.
-    ///
-    /// # Errors
-    /// As [`Store::open_blob`].
-    pub fn read_blob(&self, blob: &Blob) -> Result<Vec<u8>, StoreError> {
-        let mut bytes = Vec::new();
-        let path = self.blob_path(&blob.digest);
-        self.open_blob(blob)?
-            .read_to_end(&mut bytes)
-            .map_err(|source| StoreError::Io {
-                doing: "read",
-                path,
-                source,
-            })?;
-        Ok(bytes)
-    }
-
-    /// Gives another store a blob, hashed on the way: as another name of the same file where that is possible. Returns
-    /// whether this store has it.
-    ///
-    /// # Errors
-    /// When a store cannot be read or written, or the blob is damaged.
-    pub fn lend(&self, blob: &Blob, other: &Self) -> Result<bool, StoreError> {
-        if self.check(blob) == Health::Missing {
-            return Ok(false);
-        }
-        let mut file = self.open_blob(blob)?;
-        let mut hasher = Hasher::default();
-        let path = self.blob_path(&blob.digest);
-        let unreadable = |source| StoreError::Io {
-            doing: "read",
-            path: path.clone(),
-            source,
-        };
-        io::copy(&mut file, &mut hasher).map_err(unreadable)?;
-        let found = hasher.finish();
-        if found != blob.digest {
-            let (what, expected) = (format!("the blob {}", path.display()), blob.digest);
-            return Err(StoreError::Digest {
-                what,
-                expected,
-                found,
-            });
-        }
-        let target = other.blob_path(&blob.digest);
-        if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).map_err(|source| other.unwritable(source))?;
-        }
-        if other.check(blob) == Health::Whole || fs::hard_link(&path, &target).is_ok() {
-            return Ok(true);
-        }
-        let mut file = self.open_blob(blob)?;
-        let mut writer = other.writer()?;
-        io::copy(&mut file, &mut writer).map_err(|source| other.unwritable(source))?;
-        writer.complete_verified_as(blob, "a blob of another cache")?;
-        Ok(true)
-    }
-
     /// Stores `bytes`.
     ///
     /// # Errors
@@ -168,7 +85,9 @@ impl Store {
             digest: Digest::of(bytes),
             size: bytes.len() as u64,
         };
-        if self.check(&blob) == Health::Whole {
+        // One that is damaged unseen is written anew.
+        let is_sound = || self.sound(&blob.digest).unwrap_or(false);
+        if self.check(&blob) == Health::Whole && is_sound() {
             return Ok(blob);
         }
         let mut writer = self.writer()?;
@@ -183,6 +102,9 @@ impl Store {
     /// # Errors
     /// When the store cannot be written.
     pub fn writer(&self) -> Result<BlobWriter<'_>, StoreError> {
+        if let Some(refused) = self.refused() {
+            return Err(self.unwritable(refused));
+        }
         let file = tempfile::NamedTempFile::new_in(self.tmp())
             .map_err(|source| self.unwritable(source))?;
         Ok(BlobWriter {
@@ -237,9 +159,14 @@ impl BlobWriter<'_> {
             .set_permissions(permissions)
             .map_err(fail)?;
         seal(self.file.as_file()).map_err(fail)?;
+        // What is replaced may be damaged, and lie in outputs, too: they take the new one.
+        if let Ok(older) = File::open(&path) {
+            unseal(&older);
+        }
         self.file
             .persist(&path)
             .map_err(|error| fail(error.error))?;
+        self.store.note_sound(blob.digest);
         Ok(blob)
     }
 
@@ -283,8 +210,22 @@ impl Write for BlobWriter<'_> {
     }
 }
 
-fn seal(file: &File) -> io::Result<()> {
+/// Marks a file as whole: its bytes were hashed, and nobody wrote it since.
+pub(super) fn seal(file: &File) -> io::Result<()> {
     file.set_modified(SystemTime::UNIX_EPOCH + SEALED)
+}
+
+/// Tells whether a file is marked as whole.
+pub(super) fn is_sealed(metadata: &fs::Metadata) -> bool {
+    metadata
+        .modified()
+        .is_ok_and(|time| time == SystemTime::UNIX_EPOCH + SEALED)
+}
+
+/// Takes the mark from a file that is damaged, under all its names: outputs that share it with the store do not take it
+/// for whole any more either. Where that may not be done, it is found damaged each time.
+pub(super) fn unseal(file: &File) {
+    let _ = file.set_modified(SystemTime::UNIX_EPOCH);
 }
 
 /// Returns the digest and size of a file.
@@ -343,31 +284,6 @@ mod tests {
         assert_eq!(store.check(&blob), Health::Whole);
         fs::write(&path, b"hell").unwrap();
         assert_eq!(store.check(&blob), Health::Damaged);
-    }
-
-    #[test]
-    fn what_is_lent_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let from = Store::open(&folder.path().join("a")).unwrap();
-        let to = Store::open(&folder.path().join("b")).unwrap();
-        let blob = from.put_blob(b"hello").unwrap();
-        let missing = Blob {
-            digest: Digest::of(b""),
-            size: 0,
-        };
-        assert!(!from.lend(&missing, &to).unwrap());
-        assert!(from.lend(&blob, &to).unwrap());
-        assert!(from.lend(&blob, &to).unwrap());
-        assert_eq!(to.read_blob(&blob).unwrap(), b"hello");
-        // Damage that keeps size and seal is found, because every byte is read.
-        let other = from.put_blob(b"other").unwrap();
-        let path = from.blob_path(&other.digest);
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, b"OTHER").unwrap();
-        seal(&File::options().append(true).open(&path).unwrap()).unwrap();
-        assert_eq!(from.check(&other), Health::Whole);
-        assert!(from.lend(&other, &to).is_err());
-        assert_eq!(to.check(&other), Health::Missing);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{
-    BLOBS, Blob, LAST, LOCKS, RECORDS, Record, SEGMENTS, STATS, Store, StoreError, blob, read,
-    segments,
+    BLOBS, Blob, LAST, LOCK, LOCKS, RECORDS, Record, SEGMENTS, STATS, Store, StoreError, blob,
+    read, segments,
 };
 use crate::oci::Digest;
 
@@ -47,6 +47,21 @@ pub struct Verified {
     pub damaged: Vec<PathBuf>,
     /// Records that were damaged, and were removed.
     pub records: Vec<PathBuf>,
+    /// What is damaged and could not be removed, and why.
+    pub stuck: Vec<(PathBuf, String)>,
+}
+
+impl Verified {
+    /// Removes a damaged file; returns its path if that succeeds.
+    fn remove(&mut self, path: PathBuf) -> Option<PathBuf> {
+        match fs::remove_file(&path) {
+            Ok(()) => Some(path),
+            Err(error) => {
+                self.stuck.push((path, error.to_string()));
+                None
+            }
+        }
+    }
 }
 
 impl Store {
@@ -56,7 +71,7 @@ impl Store {
     /// When a build uses the store, or it cannot be opened.
     pub fn open_alone(root: &Path) -> Result<Self, StoreError> {
         let mut store = Self::open(root)?;
-        let path = root.join("lock");
+        let path = root.join(LOCK);
         let fail = |source| StoreError::Io {
             doing: "lock",
             path: path.clone(),
@@ -64,7 +79,12 @@ impl Store {
         };
         // The shared lock goes first: it is ours, and would stand in the way of the exclusive one.
         store._shared = None;
-        let file = File::options().append(true).open(&path).map_err(fail)?;
+        let options = |is_read_only: bool| {
+            let mut options = File::options();
+            options.read(is_read_only).append(!is_read_only).to_owned()
+        };
+        let file = options(store.refused.is_some()).open(&path);
+        let file = file.map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -186,10 +206,12 @@ impl Store {
         Ok(())
     }
 
-    /// Hashes every blob and reads every record and map of segments; removes the damaged ones, which the next build makes again.
+    /// Hashes every blob and reads every record and map of segments; removes the damaged ones, which the next build makes
+    /// again. The seal of a damaged blob is broken before: the next build into an output that shares its file replaces it
+    /// there, too.
     ///
     /// # Errors
-    /// When the cache folder cannot be read or written.
+    /// When the cache folder cannot be read.
     pub fn verify(&self, tick: &dyn Fn(u64)) -> Result<Verified, StoreError> {
         let mut verified = Verified::default();
         for file in walk(&self.root.join(BLOBS))? {
@@ -201,21 +223,22 @@ impl Store {
             if Some(blob::hash(&file.path).map_err(fail)?) == file.digest() {
                 verified.whole += 1;
             } else {
-                remove(&file.path)?;
-                verified.damaged.push(file.path.clone());
+                File::open(&file.path).iter().for_each(blob::unseal);
+                let removed = verified.remove(file.path);
+                verified.damaged.extend(removed);
             }
             tick(file.size);
         }
         for file in walk(&self.root.join(RECORDS))? {
             if file.record()?.is_none() {
-                remove(&file.path)?;
-                verified.records.push(file.path);
+                let removed = verified.remove(file.path);
+                verified.records.extend(removed);
             }
         }
         for file in walk(&self.root.join(SEGMENTS))? {
             if segments::blob_of(&file.path).is_none() {
-                remove(&file.path)?;
-                verified.records.push(file.path);
+                let removed = verified.remove(file.path);
+                verified.records.extend(removed);
             }
         }
         Ok(verified)

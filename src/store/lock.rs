@@ -9,10 +9,9 @@ use super::{LOCKS, Store, StoreError};
 use crate::oci::Digest;
 
 /// The right to run an action. The lock file vanishes with it; the kernel frees the lock of a process that died.
-pub struct KeyLock {
-    path: PathBuf,
-    _file: File,
-}
+///
+/// In a store that cannot be written it keeps nobody away: there is nothing to be written twice.
+pub struct KeyLock(Option<(PathBuf, File)>);
 
 impl Store {
     /// Takes the lock for `key`; `None` if another process, or another thread, holds it.
@@ -20,6 +19,9 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be made.
     pub fn try_lock(&self, key: &Digest) -> Result<Option<KeyLock>, StoreError> {
+        if self.refused.is_some() {
+            return Ok(Some(KeyLock(None)));
+        }
         let path = self.root.join(LOCKS).join(key.hex());
         let fail = |source| StoreError::Io {
             doing: "lock",
@@ -41,7 +43,7 @@ impl Store {
             let locked = file.metadata().map_err(fail)?.ino();
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.ino() == locked => {
-                    return Ok(Some(KeyLock { path, _file: file }));
+                    return Ok(Some(KeyLock(Some((path, file)))));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -53,7 +55,9 @@ impl Store {
 
 impl Drop for KeyLock {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if let Some((path, _)) = &self.0 {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod blob;
 mod gc;
 mod lock;
+mod read;
 mod record;
 mod segments;
 mod session;
@@ -16,13 +17,17 @@ mod stat;
 pub use blob::{Blob, BlobWriter, Health, blob_of_file};
 pub use gc::{Collected, Info, Verified};
 pub use lock::KeyLock;
+pub use read::{BlobReader, Damage, damage, seal_copy};
 pub use record::Record;
 pub use segments::Piece;
 pub use stat::{Stat, Stats};
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::oci::Digest;
 
@@ -31,8 +36,13 @@ pub struct Store {
     root: PathBuf,
     /// Keeps `gc` away while a build uses the store.
     _shared: Option<File>,
-    session: session::Session,
+    /// `None` where nothing can be written.
+    session: Option<session::Session>,
+    /// Why nothing can be written.
+    refused: Option<io::ErrorKind>,
     maps: segments::Maps,
+    /// The blobs that this process hashed or wrote.
+    sound: Mutex<BTreeSet<Digest>>,
 }
 
 /// A store that cannot be used, or a blob that is not what it should be.
@@ -68,6 +78,36 @@ pub enum StoreError {
         /// The digest that was found.
         found: Digest,
     },
+    /// A blob of the cache is not what it was.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+}
+
+impl StoreError {
+    /// Returns the name of the kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Damaged(_) => "imgdecl::cache::damaged",
+            _ => "imgdecl::cache",
+        }
+    }
+
+    /// Returns how to mend it.
+    pub fn help(&self) -> &'static str {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                StorageFull => "free space, or name another folder with IMGDECL_CACHE_DIR",
+                PermissionDenied | ReadOnlyFilesystem => {
+                    "it cannot be written: name another folder with IMGDECL_CACHE_DIR"
+                }
+                _ => "name another folder with IMGDECL_CACHE_DIR",
+            },
+            _ => {
+                "run `imgdecl cache verify`, which removes what is damaged, and then the build again"
+            }
+        }
+    }
 }
 
 /// The buckets. A new format gets a new name, so that old and new programs share a folder.
@@ -78,41 +118,101 @@ const STATS: &str = "stats-v1";
 const SEGMENTS: &str = "segments-v1";
 const LOCKS: &str = "locks-v1";
 const TMP: &str = "tmp-v1";
+/// Held by whoever uses the folder.
+const LOCK: &str = "lock";
+/// Says that the folder was closed to other users once.
+const PRIVATE: &str = "private-v1";
 /// Roots of images, unpacked; and the folders of containers that run.
 const ROOTS: &str = "roots-v1";
 const RUNS: &str = "runs-v1";
 
 impl Store {
-    /// Opens the cache folder at `root`, and makes it if it is not there.
+    /// Opens the cache folder at `root`, and makes it if it is not there: for its user alone. One that cannot be written,
+    /// but read, is opened too: what it holds is found, and nothing is remembered.
     ///
     /// # Errors
-    /// When the folder cannot be made or written.
+    /// When the folder cannot be made or used.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for bucket in [BLOBS, RECORDS, LAST, STATS, SEGMENTS, LOCKS, TMP] {
-            let path = root.join(bucket);
-            std::fs::create_dir_all(&path).map_err(|source| StoreError::Io {
-                doing: "make",
+        let opened = Self::open_to_write(root);
+        match &opened {
+            Err(StoreError::Io { source, .. }) if root.join(BLOBS).is_dir() => {
+                use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+                match source.kind() {
+                    PermissionDenied | ReadOnlyFilesystem => Ok(Self {
+                        // The lock of another user need not be readable: then there is nobody to keep away.
+                        _shared: File::open(root.join(LOCK))
+                            .and_then(|file| file.lock_shared().map(|()| file))
+                            .ok(),
+                        session: None,
+                        refused: Some(source.kind()),
+                        ..Self::at(root)
+                    }),
+                    _ => opened,
+                }
+            }
+            _ => opened,
+        }
+    }
+
+    fn open_to_write(root: &Path) -> Result<Self, StoreError> {
+        let fail = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Io {
+                doing,
                 path,
                 source,
-            })?;
+            }
+        };
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        // The folders above are made as all folders are.
+        let above = root.parent().map_or(Ok(()), std::fs::create_dir_all);
+        above
+            .and_then(|()| private.create(root))
+            .map_err(fail("make", &root.join(BLOBS)))?;
+        for bucket in [BLOBS, RECORDS, LAST, STATS, SEGMENTS, LOCKS, TMP] {
+            let path = root.join(bucket);
+            private.create(&path).map_err(fail("make", &path))?;
         }
-        let path = root.join("lock");
+        let path = root.join(LOCK);
         let shared = File::options()
             .create(true)
             .append(true)
             .open(&path)
             .and_then(|file| file.lock_shared().map(|()| file))
-            .map_err(|source| StoreError::Io {
-                doing: "lock",
-                path,
-                source,
-            })?;
+            .map_err(fail("lock", &path))?;
+        close_once(root).map_err(fail("close", root))?;
         Ok(Self {
-            session: session::Session::start(&root.join(TMP))?,
-            root: root.to_owned(),
             _shared: Some(shared),
-            maps: segments::Maps::default(),
+            session: Some(session::Session::start(&root.join(TMP))?),
+            ..Self::at(root)
         })
+    }
+
+    fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            _shared: None,
+            session: None,
+            refused: None,
+            maps: segments::Maps::default(),
+            sound: Mutex::default(),
+        }
+    }
+
+    /// Returns why nothing can be written, where that is so.
+    fn refused(&self) -> Option<io::Error> {
+        self.refused.map(io::Error::from)
+    }
+
+    fn is_known_sound(&self, digest: &Digest) -> bool {
+        self.sound.lock().is_ok_and(|it| it.contains(digest))
+    }
+
+    fn note_sound(&self, digest: Digest) {
+        if let Ok(mut sound) = self.sound.lock() {
+            sound.insert(digest);
+        }
     }
 
     /// Returns the cache folder.
@@ -121,8 +221,9 @@ impl Store {
     }
 
     /// Returns a folder for temporary files of this process, on the file system of the store. It vanishes afterwards.
+    /// Where the store cannot be written, nothing can be put there.
     pub fn tmp(&self) -> &Path {
-        self.session.folder()
+        self.session.as_ref().map_or(&self.root, |it| it.folder())
     }
 
     /// Returns the folder for containers that run: each has one of its own there.
@@ -140,7 +241,6 @@ impl Store {
     /// # Errors
     /// When the folder above cannot be made.
     pub fn root_path(&self, key: &Digest) -> Result<PathBuf, StoreError> {
-        use std::os::unix::fs::PermissionsExt;
         let folder = self.roots();
         // Images have programs that make anyone root: on the host they are nobody's.
         let ours = std::fs::Permissions::from_mode(0o700);
@@ -155,8 +255,11 @@ impl Store {
         }
     }
 
-    /// Writes a small file at once: all of it or nothing.
+    /// Writes a small file at once: all of it or nothing. A store that cannot be written remembers nothing.
     fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.refused.is_some() {
+            return Ok(());
+        }
         let fail = |doing| {
             move |source| StoreError::Io {
                 doing,
@@ -173,6 +276,24 @@ impl Store {
             .map_err(|error| fail("write")(error.error))?;
         Ok(())
     }
+}
+
+/// Closes the cache folder to other users, if it is ours, and was not closed before: an older version made it, or it was
+/// there already. Whoever opens it to others afterwards means to. Blobs keep modes that everyone may read: outputs share
+/// them, and the folder above keeps others away.
+fn close_once(root: &Path) -> io::Result<()> {
+    let mark = root.join(PRIVATE);
+    if mark.exists() {
+        return Ok(());
+    }
+    let there = std::fs::metadata(root)?;
+    let mode = there.mode() & 0o7777;
+    if there.uid() == rustix::process::geteuid().as_raw() && mode & 0o077 != 0 {
+        // File systems without modes refuse this, and have nothing to close.
+        let _ = std::fs::set_permissions(root, std::fs::Permissions::from_mode(mode & !0o077));
+    }
+    File::options().create(true).append(true).open(mark)?;
+    Ok(())
 }
 
 /// Reads a file; `None` if it is not there.

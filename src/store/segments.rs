@@ -54,7 +54,9 @@ impl Store {
             let piece = map.find(key)?;
             let file = map.file.get_or_init(|| {
                 let is_whole = self.check(&map.blob) == Health::Whole;
-                is_whole.then(|| self.open_blob(&map.blob).ok()).flatten()
+                // Each piece has a CRC of its own.
+                let path = self.blob_path(&map.blob.digest);
+                is_whole.then(|| File::open(path).ok()).flatten()
             });
             // A map that points out of its blob lies.
             let end = piece.offset.checked_add(u64::from(piece.length))?;

@@ -351,6 +351,9 @@ fn forms() -> String {
 
 /// Prints what is wrong with a layout or archive.
 pub(super) fn explain(error: &SourceError) -> Exit {
+    if let SourceError::Cache(damage) = error {
+        return report::cache(&damage.clone().into());
+    }
     let (code, help) = match error {
         SourceError::Reference { .. } => (
             "imgdecl::image::name",

@@ -55,16 +55,14 @@ pub(super) struct Stored<'a>(pub(super) &'a Store);
 
 impl Library for Stored<'_> {
     fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Exit> {
-        self.0.read_blob(&Blob::from(descriptor)).map_err(|error| {
-            report::error("imgdecl::cache", &error, None);
-            Exit::Cache
-        })
+        let read = self.0.read_blob(&Blob::from(descriptor));
+        read.map_err(|error| report::cache(&error))
     }
 
     fn layer(&self, descriptor: &Descriptor) -> Result<Piece, Exit> {
         let what = format!("the layer {}", descriptor.digest);
         let path = self.0.blob_path(&descriptor.digest);
-        Ok(piece(descriptor, path, None, what))
+        Ok(piece(descriptor, path, None, what).of_cache())
     }
 
     fn damage(&self) -> Exit {
@@ -84,8 +82,11 @@ impl Library for Remote<'_> {
         let kind = &descriptor.media_type;
         // What was fetched once need not be asked for again.
         let blob = Blob::from(descriptor);
-        if blob.size <= MAX_DOCUMENT && self.opener.store.check(&blob) == Health::Whole {
-            return Stored(&self.opener.store).read(descriptor);
+        if blob.size <= MAX_DOCUMENT
+            && self.opener.store.check(&blob) == Health::Whole
+            && let Ok(bytes) = self.opener.store.read_blob(&blob)
+        {
+            return Ok(bytes);
         }
         let read = match kind.is_manifest() || kind.is_index() {
             true => {
@@ -108,7 +109,7 @@ impl Library for Remote<'_> {
             self.reference.name()
         );
         let path = self.opener.store.blob_path(&descriptor.digest);
-        Ok(piece(descriptor, path, None, what))
+        Ok(piece(descriptor, path, None, what).of_cache())
     }
 
     fn damage(&self) -> Exit {

@@ -109,11 +109,11 @@ fn blob(piece: &Piece) -> Result<Exit, Exit> {
     let found = hasher.finish();
     match piece.expected {
         Some(blob) if blob.digest != found || blob.size != size => {
-            Err(explain(&SourceError::Digest {
+            Err(explain(&piece.blame(SourceError::Digest {
                 what: piece.what.clone(),
                 expected: blob.digest,
                 found,
-            }))
+            })))
         }
         _ => Ok(Exit::Done),
     }

@@ -124,12 +124,14 @@ impl<'a> Built<'a> {
 impl Blobs for Built<'_> {
     fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>> {
         let blob = Blob::from(descriptor);
-        // A damaged one is as good as none: it is where it came from, or made again.
-        if self.store.check(&blob) != Health::Whole {
-            return Ok(None);
+        match self.store.check(&blob) {
+            Health::Whole => {}
+            Health::Missing => return Ok(None),
+            // A damaged one is as good as none where it can be had from where it came.
+            Health::Damaged if self.origins.contains_key(&blob.digest) => return Ok(None),
+            Health::Damaged => {}
         }
-        let file = self.store.open_blob(&blob).map_err(io::Error::other)?;
-        Ok(Some(Box::new(file)))
+        Ok(Some(Box::new(self.store.open_blob(&blob)?)))
     }
 
     fn origin(&self, digest: &Digest) -> Option<Reference> {

@@ -76,8 +76,7 @@ impl<'a> Again<'a> {
         let lock = lock::load(&self.root)?;
         let lent = Store::open(made.path()).and_then(|to| rule::lend(&lock, &opener.store, &to));
         lent.map_err(|error| {
-            let help = "imgdecl cache verify finds what is damaged";
-            report::error("imgdecl::cache", &error, Some(help.to_owned()));
+            report::error(error.code(), &error, Some(error.help().to_owned()));
             Exit::Cache
         })?;
         let _ = self.cache.set(made);

@@ -8,7 +8,7 @@ use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference};
 use crate::python::{Probe, Pythons};
 use crate::source::{Found, Piece, SourceError};
-use crate::store::{Blob, Health};
+use crate::store::{Blob, Health, StoreError, damage};
 
 /// Where an image comes from, for messages.
 pub(super) trait Source {
@@ -167,7 +167,12 @@ fn copy(context: &Context<'_>, piece: &Piece, source: &dyn Source) -> Result<Blo
         .expected
         .filter(|blob| context.store.check(blob) == Health::Whole)
     {
-        return Ok(blob);
+        match context.store.sound(&blob.digest) {
+            Ok(_) => return Ok(blob),
+            Err(error) if piece.is_cached => return Err(error.into()),
+            // The base has it still.
+            Err(_) => {}
+        }
     }
     let limit = piece
         .expected
@@ -198,7 +203,10 @@ fn copy(context: &Context<'_>, piece: &Piece, source: &dyn Source) -> Result<Blo
     writer
         .complete_verified_as(expected, &piece.what)
         .map_err(|error| match error {
-            crate::store::StoreError::Io { .. } => error.into(),
+            StoreError::Io { .. } => error.into(),
+            _ if piece.is_cached => damage(&piece.path, expected.digest)
+                .map_or(error, StoreError::from)
+                .into(),
             other => source.damaged(other.to_string()),
         })
 }

@@ -48,6 +48,7 @@ use crate::lock::Lock;
 use crate::oci::{Platform, Reference};
 use crate::source::SourceError;
 use crate::spec::{Key, Problem, Problems, Target, Type};
+use crate::store::StoreError;
 pub use disk::OnDisk;
 use disk::{FindLayout, Import};
 pub(super) use remote::RESOLVE;
@@ -329,6 +330,9 @@ const DAMAGED: &str = "the base is damaged: copy it again from where it came";
 
 /// Says what is wrong with a base, and how to mend it.
 fn explain(error: &SourceError) -> ActionError {
+    if let SourceError::Cache(damage) = error {
+        return StoreError::from(damage.clone()).into();
+    }
     let (code, help) = match error {
         SourceError::Reference { .. } => {
             ("imgdecl::base::reference", "name one of these with `ref`")

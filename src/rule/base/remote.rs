@@ -36,11 +36,25 @@ impl Remote<'_> {
         let store = self.context.store;
         let known = store.memo(&manifest_key(digest))?;
         let known: Option<Descriptor> = known.and_then(|it| serde_json::from_value(it).ok());
-        if let Some(known) = known.filter(|it| store.check(&Blob::from(it)) == Health::Whole) {
-            return Ok(known);
+        let mut damage = None;
+        if let Some(known) = known.filter(|it| it.digest == digest) {
+            match self.has(&known) {
+                Ok(true) => return Ok(known),
+                Ok(false) => {}
+                Err(error) => damage = Some(error),
+            }
         }
         let fetched = self.fetch_manifest(digest);
-        fetched.map_err(|error| error.at(self.origin))
+        fetched.map_err(|error| blame(error, damage).at(self.origin))
+    }
+
+    /// Tells whether the store has a document. One that is damaged unseen is found, and can be fetched anew.
+    fn has(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
+        let store = self.context.store;
+        match store.check(&Blob::from(descriptor)) {
+            Health::Whole => store.sound(&descriptor.digest),
+            _ => Ok(false),
+        }
     }
 
     fn fetch_manifest(&self, digest: Digest) -> Result<Descriptor, ActionError> {
@@ -78,19 +92,23 @@ impl Blobs for Remote<'_> {
         let store = self.context.store;
         let kind = &descriptor.media_type;
         let is_layer = kind.compression().is_some();
-        if !is_layer && store.check(&Blob::from(descriptor)) != Health::Whole {
+        let has = match is_layer {
+            true => Ok(true),
+            false => self.has(descriptor),
+        };
+        if !matches!(has, Ok(true)) {
             let fetched = match kind.is_manifest() || kind.is_index() {
                 true => self.fetch_manifest(descriptor.digest).map(drop),
                 false => self.fetch_document(descriptor),
             };
-            fetched.map_err(|error| SourceError::Fetch(Box::new(error)))?;
+            fetched.map_err(|error| SourceError::Fetch(Box::new(blame(error, has.err()))))?;
         }
         let what = match is_layer {
             true => format!("the layer {} of {}", descriptor.digest, self.image.name()),
             false => format!("{} of {}", descriptor.digest, self.image.name()),
         };
         let path = store.blob_path(&descriptor.digest);
-        Ok(piece(descriptor, path, None, what))
+        Ok(piece(descriptor, path, None, what).of_cache())
     }
 }
 
@@ -108,6 +126,14 @@ impl Source for Remote<'_> {
         ActionError::new("imgdecl::base::damaged", message)
             .at(self.origin)
             .help("the registry holds it like that: tell whoever pushed it, or use another image")
+    }
+}
+
+/// Returns the cause where nothing can be fetched: what was here is damaged.
+fn blame(error: ActionError, damage: Option<StoreError>) -> ActionError {
+    match damage {
+        Some(damage) if error.is_offline() => damage.into(),
+        _ => error,
     }
 }
 
@@ -150,10 +176,9 @@ fn facts_key(manifest: Digest) -> Digest {
 fn full_facts(context: &Context<'_>, manifest: Digest) -> Result<Option<Facts>, ActionError> {
     let known = context.store.memo(&facts_key(manifest))?;
     let blob: Option<Blob> = known.and_then(|it| serde_json::from_value(it).ok());
-    let Some(blob) = blob.filter(|it| context.store.check(it) == Health::Whole) else {
-        return Ok(None);
-    };
-    let text = String::from_utf8(context.store.read_blob(&blob)?).ok();
+    // Without them the notable ones do.
+    let bytes = blob.and_then(|it| context.store.read_blob(&it).ok());
+    let text = bytes.and_then(|it| String::from_utf8(it).ok());
     Ok(text.and_then(|text| Facts::parse(&text)))
 }
 
@@ -237,6 +262,10 @@ fn fetch_layers(remote: &Remote<'_>, found: &[Found]) -> Result<(), ActionError>
     let layers: BTreeMap<Digest, Descriptor> = layers.map(|it| (it.digest, it)).collect();
     let layers: Vec<Descriptor> = layers.into_values().collect();
     let (registry, store) = (remote.context.ports.registry, remote.context.store);
+    // They are about to be read: one that is damaged unseen is found, and fetched anew.
+    layers.iter().for_each(|layer| {
+        let _ = store.sound(&layer.digest);
+    });
     let pulled = registry.pull(remote.image, &layers, store);
     pulled.map_err(|error| error.at(remote.origin))
 }

@@ -69,11 +69,13 @@ impl Action for Install {
         let known = context.store.memo(&key)?;
         let known: Option<(Digest, [Blob; 2])> =
             known.and_then(|it| serde_json::from_value(it).ok());
-        let fetched = fetch(&self.file, &self.pin, &self.find_links, &self.root, context);
+        let fetched = self.fetch(context);
         let expected = self.expected()?;
         let (scheme, origin) = (self.scheme.clone(), self.origin.clone());
-        let path = context.store.blob_path(&self.pin.sha256);
+        let (store, digest) = (context.store.clone(), self.pin.sha256);
         let make = move |tick: Tick<'_>| -> Result<Tree, ActionError> {
+            store.sound(&digest)?;
+            let path = store.blob_path(&digest);
             let tree = wheel::install(&path, &expected, &scheme, tick);
             tree.map_err(|error| explain(&error).at(&origin))
         };
@@ -89,6 +91,11 @@ impl Action for Install {
             }
             (Err(error), None) => return Err(error.at(&self.origin)),
             (Ok(wheel), None) => {
+                // One that is damaged unseen is fetched again.
+                let wheel = match context.store.sound(&wheel.digest) {
+                    Ok(_) => wheel,
+                    Err(_) => self.fetch(context).map_err(|it| it.at(&self.origin))?,
+                };
                 let tree = TreeProduct::keep(make(context.tick)?, wheel, context.store)?;
                 // As long as this is remembered, listing and wheel are not collected.
                 let record = Record {
@@ -104,6 +111,10 @@ impl Action for Install {
 }
 
 impl Install {
+    fn fetch(&self, context: &Context<'_>) -> Result<Blob, ActionError> {
+        fetch(&self.file, &self.pin, &self.find_links, &self.root, context)
+    }
+
     fn expected(&self) -> Result<Expected, ActionError> {
         let name = WheelName::parse(&self.file)
             .map_err(|error| ActionError::of("imgdecl::pip::wheel", &error).at(&self.origin))?;
