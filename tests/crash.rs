@@ -70,7 +70,7 @@ compression = "none"
 "#;
 
 /// Makes a manifest and its inputs. `size` is about how many bytes each of its layers has.
-fn project(size: usize) -> Space {
+pub(crate) fn project(size: usize) -> Space {
     let space = Space::new();
     let mut rng = Random(7);
     space.write("image.toml", MANIFEST);
@@ -99,12 +99,12 @@ fn project(size: usize) -> Space {
     space
 }
 
-fn length(path: &Path) -> u64 {
+pub(crate) fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 /// All files below a folder, sorted; none if it is not there.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         match entry.file_type().expect("a type").is_dir() {
@@ -116,7 +116,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn remove(folder: &Path) {
+pub(crate) fn remove(folder: &Path) {
     if folder.exists() {
         fs::remove_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     }
@@ -548,7 +548,7 @@ fn a_warm_build_reads_nothing_and_misses_nothing() {
 }
 
 /// Runs a script as root of a mount namespace of its own; `None` if this may not be done here.
-fn with_mounts(space: &Space, script: &str) -> Option<Output> {
+pub(crate) fn with_mounts(space: &Space, script: &str) -> Option<Output> {
     let unshare = peer("unshare")?;
     fs::create_dir_all(space.path().join("mnt")).expect("a folder");
     let run = |script: &str| {
@@ -640,30 +640,24 @@ fn a_full_output_keeps_what_was_there() {
 }
 
 #[test]
-fn a_read_only_cache_is_an_error() {
+fn a_read_only_cache_that_is_empty_is_an_error() {
     let space = Space::new();
     space.write("image.toml", ONE_FILE);
     space.write("data/file", "hello");
     space.ok(&BUILD);
     let script = r#"
-        fail() { code=0; "$IMGDECL" build --progress none --output oci:out 2>> errors || code=$?; echo "exit $code"; }
         mount -t tmpfs -o ro none mnt
-        IMGDECL_CACHE_DIR="$PWD/mnt/cache" fail
-        mount --bind "$IMGDECL_CACHE_DIR" mnt
-        mount -o remount,bind,ro mnt
-        IMGDECL_CACHE_DIR="$PWD/mnt" fail
+        code=0; export IMGDECL_CACHE_DIR="$PWD/mnt/cache"
+        "$IMGDECL" build --progress none --output oci:out 2>> errors || code=$?
+        echo "exit $code"
     "#;
     let Some(output) = with_mounts(&space, script) else {
         return;
     };
-    assert_eq!(output.stdout, "exit 1\nexit 1\n");
+    assert_eq!(output.stdout, "exit 1\n");
     let errors = fs::read_to_string(space.path().join("errors")).expect("errors");
-    assert_eq!(
-        errors.matches("Read-only file system").count(),
-        2,
-        "{errors}"
-    );
-    assert_eq!(errors.matches("IMGDECL_CACHE_DIR").count(), 2, "{errors}");
+    assert!(errors.contains("Read-only file system"), "{errors}");
+    assert!(errors.contains("IMGDECL_CACHE_DIR"), "{errors}");
     assert!(!space.path().join("out").exists());
 }
 

@@ -311,6 +311,43 @@ fn only_the_top_floor_speaks() {
     report(&wrong);
 }
 
+/// The files that may know where a blob of the cache lies, and why that is no reading without a check.
+const BLOB_PATHS: &[(&str, &str)] = &[
+    (
+        "src/cli/image/open.rs",
+        "pieces, which are hashed as they are read",
+    ),
+    (
+        "src/graph/product.rs",
+        "contents, which are checked by layer.rs or by their CRC",
+    ),
+    (
+        "src/index/metadata.rs",
+        "a wheel that was hashed; and the size of one",
+    ),
+    (
+        "src/rule/base/remote.rs",
+        "pieces, which are hashed as they are read",
+    ),
+    ("src/rule/pip/action.rs", "a wheel that was hashed"),
+    ("src/rule/tar.rs", "contents, which are checked by layer.rs"),
+];
+
+/// Blobs of the cache are read through readers that hash them: a plain path is for those who check otherwise.
+#[test]
+fn blobs_are_hashed_by_whoever_reads_them() {
+    let mut found = BTreeSet::new();
+    for file in files("src") {
+        let own = code(&file.text);
+        let own = own.split("#[cfg(test)]").next().unwrap_or_default();
+        if file.module != "store" && own.contains(".blob_path(") {
+            found.insert(file.name);
+        }
+    }
+    let known = BLOB_PATHS.iter().map(|(name, _)| (*name).to_owned());
+    assert_eq!(found, known.collect());
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     let mut wrong = Vec::new();

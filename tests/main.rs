@@ -6,6 +6,7 @@
     reason = "tests make files, read the environment and print"
 )]
 
+mod cache;
 mod crash;
 mod determinism;
 mod docker;
