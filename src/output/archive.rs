@@ -42,7 +42,10 @@ fn read_index(file: File) -> io::Result<Option<Index>> {
         _ => return Ok(None),
     }
     let cut = || io::Error::other("it is cut short");
-    let entry = tar.next_entry().map_err(io::Error::other)?.ok_or_else(cut)?;
+    let entry = tar
+        .next_entry()
+        .map_err(io::Error::other)?
+        .ok_or_else(cut)?;
     if entry.path != b"index.json" {
         return Ok(None);
     }
