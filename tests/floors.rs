@@ -311,6 +311,42 @@ fn only_the_top_floor_speaks() {
     report(&wrong);
 }
 
+/// There is one reader of tar: no other file names the crate that reads its blocks, and no other room knows PAX.
+#[test]
+fn tars_are_read_in_one_room() {
+    let mut wrong = Vec::new();
+    for file in files("src") {
+        let code = code(&file.text);
+        for (number, line) in code.lines().enumerate() {
+            let place = format!("{}:{}", file.name, number + 1);
+            let is_one = file.name == "src/tar/block.rs";
+            // Rooms import this crate's module, which hides the crate of that name; only the crate has these types.
+            let crates = [
+                "::tar::Header",
+                "::tar::Gnu",
+                "tar::Archive",
+                "tar::Builder",
+            ];
+            if !is_one && crates.iter().any(|name| line.contains(name)) {
+                wrong.push(format!("{place}: the crate `tar` is for src/tar/block.rs"));
+            }
+            let is_import = line.contains("use tar::") || line.contains("extern crate tar");
+            if is_import && file.module != "tar" {
+                wrong.push(format!("{place}: `crate::tar` is the reader of tar"));
+            }
+            let meaning = ["\"SCHILY.xattr.\"", "\"GNU.sparse", "\"linkpath\""];
+            let is_reading = !matches!(file.module.as_str(), "tar" | "layer")
+                && meaning
+                    .iter()
+                    .any(|word| line.contains(word) && !line.contains("b\"SCHILY"));
+            if is_reading {
+                wrong.push(format!("{place}: what records mean is for `crate::tar`"));
+            }
+        }
+    }
+    report(&wrong);
+}
+
 /// The files that may know where a blob of the cache lies, and why that is no reading without a check.
 const BLOB_PATHS: &[(&str, &str)] = &[
     (
