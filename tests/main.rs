@@ -27,3 +27,4 @@ mod support;
 mod tars;
 mod unpack;
 mod youtube_qa;
+mod zips;

@@ -94,8 +94,15 @@ pub enum PackageError {
         asked: Vec<String>,
     },
     /// What a file says of itself cannot be read.
-    #[error("{0}")]
-    Malformed(String),
+    #[error("{why}")]
+    Malformed {
+        /// The code for messages.
+        code: &'static str,
+        /// The file, and what is wrong with it.
+        why: String,
+        /// How to mend it.
+        help: String,
+    },
     /// Anything else.
     #[error("{0}")]
     Failed(ActionError),

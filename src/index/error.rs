@@ -3,6 +3,7 @@
 use crate::graph::{ActionError, Failure, PackageError};
 use crate::net::Fault;
 use crate::oci::Digest;
+use crate::python::wheel::WheelError;
 use crate::store::StoreError;
 
 /// Why an index could not be asked, or what is wrong with what it gave.
@@ -50,7 +51,10 @@ pub enum IndexError {
         /// What is wrong.
         why: String,
     },
-    /// A wheel cannot be read, or does not say what it is.
+    /// A wheel cannot be read.
+    #[error(transparent)]
+    Wheel(#[from] WheelError),
+    /// A file is not what an index may list.
     #[error("{file}: {why}")]
     Malformed {
         /// The file.
@@ -174,6 +178,7 @@ impl IndexError {
                 "imgdecl::index::content"
             }
             Self::NotFound { .. } | Self::NoFile { .. } => "imgdecl::index::not_found",
+            Self::Wheel(error) => error.code(),
             Self::Sources(error) => error.code,
             Self::Store(error) => error.code(),
             Self::Stopped => "imgdecl::stopped",
@@ -213,6 +218,7 @@ impl IndexError {
             Self::Unsafe { .. } => "use the URL of the index at that host, if it is right".to_owned(),
             Self::Content { .. } => "check the URL of the index; if it is right, the index or a proxy before it is damaged".to_owned(),
             Self::Malformed { .. } => "use another version of the package".to_owned(),
+            Self::Wheel(error) => error.help(),
             Self::NotFound { .. } => "check the name, and which indexes are set".to_owned(),
             Self::OtherFile { .. } => "find out why it was replaced; if that is right, run `imgdecl lock`".to_owned(),
             Self::NoFile { .. } => "run `imgdecl lock`: the file is gone from the index".to_owned(),
@@ -242,7 +248,11 @@ impl From<IndexError> for PackageError {
     fn from(error: IndexError) -> Self {
         match error {
             IndexError::NotFound { indexes, .. } => Self::NotFound { asked: indexes },
-            IndexError::Malformed { .. } => Self::Malformed(error.to_string()),
+            IndexError::Malformed { .. } | IndexError::Wheel(_) => Self::Malformed {
+                code: error.code(),
+                why: error.to_string(),
+                help: error.help().unwrap_or_default(),
+            },
             error => Self::Failed(error.into()),
         }
     }

@@ -1,21 +1,18 @@
 //! What a wheel says of itself, with as little fetched as possible: alone beside the wheel (PEP 658), out of the wheel by
 //! ranges, or out of the whole wheel. Decides nothing.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
 use reqwest::Url;
 
 use super::download::Wheel;
 use super::error::IndexError;
 use super::fetch::Ask;
-use super::zip::{self, Bytes, METADATA, TAIL, Trouble};
 use super::{Inner, Source};
 use crate::graph::PackageFile;
 use crate::net::place;
 use crate::oci::Digest;
 use crate::python::WheelName;
-use crate::store::{Blob, Health, Record, Store, StoreError};
+use crate::python::wheel::{self, Bytes, METADATA, Problem, TAIL, WheelError};
+use crate::store::{Blob, Health, Record, Store};
 
 impl Inner {
     /// Returns the METADATA of a wheel.
@@ -24,7 +21,7 @@ impl Inner {
             file: file.file.clone(),
             why,
         };
-        let wheel = WheelName::parse(&file.file).map_err(|error| malformed(error.to_string()))?;
+        WheelName::parse(&file.file).map_err(|error| malformed(error.to_string()))?;
         if let Some(text) = self.remembered(file)? {
             return Ok(text);
         }
@@ -32,7 +29,7 @@ impl Inner {
         let is_sound = |blob: &Blob| self.cache.sound(&blob.digest).unwrap_or(false);
         let held = file.sha256.and_then(|it| held(&self.cache, it));
         if let Some(blob) = held.filter(is_sound) {
-            return self.local(&blob, file, &wheel);
+            return self.local(&blob, file);
         }
         let url = |error: &dyn std::fmt::Display| malformed(format!("its URL is none: {error}"));
         let url: Url = file.url.parse().map_err(|error| url(&error))?;
@@ -44,7 +41,7 @@ impl Inner {
             self.remember(&by_place(file), &text)?;
             return Ok(text);
         }
-        if let Some(text) = self.by_ranges(file, &url, index, &wheel)? {
+        if let Some(text) = self.by_ranges(file, &url, index)? {
             self.remember(&by_place(file), &text)?;
             return Ok(text);
         }
@@ -57,7 +54,7 @@ impl Inner {
             size: None,
         };
         let blob = self.download(&wanted, &self.cache)?;
-        self.local(&blob, file, &wheel)
+        self.local(&blob, file)
     }
 
     /// Looks into the cache.
@@ -89,33 +86,16 @@ impl Inner {
     }
 
     /// Reads the METADATA of a wheel that is in the cache, and sound.
-    fn local(
-        &self,
-        blob: &Blob,
-        file: &PackageFile,
-        wheel: &WheelName,
-    ) -> Result<String, IndexError> {
+    fn local(&self, blob: &Blob, file: &PackageFile) -> Result<String, IndexError> {
         let path = self.cache.blob_path(&blob.digest);
-        let mut local = Local {
-            file: File::open(&path).map_err(|source| StoreError::Io {
-                doing: "read",
-                path,
-                source,
-            })?,
-            size: blob.size,
-        };
-        let text = match zip::metadata(&mut local, wheel) {
-            Ok(text) => text,
-            Err(Trouble::Failed(error)) => return Err(*error),
-            Err(Trouble::Archive(why)) => {
-                let file = file.file.clone();
-                return Err(IndexError::Malformed { file, why });
-            }
-            Err(Trouble::Unable) => {
-                let (file, why) = (file.file.clone(), "it cannot be read".to_owned());
-                return Err(IndexError::Malformed { file, why });
-            }
-        };
+        let text = wheel::metadata(&path, &file.file, blob.digest)?;
+        let found = Digest::of(text.as_bytes());
+        if let Some(expected) = file.metadata_sha256.filter(|it| *it != found) {
+            return Err(IndexError::Wheel(WheelError {
+                wheel: file.file.clone(),
+                problem: Problem::Metadata { found, expected },
+            }));
+        }
         let key = by_digest(file).unwrap_or_else(|| by_place(file));
         self.remember(&key, &text)?;
         Ok(text)
@@ -151,7 +131,12 @@ impl Inner {
                 return Err(ask.wrong(format!("it has the digest {found} instead of {expected}")));
             }
         }
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Ok(text) = String::from_utf8(bytes) else {
+            return match is_sure {
+                true => Err(ask.wrong("it is not UTF-8")),
+                false => Ok(None),
+            };
+        };
         // Some servers answer with a page of theirs to whatever they do not know.
         let is_it = text
             .lines()
@@ -166,14 +151,14 @@ impl Inner {
         file: &PackageFile,
         url: &Url,
         index: Option<&Source>,
-        wheel: &WheelName,
     ) -> Result<Option<String>, IndexError> {
         let host = place::authority(url);
         if self.is_whole_only(&host) {
             return Ok(None);
         }
         let remote = Remote::open(self, file, url, index);
-        let read = remote.and_then(|mut remote| zip::metadata(&mut remote, wheel));
+        let read =
+            remote.and_then(|mut remote| wheel::read_metadata(&mut remote, Remote::read_ahead));
         match read {
             Ok(text) => Ok(Some(text)),
             Err(Trouble::Failed(error)) => Err(*error),
@@ -182,7 +167,7 @@ impl Inner {
                 Ok(None)
             }
             // What is wrong with it shows in the whole wheel, whose digest can be checked.
-            Err(Trouble::Archive(_)) => Ok(None),
+            Err(Trouble::Archive) => Ok(None),
         }
     }
 }
@@ -214,23 +199,26 @@ pub(super) fn held(store: &Store, sha256: Digest) -> Option<Blob> {
     (store.check(&blob) == Health::Whole).then_some(blob)
 }
 
-/// A wheel in the cache.
-struct Local {
-    file: File,
-    size: u64,
+/// Why METADATA is not to be had by ranges.
+#[derive(Debug)]
+enum Trouble {
+    /// The archive is not what it should be.
+    Archive,
+    /// The bytes cannot be read in this way.
+    Unable,
+    /// The bytes cannot be read at all.
+    Failed(Box<IndexError>),
 }
 
-impl Bytes for Local {
-    fn size(&self) -> u64 {
-        self.size
+impl From<IndexError> for Trouble {
+    fn from(error: IndexError) -> Self {
+        Self::Failed(Box::new(error))
     }
+}
 
-    fn read(&mut self, at: u64, count: u64) -> Result<Vec<u8>, Trouble> {
-        let count = usize::try_from(count).map_err(|_| Trouble::Unable)?;
-        let mut bytes = vec![0; count];
-        let read = self.file.read_exact_at(&mut bytes, at);
-        read.map_err(|_| Trouble::Unable)?;
-        Ok(bytes)
+impl From<Problem> for Trouble {
+    fn from(_: Problem) -> Self {
+        Self::Archive
     }
 }
 
@@ -244,6 +232,8 @@ struct Remote<'a> {
     etag: Option<String>,
     size: u64,
     tail: Vec<u8>,
+    /// What was read ahead, and from where.
+    ahead: (u64, Vec<u8>),
 }
 
 impl<'a> Remote<'a> {
@@ -261,6 +251,7 @@ impl<'a> Remote<'a> {
             etag: None,
             size: 0,
             tail: Vec::new(),
+            ahead: (0, Vec::new()),
         };
         let (bytes, range, etag) = remote.ask(&format!("-{TAIL}"), TAIL)?;
         let (first, last, Some(size)) = range else {
@@ -275,6 +266,12 @@ impl<'a> Remote<'a> {
         remote.size = size;
         remote.tail = bytes;
         Ok(remote)
+    }
+
+    /// Fetches a part at once that will be read piece by piece.
+    fn read_ahead(&mut self, at: u64, count: u64) -> Result<(), Trouble> {
+        self.ahead = (at, self.read(at, count)?);
+        Ok(())
     }
 
     /// Asks for a range: returns the bytes, the range that they are said to be, and the entity tag.
@@ -305,17 +302,27 @@ impl<'a> Remote<'a> {
             Ok(_) => Err(Trouble::Unable),
             Err(crate::net::Fault::Stopped) => Err(IndexError::Stopped.into()),
             // The whole wheel is resumed where it is cut.
-            Err(_) => Err(Trouble::Archive("it was cut".to_owned())),
+            Err(_) => Err(Trouble::Archive),
         }
     }
 }
 
 impl Bytes for Remote<'_> {
+    type Error = Trouble;
+
     fn size(&self) -> u64 {
         self.size
     }
 
     fn read(&mut self, at: u64, count: u64) -> Result<Vec<u8>, Trouble> {
+        let (from, held) = &self.ahead;
+        let held = at.checked_sub(*from).and_then(|start| {
+            let start = usize::try_from(start).ok()?;
+            held.get(start..start.checked_add(usize::try_from(count).ok()?)?)
+        });
+        if let Some(held) = held {
+            return Ok(held.to_vec());
+        }
         let start = self.size - self.tail.len() as u64;
         let end = at + count;
         let slice = |from: u64, to: u64| {

@@ -2,7 +2,7 @@
 //! 691, 700, 714).
 //!
 //! From below: [`fetch`] makes a request of an exchange of `net`; [`page`] and [`html`] read what an index says of a
-//! package; [`metadata`] and [`zip`] have what a wheel says of itself; [`download`] has the wheel. A package comes from
+//! package; [`metadata`] has what a wheel says of itself; [`download`] has the wheel. A package comes from
 //! the first index that has it: what refuses is not passed over. Everything is checked against digests and remembered in
 //! the store. Knows nothing of rules, of the environment, or of how things are shown.
 
@@ -19,7 +19,6 @@ mod netrc;
 mod page;
 mod project;
 mod source;
-mod zip;
 
 pub use error::{Asked, IndexError};
 pub use login::Credentials;

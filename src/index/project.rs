@@ -251,7 +251,7 @@ impl Inner {
     fn listed(&self, wanted: &WantedWheel<'_>) -> Result<PackageFile, ActionError> {
         let files = self.files(wanted.project).map_err(|error| match error {
             PackageError::Failed(error) => error,
-            PackageError::Malformed(why) => ActionError::new("imgdecl::index::content", why),
+            PackageError::Malformed { code, why, help } => ActionError::new(code, why).help(help),
             PackageError::NotFound { asked: indexes } => {
                 let project = wanted.project.to_owned();
                 IndexError::NotFound { project, indexes }.into()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Lock;
+use super::{Lock, WheelPin};
 use crate::layer::{Attrs, Fact, Facts, LayerPath};
 use crate::oci::Digest;
 
@@ -62,11 +62,20 @@ pub fn changes(old: &Lock, new: &Lock) -> Vec<String> {
             if was == is {
                 continue;
             }
-            lines.push(format!("{name}: {target}"));
+            let mut files = Vec::new();
             let gone = was.keys().filter(|file| !is.contains_key(*file));
-            lines.extend(gone.map(|file| format!("    - {file}")));
-            let come = is.iter().filter(|(file, pin)| was.get(*file) != Some(pin));
-            lines.extend(come.map(|(file, _)| format!("    + {file}")));
+            files.extend(gone.map(|file| format!("    - {file}")));
+            // What else is known of the same bytes is no change.
+            let is_same = |file, pin: &WheelPin| {
+                let was: Option<&WheelPin> = was.get(file);
+                was.is_some_and(|was| (was.sha256, &was.url) == (pin.sha256, &pin.url))
+            };
+            let come = is.iter().filter(|(file, pin)| !is_same(*file, pin));
+            files.extend(come.map(|(file, _)| format!("    + {file}")));
+            if !files.is_empty() {
+                lines.push(format!("{name}: {target}"));
+                lines.extend(files);
+            }
         }
     }
     lines

@@ -89,7 +89,13 @@ pub struct WheelPin {
     pub size: Option<u64>,
     /// Where it is, where the user said so: a URL, or a path in the workspace.
     pub url: Option<String>,
+    /// The digest of the METADATA that it was chosen by, where an index or a server gave that and not the wheel's own bytes:
+    /// the wheel must hold just that.
+    pub metadata: Option<Digest>,
 }
+
+/// What stands before the digest of METADATA.
+const METADATA: &str = "metadata=";
 
 impl WheelPin {
     /// Tells whether it lies in the workspace.
@@ -98,12 +104,14 @@ impl WheelPin {
     }
 }
 
-/// `DIGEST SIZE URL`, with `-` for a size that is not known, and no URL where there is none.
+/// `DIGEST SIZE metadata=DIGEST URL`, with `-` for a size that is not known; METADATA and URL only where there are such.
 impl From<WheelPin> for String {
     fn from(pin: WheelPin) -> Self {
         let size = pin.size.map_or("-".to_owned(), |size| size.to_string());
         let url = pin.url.map_or(String::new(), |url| format!(" {url}"));
-        format!("{} {size}{url}", pin.sha256)
+        let metadata = pin.metadata;
+        let metadata = metadata.map_or(String::new(), |it| format!(" {METADATA}{it}"));
+        format!("{} {size}{metadata}{url}", pin.sha256)
     }
 }
 
@@ -118,9 +126,27 @@ impl TryFrom<String> for WheelPin {
             Some(size) => size.parse().ok().map(Some),
             None => None,
         };
-        let url = parts.next().map(str::to_owned);
+        let rest = parts.next();
+        let (metadata, url) = match rest.and_then(|it| it.strip_prefix(METADATA)) {
+            Some(rest) => {
+                let (digest, url) = match rest.split_once(' ') {
+                    Some((digest, url)) => (digest, Some(url)),
+                    None => (rest, None),
+                };
+                let digest = digest.parse();
+                let digest = digest.map_err(|_| "METADATA of a wheel has no digest")?;
+                (Some(digest), url)
+            }
+            None => (None, rest),
+        };
+        let url = url.map(str::to_owned);
         match (digest, size) {
-            (Some(sha256), Some(size)) => Ok(Self { sha256, size, url }),
+            (Some(sha256), Some(size)) => Ok(Self {
+                sha256,
+                size,
+                url,
+                metadata,
+            }),
             _ => Err("a wheel is pinned as `DIGEST SIZE`"),
         }
     }
@@ -154,6 +180,39 @@ mod tests {
     use super::*;
     use crate::layer::{Attrs, Fact, LayerPath, Owner};
     use crate::python::{Interpreter, Libc};
+
+    #[test]
+    fn wheels_are_pinned_in_a_line() {
+        let (wheel, text) = (Digest::of(b"wheel"), Digest::of(b"METADATA"));
+        let url = "https://h.example/a b.whl".to_owned();
+        for metadata in [None, Some(text)] {
+            for url in [None, Some(url.clone())] {
+                for size in [None, Some(5)] {
+                    let pin = WheelPin {
+                        sha256: wheel,
+                        size,
+                        url: url.clone(),
+                        metadata,
+                    };
+                    let line = String::from(pin.clone());
+                    assert_eq!(WheelPin::try_from(line), Ok(pin));
+                }
+            }
+        }
+        let line = format!("{wheel} 5 metadata={text}");
+        let pin = WheelPin::try_from(line).unwrap();
+        assert_eq!((pin.metadata, pin.url), (Some(text), None));
+        for bad in [
+            "metadata=",
+            "metadata=sha256:00",
+            "metadata=x https://h.example/",
+        ] {
+            assert!(
+                WheelPin::try_from(format!("{wheel} 5 {bad}")).is_err(),
+                "{bad}"
+            );
+        }
+    }
 
     fn example() -> Lock {
         let mut facts = Facts::default();
@@ -190,6 +249,7 @@ mod tests {
             sha256: Digest::of(b"wheel"),
             size: Some(5),
             url: None,
+            metadata: None,
         };
         let wheels = BTreeMap::from([("a-1-py3-none-any.whl".to_owned(), wheel)]);
         let pip = PipPin {

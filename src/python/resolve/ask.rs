@@ -9,8 +9,11 @@ use super::choose::{Choice, Listing};
 use super::hints::{UNKNOWN, near_names};
 use super::range::Point;
 use super::solve::{Package, Solver};
-use super::{Candidate, IndexError, ResolveError, Unknown, Wanted};
+use super::{Candidate, IndexError, ResolveError, Unknown, Unreadable, Wanted};
 use crate::python::{Asked, Metadata, Place};
+
+/// What to do about a wheel that says of itself what its name does not.
+const OTHER: &str = "the file's name does not say what is in it: take it from another place, or give it its right name";
 
 impl Solver<'_> {
     /// Asks the index for what is likely to be asked next.
@@ -132,10 +135,14 @@ impl Solver<'_> {
             Ok(metadata) => {
                 let needs = metadata.requires_python.as_ref();
                 if metadata.name != candidate.name || metadata.version != candidate.version {
-                    Err(format!(
-                        "calls itself {} {}",
-                        metadata.name, metadata.version
-                    ))
+                    let said = format!("calls itself {} {}", metadata.name, metadata.version);
+                    let wheel = Unreadable {
+                        code: "imgdecl::wheel::other",
+                        why: format!("{} {said}", candidate.file),
+                        help: OTHER.to_owned(),
+                    };
+                    self.unreadable.insert(key.clone(), wheel);
+                    Err(said)
                 } else if let Some(needs) = needs.filter(|it| !self.rules.admits(it)) {
                     let python = self.rules.target.python;
                     Err(format!("needs Python {needs}, and this is {python}"))
@@ -143,7 +150,11 @@ impl Solver<'_> {
                     Ok(Arc::new(metadata))
                 }
             }
-            Err(IndexError::Malformed(reason)) => Err(format!("cannot be read: {reason}")),
+            Err(IndexError::Malformed(wheel)) => {
+                let said = format!("cannot be read: {}", wheel.why);
+                self.unreadable.insert(key.clone(), wheel);
+                Err(said)
+            }
             Err(error) => {
                 let what = format!("{} {}", candidate.name, candidate.version);
                 return Err(self.failure(&candidate.name, what, error));

@@ -13,6 +13,7 @@ mod report;
 mod solve;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 pub use choose::Pick;
 pub use hints::elsewhere;
@@ -52,6 +53,17 @@ pub struct Candidate {
     pub index: String,
 }
 
+/// A wheel that cannot be read, or says of itself what it is not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unreadable {
+    /// The code for messages.
+    pub code: &'static str,
+    /// The wheel's file name, and what is wrong with it.
+    pub why: String,
+    /// How to mend it.
+    pub help: String,
+}
+
 /// What an index failed at.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IndexError {
@@ -62,8 +74,8 @@ pub enum IndexError {
         asked: Vec<String>,
     },
     /// What a file says of itself cannot be read: another version may do.
-    #[error("{0}")]
-    Malformed(String),
+    #[error("{}", .0.why)]
+    Malformed(Unreadable),
     /// Anything else; the resolution ends.
     #[error("{why}")]
     Failed {
@@ -145,6 +157,16 @@ pub enum ResolveError {
     /// The requirements exclude each other, or nothing fits.
     #[error("{}", .0.explanation)]
     Conflict(Box<Conflict>),
+    /// A wheel that would be needed cannot be read.
+    #[error("{}", .wheel.why)]
+    Unreadable {
+        /// The wheel.
+        wheel: Unreadable,
+        /// What other versions of the package there are, in words.
+        others: String,
+        /// Why nothing else will do.
+        conflict: Box<Conflict>,
+    },
     /// Several of the packages that are asked for are in no index.
     #[error("{} are in no index", listed(.0))]
     Unknown(Vec<Unknown>),
@@ -186,6 +208,7 @@ impl ResolveError {
     pub fn help(&self) -> String {
         match self {
             Self::Conflict(conflict) => conflict.help(),
+            Self::Unreadable { wheel, others, .. } => format!("{}\n{others}", wheel.help),
             Self::Unknown(unknown) => hints::of_unknown(unknown),
             Self::Index { error, .. } => match &**error {
                 IndexError::Failed { help: Some(help), .. } => help.clone(),

@@ -24,6 +24,8 @@ pub struct Conflict {
     pub places: Vec<(Place, String)>,
     /// What there is, where that helps.
     pub hints: Vec<String>,
+    /// The packages of which versions were rejected for what they are, each with the reason.
+    pub(super) rejected: Vec<(PackageName, String)>,
 }
 
 type Tree = DerivationTree<Package, Ranges<Point>, String>;
@@ -74,7 +76,13 @@ impl Conflict {
             lines: Vec::new(),
         };
         let mut named = BTreeSet::new();
+        let mut rejected = Vec::new();
         for fact in &facts {
+            if let External::Custom(package, _, reason) = fact
+                && let Some(name) = package.name()
+            {
+                rejected.push((name.clone(), reason.clone()));
+            }
             match fact {
                 External::FromDependencyOf(Package::Root, _, package, _) => {
                     named.extend(package.name().cloned());
@@ -93,6 +101,7 @@ impl Conflict {
             explanation: lines.join("\n"),
             places: places.collect(),
             hints: hints.finish(),
+            rejected,
         }
     }
 

@@ -15,7 +15,11 @@ use super::choose::{Choice, Rules};
 use super::hints::{Listings, reasons};
 use super::priority::{LIMIT, Priorities, Priority};
 use super::range::{self, Point};
-use super::{Candidate, Conflict, Index, IndexError, Question, Resolution, ResolveError, Resolved};
+use super::unreadable::left_out;
+use super::{
+    Candidate, Conflict, Index, IndexError, Question, Resolution, ResolveError, Resolved,
+    Unreadable,
+};
 use crate::python::{Asked, Direct, Metadata, Place};
 
 /// How many decisions are made before it is given up: far more than any known set needs.
@@ -100,6 +104,8 @@ pub(super) struct Solver<'a> {
     pub(super) priorities: Priorities<Package>,
     pub(super) listings: Listings,
     pub(super) metadata: BTreeMap<(PackageName, Point), Result<Arc<Metadata>, String>>,
+    /// The wheels that were looked at and could not be read.
+    pub(super) unreadable: BTreeMap<(PackageName, Point), Unreadable>,
     /// What was asked of the index ahead of time.
     pub(super) prefetched: BTreeSet<PackageName>,
     pub(super) prefetched_files: BTreeSet<(PackageName, Point)>,
@@ -177,6 +183,7 @@ impl<'a> Solver<'a> {
             priorities: Priorities::new(),
             listings: BTreeMap::new(),
             metadata: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             prefetched: BTreeSet::new(),
             prefetched_files: BTreeSet::new(),
             tried: BTreeMap::new(),
@@ -203,7 +210,7 @@ impl<'a> Solver<'a> {
                 Err(tree) => {
                     let (question, listings) = (self.question, &self.listings);
                     let conflict = Conflict::new(tree, question, listings, &self.rules, self.index);
-                    return Err(ResolveError::Conflict(Box::new(conflict)));
+                    return Err(self.conflict(Box::new(conflict)));
                 }
             }
             self.prefetch();
@@ -429,6 +436,8 @@ impl<'a> Solver<'a> {
                 ));
             }
         }
+        let taken = |name: &PackageName| packages.get(name).map(|it| &it.candidate.version);
+        self.warnings.extend(left_out(&self.unreadable, &taken));
         Ok(Resolution {
             packages,
             warnings: self.warnings.into_iter().collect(),

@@ -95,7 +95,11 @@ impl Index for Memory {
             .borrow_mut()
             .push(format!("metadata {name} {version}"));
         if name.as_ref() == "broken" && version.to_string() == "2" {
-            return Err(IndexError::Malformed("no Name".to_owned()));
+            return Err(IndexError::Malformed(Unreadable {
+                code: "imgdecl::wheel::malformed",
+                why: "broken-2-py3-none-any.whl: no Name".to_owned(),
+                help: "take another".to_owned(),
+            }));
         }
         let key = (name.clone(), version.clone());
         self.metadata.get(&key).cloned().ok_or_else(not_found)
@@ -234,6 +238,42 @@ fn backtracks_over_packages() {
     // Cycles end.
     check("a 1 | b\nb 1 | a", "a", "a 1, b 1");
     check("a 1 | a\n", "a", "a 1");
+}
+
+#[test]
+fn a_wheel_that_cannot_be_read_is_no_conflict() {
+    let told = |index: &str, question: &str| match ask(&Memory::of(index), question) {
+        Err(error @ ResolveError::Unreadable { .. }) => (error.to_string(), error.help()),
+        Err(error) => panic!("{question}: {error}"),
+        Ok(resolution) => panic!("{question}: {}", names(&resolution)),
+    };
+    let why = "broken-2-py3-none-any.whl: no Name".to_owned();
+    let alone = "take another\nno other version of broken is at hand".to_owned();
+    assert_eq!(told("broken 2", "broken"), (why.clone(), alone.clone()));
+    assert_eq!(told("broken 2\na 1 | broken", "a"), (why.clone(), alone));
+    let others = "take another\nyour requirements leave out the other versions of broken: 3, 1";
+    let index = "broken 1\nbroken 2\nbroken 3\na 1 | broken<3";
+    assert_eq!(told(index, "a | broken>1"), (why, others.to_owned()));
+    // It takes no part in this one.
+    conflict("broken 1\nbroken 2\na 1 | b>2\nb 1", "broken | a");
+}
+
+#[test]
+fn a_wheel_that_calls_itself_otherwise_is_told() {
+    let mut memory = Memory::of("a 1\na 2");
+    let text = Metadata::parse("Name: a\nVersion: 2.1\n").unwrap();
+    let two = ("a".parse().unwrap(), "2".parse().unwrap());
+    memory.metadata.insert(two, text);
+    let resolution = ask(&memory, "a").unwrap();
+    let why = "a-2-py3-none-any.whl calls itself a 2.1";
+    let warning = format!("a 2 is left out, and 1 taken: {why}");
+    assert_eq!(resolution.warnings, [warning]);
+    match ask(&memory, "a>1") {
+        Err(ResolveError::Unreadable { wheel, .. }) => {
+            assert_eq!((wheel.code, &*wheel.why), ("imgdecl::wheel::other", why));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -461,7 +501,20 @@ fn nothing_there_is_said() {
         panic!("{error}");
     };
     assert_eq!(place.unwrap().text(), "a");
-    check("broken 1\nbroken 2", "broken", "broken 1");
+    let resolution = check("broken 1\nbroken 2", "broken", "broken 1");
+    assert_eq!(
+        resolution.warnings,
+        ["broken 2 is left out, and 1 taken: broken-2-py3-none-any.whl: no Name"]
+    );
+    // Only what is newer than what is taken was taken away.
+    let resolution = check("broken 1\nbroken 2\nbroken 3", "broken", "broken 3");
+    assert!(resolution.warnings.is_empty());
+    check("broken 2\na 1\na 2 | broken", "a", "a 1");
+    let resolution = check("broken 2\na 1\na 2 | broken", "a", "a 1");
+    assert_eq!(
+        resolution.warnings,
+        ["broken 2 is left out: broken-2-py3-none-any.whl: no Name"]
+    );
 }
 
 #[test]

@@ -20,6 +20,24 @@ fn names_that_lead_out() {
     refused(&named(b"pkg/.wh.__init__.py"), "would delete a file");
     refused(&named(b"pkg/.wh..wh..opq"), "would delete a file");
     refused(&named(b"./"), "has no name");
+    // An installer that goes by the plain text would not find these where a reader of paths does.
+    for name in [
+        "./pkg/x",
+        "pkg//x",
+        "pkg/./x",
+        "./pkg-1.0.data/purelib/x",
+        "pkg/x//",
+    ] {
+        refused(
+            &named(name.as_bytes()),
+            "has `.` or an empty part in its path",
+        );
+    }
+    let unmarked = Entry {
+        flags: 0,
+        ..Entry::new("pkg/ä.py", "x")
+    };
+    refused(&plus(unmarked), "neither ASCII nor marked as UTF-8");
 }
 
 #[test]
@@ -41,16 +59,21 @@ fn members_that_are_no_files() {
 #[test]
 fn members_that_are_there_twice() {
     let twice = |name: &str| plus(Entry::new(name, "other"));
-    refused(&twice("pkg/__init__.py"), "lists one name twice");
-    refused(
-        &twice("./pkg//__init__.py"),
-        "two members named `pkg/__init__.py`",
-    );
-    let data = "pkg-1.0.data/purelib/pkg/__init__.py";
-    refused(
-        &twice(data),
-        "site-packages/pkg/__init__.py: both are files",
-    );
+    let named = "two members named `pkg/__init__.py`";
+    refused(&twice("pkg/__init__.py"), named);
+    refused(&plus(Entry::new("pkg/__init__.py", "x = 1\n")), named);
+    let folder = Entry {
+        data: Vec::new(),
+        ..moded("pkg/__init__.py/", 0o040_755)
+    };
+    refused(&plus(folder), named);
+    for folder in ["purelib", "platlib"] {
+        let data = format!("pkg-1.0.data/{folder}/pkg/__init__.py");
+        let text = format!(
+            "`pkg/__init__.py` and `{data}` would both be /{SITE}/pkg/__init__.py, and their bytes differ"
+        );
+        refused(&twice(&data), &text);
+    }
     let record = "pkg-1.0.data/purelib/pkg-1.0.dist-info/RECORD";
     refused(&twice(record), "RECORD: both are files");
     refused(&twice("pkg/data.bin/x"), "a file and a folder");
@@ -219,7 +242,7 @@ fn records_that_lie() {
     );
     refused(
         &record(|text| format!("a,b,c,d\n{text}").into_bytes()),
-        "RECORD, line 1: it has more than three columns",
+        "RECORD, line 1: it has more than three columns: `a,b,c,d`",
     );
     refused(
         &record(|text| format!("{text}\"a,b,c\n").into_bytes()),

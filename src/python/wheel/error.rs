@@ -4,6 +4,7 @@ use std::io;
 
 use super::{HeaderError, SchemeError};
 use crate::layer::{Clash, ContentError, LayerPath, PathError};
+use crate::oci::Digest;
 
 /// A wheel that cannot be made into a tree.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +125,17 @@ pub enum Problem {
         /// What was found.
         found: String,
     },
+    /// The wheel's METADATA is not the one that its index gives for it.
+    #[error(
+        "its METADATA has the digest {found}, and its index gives another one for it, {expected}: the two may need other \
+         packages"
+    )]
+    Metadata {
+        /// The digest of the wheel's own.
+        found: Digest,
+        /// The digest of the index's.
+        expected: Digest,
+    },
     /// The wheel is of a format that is not known.
     #[error("the wheel says `Wheel-Version: {0}`, and only versions 1.x are known")]
     WheelVersion(String),
@@ -133,7 +145,7 @@ pub enum Problem {
         /// The line, from 1.
         line: usize,
         /// What is wrong.
-        reason: &'static str,
+        reason: String,
     },
     /// A member has another hash than RECORD says.
     #[error("`{member}` has the hash {found}, and RECORD says {expected}")]
@@ -169,6 +181,16 @@ pub enum Problem {
     /// A file would take the interpreter's place.
     #[error("/{0} is the interpreter's name, and no wheel may take it")]
     Reserved(LayerPath),
+    /// Two members with different bytes would be one file in the image.
+    #[error("`{first}` and `{second}` would both be /{path}, and their bytes differ")]
+    Claimed {
+        /// The path in the image.
+        path: LayerPath,
+        /// The name of a member.
+        first: String,
+        /// The name of another one.
+        second: String,
+    },
     /// Two members would be one file in the image, or a file and a folder.
     #[error(transparent)]
     Clash(#[from] Clash),
@@ -186,6 +208,7 @@ impl WheelError {
             Problem::Scheme(_) => "imgdecl::wheel::scheme",
             Problem::Size { .. } | Problem::Other { .. } => "imgdecl::wheel::other",
             Problem::Hash { .. } | Problem::Record { .. } => "imgdecl::wheel::record",
+            Problem::Metadata { .. } => "imgdecl::wheel::metadata",
             Problem::EntryPoints { .. } | Problem::Reserved(_) => "imgdecl::wheel::script",
             Problem::Bomb { .. }
             | Problem::Directory(_)
@@ -207,6 +230,17 @@ impl WheelError {
             }
             Problem::Other { .. } => {
                 "the file's name does not say what is in it: take it from another place, or give it its right name"
+            }
+            Problem::Metadata { .. } => {
+                "packages were chosen by what the index says of the wheel, and the wheel says another thing: tell who runs the \
+                 index. Once it is mended, `imgdecl lock --update`; or download the wheel, and name its folder in `find_links`"
+            }
+            Problem::Record { .. } => {
+                "a line of RECORD has a path, a hash and a size: take another version of the package, or have its makers build \
+                 the wheel anew"
+            }
+            Problem::Claimed { .. } => {
+                "installers differ in which of them stays: take another version of the package, or tell its makers"
             }
             Problem::Hash { .. } => {
                 "somebody changed the wheel after it was made: take it from where its makers publish it"

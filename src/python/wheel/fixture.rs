@@ -63,6 +63,7 @@ pub(super) fn expected() -> Expected {
         digest: Digest::of(b"pkg"),
         size: None,
         url: None,
+        metadata: None,
     }
 }
 

@@ -7,12 +7,16 @@ use pep440_rs::Version;
 use pep508_rs::PackageName;
 
 use super::archive::Archive;
+use super::directory::{Bytes, Entry, directory};
 use super::entry_points::{self, Callee};
 use super::record::Record;
 use super::{Expected, HeaderError, Headers, Problem, WheelError};
+use crate::layer::LayerPath;
 use crate::oci::Digest;
 
-/// How large METADATA, WHEEL and entry_points.txt may be, in bytes.
+/// How large METADATA may be, in bytes.
+pub const METADATA: u64 = 16 << 20;
+/// How large WHEEL and entry_points.txt may be, in bytes.
 const TEXT: u64 = 16 << 20;
 /// How large RECORD may be, in bytes.
 const RECORD: u64 = 64 << 20;
@@ -43,9 +47,13 @@ impl Info {
         };
         let wheel = need("WHEEL", TEXT)?;
         let purelib = read_wheel(&wheel, &format!("{stem}.dist-info/WHEEL"))?;
-        let metadata = need("METADATA", TEXT)?;
+        let metadata = need("METADATA", METADATA)?;
         check_metadata(&metadata, &format!("{stem}.dist-info/METADATA"), expected)?;
         check_stem(&stem, expected)?;
+        let found = Digest::of(&metadata);
+        if let Some(expected) = expected.metadata.filter(|it| *it != found) {
+            return Err(Problem::Metadata { found, expected });
+        }
         let record = Record::parse(&need("RECORD", RECORD)?)?;
         let scripts = match text("entry_points.txt", TEXT)? {
             Some(text) => entry_points::scripts(&text)?,
@@ -60,17 +68,16 @@ impl Info {
     }
 }
 
-/// Reads METADATA of a wheel whose bytes have the digest `digest`.
+/// Reads METADATA of a wheel on disk whose bytes have the digest `digest`, and checks the archive as [`super::install`] does.
 ///
 /// # Errors
-/// When it is no wheel, or has none.
+/// When it is no sound archive, or has no METADATA in UTF-8.
 pub fn metadata(wheel: &Path, file: &str, digest: Digest) -> Result<String, WheelError> {
     let read = || {
         let archive = Archive::open(wheel, file, digest)?;
         let path = format!("{}.dist-info/METADATA", find(&archive)?);
         let member = archive.find(&path).ok_or(Problem::Missing(path.clone()))?;
-        let bytes = archive.read(member, TEXT)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        text(archive.read(member, METADATA)?, &path)
     };
     read().map_err(|problem| WheelError {
         wheel: file.to_owned(),
@@ -78,10 +85,44 @@ pub fn metadata(wheel: &Path, file: &str, digest: Digest) -> Result<String, Whee
     })
 }
 
-/// Finds the one dist-info folder.
+/// Reads METADATA of a wheel by as few reads as possible: the end of the archive, its directory, the member. What stands
+/// between the other members is not seen, and not checked.
+///
+/// # Errors
+/// When it is no sound archive, or has no METADATA in UTF-8; or when the bytes cannot be read.
+pub fn read_metadata<B: Bytes>(
+    bytes: &mut B,
+    ahead: impl FnOnce(&mut B, u64, u64) -> Result<(), B::Error>,
+) -> Result<String, B::Error> {
+    let entries = directory(bytes)?;
+    let files = entries.iter().filter(|it| !it.is_folder);
+    let path = format!("{}.dist-info/METADATA", stem(files.map(|it| &it.path))?);
+    let is_it = |it: &&Entry| !it.is_folder && it.path.as_str() == path;
+    let entry = entries.iter().find(is_it);
+    let entry = entry.ok_or_else(|| Problem::Missing(path.clone()))?;
+    if entry.size <= METADATA {
+        let (offset, length) = entry.extent();
+        ahead(bytes, offset, length.min(METADATA))?;
+    }
+    Ok(text(entry.read(bytes, METADATA)?, &path)?)
+}
+
+fn text(bytes: Vec<u8>, member: &str) -> Result<String, Problem> {
+    String::from_utf8(bytes).map_err(|_| Problem::Headers {
+        member: member.to_owned(),
+        error: HeaderError::NotUtf8,
+    })
+}
+
+/// Finds the one dist-info folder of a wheel.
 fn find(archive: &Archive) -> Result<String, Problem> {
-    let tops = archive.members.iter().filter_map(|member| {
-        let (top, _) = member.path.as_str().split_once('/')?;
+    stem(archive.members.iter().map(|it| &it.path))
+}
+
+/// Finds the one dist-info folder among the paths of files.
+fn stem<'a>(paths: impl Iterator<Item = &'a LayerPath>) -> Result<String, Problem> {
+    let tops = paths.filter_map(|path| {
+        let (top, _) = path.as_str().split_once('/')?;
         top.strip_suffix(".dist-info")
     });
     let found: BTreeSet<&str> = tops.collect();

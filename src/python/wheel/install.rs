@@ -32,6 +32,8 @@ pub struct Expected {
     pub size: Option<u64>,
     /// The URL that the user gave for it, if not an index did.
     pub url: Option<String>,
+    /// The digest of the METADATA that it was chosen by, where its own bytes were not at hand then.
+    pub metadata: Option<Digest>,
 }
 
 /// Reads a wheel in place, checks it, and makes the tree of one part of a layer. Large members stay where they are, as
@@ -72,7 +74,12 @@ struct Placed<'a> {
     member: &'a Member,
     path: LayerPath,
     is_script: bool,
+    /// Whether the member lies in the data folder.
+    is_data: bool,
 }
+
+/// A path, its mode, and what is there.
+type File = (LayerPath, u16, Content);
 
 struct Install<'a> {
     archive: &'a Archive,
@@ -86,9 +93,16 @@ impl Install<'_> {
         let launchers = self.launchers();
         let mut placed = Vec::new();
         for member in &self.archive.members {
-            placed.extend(self.place(member, &launchers)?);
+            match self.place(member, &launchers)? {
+                Some(it) => placed.push(it),
+                // Where its bytes end must be sure all the same: who reads from the front goes on there.
+                None => drop(self.archive.digest(member, tick)?),
+            }
         }
-        let mut files = self.contents(&placed, tick)?;
+        // What the data folder brings comes last, as installers have it.
+        placed.sort_by_key(|it| it.is_data);
+        let contents = self.contents(&placed, tick)?;
+        let mut files = once(&placed, contents)?;
         for (name, text) in launchers {
             let path = self.scheme.bin().join(&name)?;
             files.push((path, 0o755, Content::bytes(text)));
@@ -140,15 +154,18 @@ impl Install<'_> {
         if name.split('/').any(|it| it == "__pycache__") {
             return Ok(None);
         }
+        let top = name.split_once('/');
+        let stem = top.and_then(|(top, _)| top.strip_suffix(".data"));
         let placed = |folder: &LayerPath, rest: &str, is_script| {
             Ok(Some(Placed {
                 member,
                 path: folder.join(rest)?,
                 is_script,
+                is_data: stem.is_some(),
             }))
         };
         let site = self.scheme.site_of(self.info.purelib);
-        let Some((top, rest)) = name.split_once('/') else {
+        let Some((top, rest)) = top else {
             return placed(site, name, false);
         };
         if top.strip_suffix(".dist-info") == Some(&self.info.stem) {
@@ -166,7 +183,7 @@ impl Install<'_> {
                 false => placed(site, name, false),
             };
         }
-        let Some(stem) = top.strip_suffix(".data") else {
+        let Some(stem) = stem else {
             return placed(site, name, false);
         };
         if stem != self.info.stem {
@@ -209,11 +226,7 @@ impl Install<'_> {
     }
 
     /// Takes the digests of all members, and checks them against RECORD. Where several fail, the first by path is told.
-    fn contents(
-        &self,
-        placed: &[Placed<'_>],
-        tick: Tick<'_>,
-    ) -> Result<Vec<(LayerPath, u16, Content)>, Problem> {
+    fn contents(&self, placed: &[Placed<'_>], tick: Tick<'_>) -> Result<Vec<File>, Problem> {
         let failed = AtomicBool::new(false);
         let tick = |bytes| tick(bytes) && !failed.load(Ordering::Relaxed);
         let content = |placed: &Placed<'_>| {
@@ -288,7 +301,7 @@ impl Install<'_> {
         parts.join("/")
     }
 
-    fn assemble(&self, files: Vec<(LayerPath, u16, Content)>) -> Result<Tree, Problem> {
+    fn assemble(&self, files: Vec<File>) -> Result<Tree, Problem> {
         let owner = self.scheme.owner;
         let mut tree = Tree::default();
         let mut folders = BTreeSet::new();
@@ -316,6 +329,29 @@ impl Install<'_> {
         }
         Ok(tree)
     }
+}
+
+/// Makes one file of members that have one place and the same bytes: the last one's mode counts.
+fn once(placed: &[Placed<'_>], contents: Vec<File>) -> Result<Vec<File>, Problem> {
+    let mut files: Vec<File> = Vec::with_capacity(contents.len());
+    let mut known: BTreeMap<LayerPath, (usize, &Member)> = BTreeMap::new();
+    for (placed, file) in placed.iter().zip(contents) {
+        match known.get(&file.0) {
+            None => {
+                known.insert(file.0.clone(), (files.len(), placed.member));
+                files.push(file);
+            }
+            Some((at, _)) if files[*at].2.digest == file.2.digest => files[*at].1 = file.1,
+            Some((_, first)) => {
+                return Err(Problem::Claimed {
+                    path: file.0,
+                    first: first.path.to_string(),
+                    second: placed.member.path.to_string(),
+                });
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// Returns a URL without user, password and fragment.

@@ -145,3 +145,11 @@ pub(super) fn archive(entries: &[Entry]) -> Vec<u8> {
     out.extend([0, 0]);
     out
 }
+
+/// Gives an archive that has no comment one (APPNOTE 4.3.16).
+pub(super) fn commented(archive: &[u8], comment: &[u8]) -> Vec<u8> {
+    let mut bytes = archive[..archive.len() - 2].to_vec();
+    bytes.extend((comment.len() as u16).to_le_bytes());
+    bytes.extend(comment);
+    bytes
+}

@@ -7,6 +7,7 @@
 mod archive;
 #[cfg(test)]
 mod broken;
+mod directory;
 mod entry_points;
 mod error;
 #[cfg(test)]
@@ -19,14 +20,17 @@ mod join;
 mod made;
 #[cfg(test)]
 mod odd;
+#[cfg(test)]
+mod readings;
 mod record;
 mod scheme;
 mod script;
 mod split;
 
+pub use directory::{Bytes, Entry, TAIL, directory};
 pub use error::{Problem, WheelError};
 pub use headers::{HeaderError, Headers};
-pub use info::metadata;
+pub use info::{METADATA, metadata, read_metadata};
 pub use install::{Expected, install};
 pub use join::{Conflict, Part, join};
 pub use scheme::{Scheme, SchemeError, Venv};

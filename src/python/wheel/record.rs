@@ -11,6 +11,9 @@ use super::Problem;
 use crate::layer::LayerPath;
 use crate::oci::Digest;
 
+/// How much of a line is shown, in characters.
+const SHOWN: usize = 120;
+
 /// What a RECORD says about the hashes of files.
 #[derive(Debug, Default)]
 pub(super) struct Record(BTreeMap<LayerPath, String>);
@@ -21,7 +24,10 @@ impl Record {
     /// # Errors
     /// When it is not CSV in UTF-8, or gives two hashes for one file.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let fail = |line, reason| Problem::Record { line, reason };
+        let fail = |line, reason: &str| Problem::Record {
+            line,
+            reason: reason.to_owned(),
+        };
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let before = bytes[..error.valid_up_to()].iter();
             fail(
@@ -36,7 +42,12 @@ impl Record {
                 continue;
             }
             if row.len() > 3 {
-                return Err(fail(line, "it has more than three columns"));
+                let text: String = row.join(",").chars().take(SHOWN).collect();
+                let text = text.escape_debug();
+                return Err(fail(
+                    line,
+                    &format!("it has more than three columns: `{text}`"),
+                ));
             }
             let hash = row.get(1).map_or("", |it| it.trim());
             // Other hashes than SHA-256 are not checked: the wheel's own digest stands for its bytes.

@@ -59,6 +59,10 @@ impl Action for Install {
         key.field("interpreter", interpreter);
         key.field("python", &format!("{}.{}", python.0, python.1));
         key.field("owner", &format!("{}:{}", owner.uid, owner.gid));
+        // What was laid out without a look at METADATA does not answer for a wheel that is to hold just this one.
+        if let Some(metadata) = &self.pin.metadata {
+            key.field("metadata", &metadata.to_string());
+        }
     }
 
     fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
@@ -125,6 +129,7 @@ impl Install {
             digest: self.pin.sha256,
             size: self.pin.size,
             url: self.pin.url.clone().filter(|_| !self.pin.is_own()),
+            metadata: self.pin.metadata,
         })
     }
 }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
 use crate::oci::Digest;
-use crate::python::resolve::{Candidate, Index, IndexError, Pick, Wanted};
+use crate::python::resolve::{Candidate, Index, IndexError, Pick, Unreadable, Wanted};
 use crate::python::{Metadata, WheelName, guesses, similar, specifiers, wheel};
 use crate::rule::host::{blob_of, digest_of};
 use crate::store::{Blob, Store};
@@ -124,7 +124,11 @@ impl<'a> Sources<'a> {
         }
         let text = wheel::metadata(path, &candidate.file, digest);
         let text = text.map_err(|error| {
-            IndexError::Malformed(format!("{}: {}", candidate.file, error.problem))
+            IndexError::Malformed(Unreadable {
+                code: error.code(),
+                why: error.to_string(),
+                help: error.help(),
+            })
         })?;
         self.store
             .put_memo(&key, serde_json::json!(text))
@@ -132,9 +136,37 @@ impl<'a> Sources<'a> {
         Ok(Arc::new(text))
     }
 
+    /// Returns the digest of the METADATA that a wheel was chosen by; `None` for one of the workspace, whose own it was.
+    pub(super) fn metadata_digest(&self, candidate: &Candidate) -> Option<Digest> {
+        if self.own(candidate).is_some() {
+            return None;
+        }
+        // It was read for the resolver, and is remembered.
+        let text = self.packages.metadata(&self.file_of(candidate)).ok()?;
+        Some(Digest::of(text.as_bytes()))
+    }
+
     /// Fetches the file of an index that does not say its digest.
     pub(super) fn unsaid(&self, candidate: &Candidate, store: &Store) -> Result<Blob, ActionError> {
-        self.packages.unsaid(&file_of(candidate), store)
+        self.packages.unsaid(&self.file_of(candidate), store)
+    }
+
+    /// Returns a file as its index lists it, for what the port is asked again.
+    fn file_of(&self, candidate: &Candidate) -> PackageFile {
+        let listed = match candidate.index.is_empty() {
+            true => None,
+            false => self.packages.files(candidate.name.as_ref()).ok(),
+        };
+        let is_it = |it: &&PackageFile| it.file == candidate.file && it.url == candidate.url;
+        let found = listed.and_then(|it| it.iter().find(is_it).cloned());
+        found.unwrap_or_else(|| PackageFile {
+            file: candidate.file.clone(),
+            sha256: candidate.sha256,
+            size: candidate.size,
+            url: candidate.url.clone(),
+            index: candidate.index.clone(),
+            ..PackageFile::default()
+        })
     }
 
     /// Returns all files of a package: wheels of the folders, or what the indexes list.
@@ -153,7 +185,9 @@ impl<'a> Sources<'a> {
 fn index_error(error: PackageError) -> IndexError {
     match error {
         PackageError::NotFound { asked } => IndexError::NotFound { asked },
-        PackageError::Malformed(text) => IndexError::Malformed(text),
+        PackageError::Malformed { code, why, help } => {
+            IndexError::Malformed(Unreadable { code, why, help })
+        }
         PackageError::Failed(error) => {
             let mut why = error.message.clone();
             for cause in &error.causes {
@@ -215,18 +249,6 @@ fn source_version(name: &PackageName, file: &str) -> Option<pep440_rs::Version> 
     })
 }
 
-/// The other way round, for what the port is asked again.
-fn file_of(candidate: &Candidate) -> PackageFile {
-    PackageFile {
-        file: candidate.file.clone(),
-        sha256: candidate.sha256,
-        size: candidate.size,
-        url: candidate.url.clone(),
-        index: candidate.index.clone(),
-        ..PackageFile::default()
-    }
-}
-
 impl Index for Sources<'_> {
     fn versions(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError> {
         self.files(name)
@@ -234,12 +256,16 @@ impl Index for Sources<'_> {
 
     fn metadata(&self, candidate: &Candidate) -> Result<Metadata, IndexError> {
         let malformed = |error: &dyn std::fmt::Display| {
-            IndexError::Malformed(format!("{}: {error}", candidate.file))
+            IndexError::Malformed(Unreadable {
+                code: "imgdecl::wheel::malformed",
+                why: format!("{}: {error}", candidate.file),
+                help: "take another version of the package, or tell its makers".to_owned(),
+            })
         };
         let text: Arc<String> = match self.own(candidate) {
             Some(path) => self.read_metadata(candidate, &path)?,
             None => {
-                let text = self.packages.metadata(&file_of(candidate));
+                let text = self.packages.metadata(&self.file_of(candidate));
                 text.map_err(index_error)?
             }
         };
@@ -259,7 +285,7 @@ impl Index for Sources<'_> {
         for guess in guesses {
             match self.packages.files(guess.as_ref()) {
                 Ok(files) if !files.is_empty() => found.push(guess),
-                Ok(_) | Err(PackageError::NotFound { .. } | PackageError::Malformed(_)) => {}
+                Ok(_) | Err(PackageError::NotFound { .. } | PackageError::Malformed { .. }) => {}
                 // An index that fails now would fail for the others too.
                 Err(PackageError::Failed(_)) => break,
             }
@@ -281,7 +307,7 @@ impl Index for Sources<'_> {
             Wanted::Metadata(candidates) => {
                 let remote = candidates.iter().filter(|it| it.index != LOCAL);
                 self.packages
-                    .prefetch_metadata(remote.map(file_of).collect());
+                    .prefetch_metadata(remote.map(|it| self.file_of(it)).collect());
             }
         }
     }

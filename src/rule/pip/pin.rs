@@ -175,7 +175,10 @@ fn wheels(
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
             warnings.extend(found.warnings);
             for resolved in found.packages.values() {
-                pins.push(of_candidate(&resolved.candidate, &sources, store)?);
+                let candidate = &resolved.candidate;
+                let (file, sha256, mut pin) = of_candidate(candidate, &sources, store)?;
+                pin.metadata = sources.metadata_digest(candidate);
+                pins.push((file, sha256, pin));
             }
         }
     }
@@ -256,6 +259,7 @@ fn of_candidate(
                 true => Some(candidate.url.clone()),
                 false => sources.listed_at(candidate),
             },
+            metadata: None,
         },
     ))
 }
@@ -284,6 +288,7 @@ fn of_lock(
                     .url
                     .clone()
                     .filter(|url| inputs.foreign.is_none() || !url.contains("://")),
+                metadata: None,
             },
         ));
     }
@@ -401,6 +406,18 @@ fn of_resolve(error: &ResolveError) -> ActionError {
             let mut found = ActionError::new("imgdecl::pip::conflict", first);
             found.causes = lines.map(str::to_owned).collect();
             found.help = Some(help(conflict));
+            let places = conflict.places.iter().take(PLACES);
+            found.at_all(places.map(|(place, _)| origin(place)))
+        }
+        ResolveError::Unreadable {
+            wheel, conflict, ..
+        } => {
+            let mut found = ActionError::new(wheel.code, wheel.why.clone()).help(error.help());
+            let lines = conflict.explanation.lines();
+            // One line only says again what was said.
+            if lines.clone().count() > 1 {
+                found.causes = lines.map(str::to_owned).collect();
+            }
             let places = conflict.places.iter().take(PLACES);
             found.at_all(places.map(|(place, _)| origin(place)))
         }
