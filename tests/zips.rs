@@ -142,6 +142,14 @@ const REFUSED: &[(&str, &str)] = &[
         "zipfile reads one member out of another's bytes",
     ),
     (
+        "is encrypted",
+        "zipfile does not know the flag for hidden headers",
+    ),
+    (
+        "no real wheel is compressed like that",
+        "zipfile does not look whether a member has the size that its directory gives",
+    ),
+    (
         "packed in a way that is not known",
         "zipfile goes by the bits that it knows",
     ),

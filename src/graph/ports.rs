@@ -59,17 +59,18 @@ pub trait Registry: Sync {
     ) -> Result<(), ActionError>;
 }
 
-/// A file of a package, as an index lists it (simple repository API, PEP 503 and PEP 691). Not trusted.
+/// A file of a package, as an index lists it (simple repository API, PEP 503 and PEP 691). Not trusted. Of some packages
+/// there are a hundred thousand: what is passed on is shared.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PackageFile {
     /// The name of the file, percent-decoded.
-    pub file: String,
+    pub file: Arc<str>,
     /// The digest, where the index says it.
     pub sha256: Option<Digest>,
     /// The size in bytes, where the index says it.
     pub size: Option<u64>,
     /// `Requires-Python`, as the index has it.
-    pub requires_python: Option<String>,
+    pub requires_python: Option<Arc<str>>,
     /// Why it was yanked, if it was; the reason may be empty.
     pub yanked: Option<String>,
     /// When it was uploaded (RFC 3339), where the index says it.
@@ -79,9 +80,9 @@ pub struct PackageFile {
     /// The digest of the metadata, where the index says it.
     pub metadata_sha256: Option<Digest>,
     /// Where the file is; without credentials.
-    pub url: String,
+    pub url: Arc<str>,
     /// The name of the index that lists it.
-    pub index: String,
+    pub index: Arc<str>,
 }
 
 /// What a package index failed at.
@@ -239,6 +240,6 @@ impl Packages for Offline {
     }
 
     fn unsaid(&self, file: &PackageFile, _: &Store) -> Result<Blob, ActionError> {
-        self.refuse(file.file.clone())
+        self.refuse(file.file.to_string())
     }
 }

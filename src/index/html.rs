@@ -1,6 +1,8 @@
 //! The page of a package in an index, as HTML (PEP 503, 592, 629, 658, 714), read as tolerantly as browsers do. Fetches
 //! nothing.
 
+use std::sync::Arc;
+
 use reqwest::Url;
 
 use super::page;
@@ -27,7 +29,8 @@ impl Tag<'_> {
 /// When the page says that it is of an API that is not known.
 pub(super) fn read(text: &str, url: &Url, index: &str) -> Result<Vec<PackageFile>, String> {
     let mut base: Option<Url> = None;
-    let mut files = Vec::new();
+    let mut files: Vec<PackageFile> = Vec::new();
+    let index: Arc<str> = index.into();
     let tags = Tags { rest: text };
     for tag in tags {
         match tag.name.as_str() {
@@ -37,15 +40,25 @@ pub(super) fn read(text: &str, url: &Url, index: &str) -> Result<Vec<PackageFile
             "meta" if tag.value("name").as_deref() == Some("pypi:repository-version") => {
                 page::check_version(tag.value("content").as_deref())?;
             }
-            "a" => files.extend(file(&tag, base.as_ref().unwrap_or(url), index)),
+            "a" => {
+                let base = base.as_ref().unwrap_or(url);
+                let file = file(&tag, base, &index, files.last());
+                files.extend(file);
+            }
             _ => {}
         }
     }
+    files.shrink_to_fit();
     Ok(files)
 }
 
-/// Makes a file of an anchor; `None` if it leads to none.
-fn file(tag: &Tag<'_>, base: &Url, index: &str) -> Option<PackageFile> {
+/// Makes a file of an anchor; `None` if it leads to none. What the file before says, too, is shared.
+fn file(
+    tag: &Tag<'_>,
+    base: &Url,
+    index: &Arc<str>,
+    before: Option<&PackageFile>,
+) -> Option<PackageFile> {
     let href = tag.value("href")?;
     let url = place::join(base, &href)?;
     let name = url.path().rsplit('/').next().unwrap_or_default();
@@ -58,18 +71,19 @@ fn file(tag: &Tag<'_>, base: &Url, index: &str) -> Option<PackageFile> {
     let metadata = tag.value("data-core-metadata");
     let metadata = metadata.or_else(|| tag.value("data-dist-info-metadata"));
     Some(PackageFile {
-        file: name,
+        file: name.into(),
         sha256: parts.find_map(sha256),
         size: None,
         requires_python: tag
             .value("data-requires-python")
-            .filter(|it| !it.is_empty()),
+            .filter(|it| !it.is_empty())
+            .map(|it| page::shared(it, before)),
         yanked: tag.value("data-yanked"),
         uploaded: tag.value("data-upload-time").filter(|it| !it.is_empty()),
         has_metadata: metadata.as_deref().map(|it| it.trim() != "false"),
         metadata_sha256: metadata.as_deref().and_then(sha256),
-        url: url.into(),
-        index: index.to_owned(),
+        url: url.as_str().into(),
+        index: index.clone(),
     })
 }
 
@@ -243,7 +257,7 @@ mod tests {
              <a href=a-3.tar.gz data-core-metadata=false>three</a><a name=x>none</a><a href=\"/simple/\">up</a>\
              <a href=\"mailto:x@y\">mail</a><a href='a-4.whl"
         ));
-        let names: Vec<&str> = files.iter().map(|it| it.file.as_str()).collect();
+        let names: Vec<&str> = files.iter().map(|it| &*it.file).collect();
         let expected = [
             "a-1+cu-py3-none-any.whl",
             "a-2-py3-none-any.whl",
@@ -252,18 +266,18 @@ mod tests {
         ];
         assert_eq!(names, expected);
         let first = PackageFile {
-            file: expected[0].to_owned(),
+            file: expected[0].into(),
             sha256: Some(digest),
-            requires_python: Some(">=3.8,<4".to_owned()),
+            requires_python: Some(">=3.8,<4".into()),
             yanked: Some(String::new()),
             uploaded: Some("2026-01-01T00:00:00Z".to_owned()),
-            url: "https://i.example/f/a-1%2Bcu-py3-none-any.whl".to_owned(),
-            index: "own".to_owned(),
+            url: "https://i.example/f/a-1%2Bcu-py3-none-any.whl".into(),
+            index: "own".into(),
             ..PackageFile::default()
         };
         assert_eq!(files[0], first);
         assert_eq!(
-            files[1].url,
+            &*files[1].url,
             "https://f.example/a-2-py3-none-any.whl?x=1&y=2"
         );
         assert_eq!(files[1].yanked.as_deref(), Some("it \"broke\""));
@@ -271,15 +285,15 @@ mod tests {
         assert_eq!(files[1].has_metadata, Some(true));
         assert_eq!(files[1].metadata_sha256, Some(digest));
         assert_eq!(files[2].has_metadata, Some(false));
-        assert_eq!(files[2].url, "https://i.example/simple/a/a-3.tar.gz");
+        assert_eq!(&*files[2].url, "https://i.example/simple/a/a-3.tar.gz");
     }
 
     #[test]
     fn the_base_moves_links() {
         let text = "<base href=\"/f/\"><base href=\"/g/\"><a href=\"a.whl\">";
-        assert_eq!(files(text)[0].url, "https://i.example/f/a.whl");
+        assert_eq!(&*files(text)[0].url, "https://i.example/f/a.whl");
         let text = "<base href=\"ftp://x/\"><a href=\"a.whl\">";
-        assert_eq!(files(text)[0].url, "https://i.example/simple/a/a.whl");
+        assert_eq!(&*files(text)[0].url, "https://i.example/simple/a/a.whl");
     }
 
     #[test]

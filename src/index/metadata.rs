@@ -18,7 +18,7 @@ impl Inner {
     /// Returns the METADATA of a wheel.
     pub(super) fn metadata_of(&self, file: &PackageFile) -> Result<String, IndexError> {
         let malformed = |why: String| IndexError::Malformed {
-            file: file.file.clone(),
+            file: file.file.to_string(),
             why,
         };
         WheelName::parse(&file.file).map_err(|error| malformed(error.to_string()))?;
@@ -34,7 +34,7 @@ impl Inner {
         let url = |error: &dyn std::fmt::Display| malformed(format!("its URL is none: {error}"));
         let url: Url = file.url.parse().map_err(|error| url(&error))?;
         let sources = self.sources()?;
-        let index = sources.iter().find(|it| it.name() == file.index);
+        let index = sources.iter().find(|it| it.name() == &*file.index);
         if file.has_metadata != Some(false)
             && let Some(text) = self.beside(file, &url, index)?
         {
@@ -92,7 +92,7 @@ impl Inner {
         let found = Digest::of(text.as_bytes());
         if let Some(expected) = file.metadata_sha256.filter(|it| *it != found) {
             return Err(IndexError::Wheel(WheelError {
-                wheel: file.file.clone(),
+                wheel: file.file.to_string(),
                 problem: Problem::Metadata { found, expected },
             }));
         }

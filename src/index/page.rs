@@ -1,10 +1,14 @@
 //! The page of a package in an index, as JSON (PEP 691, 700, 714): the files of the package. HTML is read by html.rs.
 //! Fetches nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use reqwest::Url;
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::html;
@@ -44,13 +48,6 @@ pub(super) fn read(
     }
 }
 
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    meta: Meta,
-    files: Vec<Value>,
-}
-
 #[derive(Deserialize, Default)]
 struct Meta {
     #[serde(rename = "api-version")]
@@ -74,21 +71,91 @@ struct Entry {
 }
 
 fn json(bytes: &[u8], url: &Url, index: &str) -> Result<Vec<PackageFile>, String> {
-    let page: Page = serde_json::from_slice(bytes)
-        .map_err(|error| format!("it is no page of files: {error}"))?;
-    check_version(page.meta.version.as_deref())?;
-    // A file that cannot be read does not hide the others.
-    let entries = page.files.into_iter();
-    let entries = entries.filter_map(|it| serde_json::from_value::<Entry>(it).ok());
-    let file = |entry: Entry| {
-        let url = place::join(url, &entry.url)?;
+    let page = Page {
+        url,
+        index: index.into(),
+    };
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = reader
+        .deserialize_map(page)
+        .and_then(|page| reader.end().map(|()| page));
+    let (version, files) = read.map_err(|error| format!("it is no page of files: {error}"))?;
+    check_version(version.as_deref())?;
+    Ok(files)
+}
+
+/// Reads a page one file at a time: the whole of a large one would take many times its size.
+struct Page<'a> {
+    url: &'a Url,
+    index: Arc<str>,
+}
+
+impl<'de> Visitor<'de> for Page<'_> {
+    type Value = (Option<String>, Vec<PackageFile>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `files`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut meta, mut files) = (None::<Meta>, None);
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            match &*key {
+                "meta" if meta.is_some() => return Err(A::Error::duplicate_field("meta")),
+                "files" if files.is_some() => return Err(A::Error::duplicate_field("files")),
+                "meta" => meta = Some(map.next_value()?),
+                "files" => files = Some(map.next_value_seed(Listed(&self))?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        let files = files.ok_or_else(|| A::Error::missing_field("files"))?;
+        Ok((meta.unwrap_or_default().version, files))
+    }
+}
+
+/// Reads the files of a page.
+struct Listed<'a, 'p>(&'a Page<'p>);
+
+impl<'de> DeserializeSeed<'de> for Listed<'_, '_> {
+    type Value = Vec<PackageFile>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Listed<'_, '_> {
+    type Value = Vec<PackageFile>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut files: Vec<PackageFile> = Vec::new();
+        // A file that cannot be read does not hide the others.
+        while let Some(value) = list.next_element::<Value>()? {
+            let entry = serde_json::from_value::<Entry>(value).ok();
+            let file = entry.and_then(|entry| self.0.file(entry, files.last()));
+            files.extend(file);
+        }
+        files.shrink_to_fit();
+        Ok(files)
+    }
+}
+
+impl Page<'_> {
+    /// Makes a file of an entry. What the file before says, too, is shared.
+    fn file(&self, entry: Entry, before: Option<&PackageFile>) -> Option<PackageFile> {
+        let url = place::join(self.url, &entry.url)?;
         let metadata = entry.core_metadata.or(entry.dist_info_metadata);
         let metadata_sha256 = metadata.as_ref().and_then(|it| it.get("sha256"));
+        let requires_python = entry.requires_python.filter(|it| !it.is_empty());
         Some(PackageFile {
-            file: Some(entry.filename).filter(|it| is_file(it))?,
+            file: Some(entry.filename).filter(|it| is_file(it))?.into(),
             sha256: entry.hashes.get("sha256").and_then(digest),
             size: entry.size.as_ref().and_then(Value::as_u64),
-            requires_python: entry.requires_python.filter(|it| !it.is_empty()),
+            requires_python: requires_python.map(|it| shared(it, before)),
             yanked: match entry.yanked {
                 Some(Value::String(reason)) => Some(reason),
                 Some(Value::Bool(true)) => Some(String::new()),
@@ -101,11 +168,19 @@ fn json(bytes: &[u8], url: &Url, index: &str) -> Result<Vec<PackageFile>, String
                 Value::Object(_) => Some(true),
                 _ => None,
             }),
-            url: url.into(),
-            index: index.to_owned(),
+            url: url.as_str().into(),
+            index: self.index.clone(),
         })
-    };
-    Ok(entries.filter_map(file).collect())
+    }
+}
+
+/// Takes `Requires-Python` from the file before where it says the same, as most do.
+pub(super) fn shared(text: String, before: Option<&PackageFile>) -> Arc<str> {
+    let before = before.and_then(|it| it.requires_python.clone());
+    match before.filter(|it| **it == *text) {
+        Some(known) => known,
+        None => text.into(),
+    }
 }
 
 /// Refuses a page of another major version of the API (PEP 629).
@@ -167,25 +242,28 @@ mod tests {
         let files = files(&text).unwrap();
         assert_eq!(files.len(), 3);
         let expected = PackageFile {
-            file: "a-1-py3-none-any.whl".to_owned(),
+            file: "a-1-py3-none-any.whl".into(),
             sha256: Some(digest),
             size: Some(7),
-            requires_python: Some(">=3.8".to_owned()),
+            requires_python: Some(">=3.8".into()),
             yanked: Some("broken".to_owned()),
             uploaded: Some("2026-01-02T03:04:05.6Z".to_owned()),
             has_metadata: Some(true),
             metadata_sha256: Some(digest),
-            url: "https://i.example/f/a-1-py3-none-any.whl".to_owned(),
-            index: "own".to_owned(),
+            url: "https://i.example/f/a-1-py3-none-any.whl".into(),
+            index: "own".into(),
         };
         assert_eq!(files[0], expected);
-        assert_eq!(files[1].url, "https://f.example/a-2-py3-none-any.whl?sig=1");
+        assert_eq!(
+            &*files[1].url,
+            "https://f.example/a-2-py3-none-any.whl?sig=1"
+        );
         assert_eq!(
             (files[1].has_metadata, &files[1].yanked),
             (Some(true), &None)
         );
         assert_eq!(files[1].requires_python, None);
-        assert_eq!(files[2].url, "https://i.example/simple/a/v2/a-3.whl");
+        assert_eq!(&*files[2].url, "https://i.example/simple/a/v2/a-3.whl");
         assert_eq!(files[2].has_metadata, Some(false));
         assert_eq!(files[2].yanked.as_deref(), Some(""));
     }

@@ -179,10 +179,10 @@ impl Inner {
         };
         match (self.listed(wanted), failed) {
             (Ok(file), _) => {
-                let source = self.sources()?.iter().find(|it| it.name() == file.index);
+                let source = self.sources()?.iter().find(|it| it.name() == &*file.index);
                 let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
-                    index: file.index.clone(),
-                    file: file.file.clone(),
+                    index: file.index.to_string(),
+                    file: file.file.to_string(),
                 })?;
                 Ok(self.download(&Wheel::of(wanted, url, source), store)?)
             }
@@ -194,10 +194,10 @@ impl Inner {
 
     /// Fetches a file whose digest its index does not say.
     pub(super) fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, IndexError> {
-        let source = self.sources()?.iter().find(|it| it.name() == file.index);
+        let source = self.sources()?.iter().find(|it| it.name() == &*file.index);
         let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
-            index: file.index.clone(),
-            file: file.file.clone(),
+            index: file.index.to_string(),
+            file: file.file.to_string(),
         })?;
         let wheel = Wheel {
             url,
@@ -224,7 +224,7 @@ impl Inner {
             return file.size;
         }
         let sources = self.sources().ok()?;
-        let source = sources.iter().find(|it| it.name() == file.index);
+        let source = sources.iter().find(|it| it.name() == &*file.index);
         self.said_size(&Wheel::of(wanted, Url::parse(&file.url).ok()?, source))
     }
 
@@ -257,12 +257,13 @@ impl Inner {
                 IndexError::NotFound { project, indexes }.into()
             }
         })?;
-        let of_name = || files.iter().filter(|it| it.file == wanted.file);
+        let of_name = || files.iter().filter(|it| *it.file == *wanted.file);
         let fits = |it: &&PackageFile| it.sha256.is_none_or(|it| it == wanted.sha256);
         if let Some(file) = of_name().find(fits) {
             return Ok(file.clone());
         }
-        let index = files.first().map(|it| it.index.clone()).unwrap_or_default();
+        let index = files.first().map(|it| it.index.to_string());
+        let index = index.unwrap_or_default();
         let file = wanted.file.to_owned();
         Err(match of_name().find_map(|it| it.sha256) {
             None => IndexError::NoFile { index, file },

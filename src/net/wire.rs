@@ -29,6 +29,8 @@ use super::{Limits, Proxies};
 const TICK: Duration = Duration::from_millis(100);
 /// How much of a stream is read at once, in bytes.
 const PIECE: usize = 256 << 10;
+/// For how large a body room is made at once, in bytes: what a header says is no promise.
+const AHEAD: u64 = 64 << 20;
 /// How fast a host is expected to put away what it was sent, in bytes for each second: it may hash and move a large
 /// blob before it answers, and moves no byte meanwhile.
 const DIGESTION: u64 = 16 << 20;
@@ -288,7 +290,11 @@ impl Answer<'_> {
 
     /// Reads the body up to `limit` bytes; one more byte says that it is longer.
     pub(crate) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Fault> {
-        let mut bytes = Vec::new();
+        // Not by doubling: of a large body half would be for nothing.
+        let said = self.headers.get(CONTENT_LENGTH);
+        let said = said.and_then(|it| it.to_str().ok()?.trim().parse::<u64>().ok());
+        let said = said.filter(|it| *it <= limit.min(AHEAD));
+        let mut bytes = Vec::with_capacity(said.map_or(0, |it| it as usize));
         while bytes.len() as u64 <= limit {
             match self.chunk()? {
                 Some(more) => bytes.extend_from_slice(&more),

@@ -11,7 +11,7 @@ use pubgrub::Ranges;
 
 use super::Candidate;
 use super::range::Point;
-use crate::python::{Tags, Target};
+use crate::python::{Tags, Target, specifiers};
 
 /// What decides which file is taken, for all packages.
 pub(super) struct Rules {
@@ -51,8 +51,11 @@ pub(super) enum Fault {
     /// There are sources only.
     Sources,
     /// There are wheels, of these names, and none fits.
-    Wheels(Vec<String>),
+    Wheels(Vec<Arc<str>>),
 }
+
+/// How much room for files may stay behind, in files.
+const SPARE: usize = 4096;
 
 /// The rank of a wheel's tags, and its build tag: the least is taken.
 type Order = (u32, Reverse<Option<(u64, String)>>);
@@ -73,14 +76,45 @@ pub struct Pick {
 }
 
 impl Pick {
-    /// Picks from all files of a package.
-    pub fn from(&self, files: &[Candidate]) -> Option<Candidate> {
-        let listing = self.rules.list(files.to_vec());
-        let name = &files.first()?.name;
-        match self.rules.choose(name, &listing, &self.range) {
-            Choice::Take(candidate) => Some(candidate.clone()),
-            Choice::Faulty(_) | Choice::Nothing => None,
+    /// Picks from all files of a package, of which most are not looked at: `version` returns that of a file, and `make` its
+    /// candidate; `None` for what is none. Returns the file's place.
+    pub fn from<T>(
+        &self,
+        name: &PackageName,
+        files: &[T],
+        version: impl Fn(&T) -> Option<Version>,
+        make: impl Fn(&T) -> Option<Candidate>,
+    ) -> Option<usize> {
+        let point = |(at, file): (usize, &T)| Some((Point::of(&version(file)?), at));
+        let points = files.iter().enumerate().filter_map(point);
+        let mut points: Vec<(Point, usize)> = points
+            .filter(|(point, _)| self.range.contains(point))
+            .collect();
+        // Files of one version stay in their order.
+        points.sort();
+        let taken = |group: &[(Point, usize)]| {
+            let made = group.iter().filter_map(|(_, at)| make(&files[*at]));
+            let taken = self.rules.best(made.collect()).ok()?;
+            let is_it = |at: &usize| make(&files[*at]).is_some_and(|it| it == taken);
+            let at = group.iter().map(|(_, at)| *at).find(is_it)?;
+            Some((at, self.rules.is_pre || !taken.version.any_prerelease()))
+        };
+        let groups = || points.chunk_by(|(one, _), (other, _)| one == other);
+        if let Some(preferred) = self.rules.preferences.get(name).map(Point::of)
+            && let Some(group) = groups().find(|it| it[0].0 == preferred)
+            && let Some((at, _)) = taken(group)
+        {
+            return Some(at);
         }
+        let mut fallback = None;
+        for group in groups().rev() {
+            match taken(group) {
+                Some((at, true)) => return Some(at),
+                Some((at, false)) => drop(fallback.get_or_insert(at)),
+                None => {}
+            }
+        }
+        fallback
     }
 }
 
@@ -117,18 +151,26 @@ impl Rules {
 
     /// Sorts the files of a package by version, and takes the best of each.
     pub(super) fn list(&self, files: Vec<Candidate>) -> Listing {
-        let mut versions: BTreeMap<Point, Vec<Candidate>> = BTreeMap::new();
-        for file in files {
-            let point = Point::of(&file.version);
-            versions.entry(point).or_default().push(file);
+        let mut files = files;
+        let point = |it: &Candidate| Point::of(&it.version);
+        // Files of one version stay in their order.
+        files.sort_by(|one, other| point(one).cmp(&point(other)));
+        let mut releases = Vec::new();
+        // From behind, so that what was looked at needs no room any more.
+        while let Some(last) = files.pop() {
+            let own = point(&last);
+            let mut group = vec![last];
+            while let Some(file) = files.pop_if(|other| point(other) == own) {
+                group.push(file);
+            }
+            group.reverse();
+            let choice = self.best(group);
+            releases.push(Release { point: own, choice });
+            if files.capacity() - files.len() > SPARE {
+                files.shrink_to_fit();
+            }
         }
-        let releases: Vec<Release> = versions
-            .into_iter()
-            .map(|(point, files)| Release {
-                point,
-                choice: self.best(files),
-            })
-            .collect();
+        releases.reverse();
         let usable = releases.iter().filter(|it| it.choice.is_ok());
         let usable = usable.map(|it| it.point.clone()).collect();
         Listing { releases, usable }
@@ -140,15 +182,15 @@ impl Rules {
         let mut faults = BTreeSet::new();
         let mut misfits = Vec::new();
         for file in files {
-            let Some(wheel) = &file.wheel else {
+            let Some(wheel) = file.wheel() else {
                 faults.insert(Fault::Sources);
                 continue;
             };
-            let Some(rank) = self.tags.rank(wheel) else {
+            let Some(rank) = self.tags.rank(&wheel) else {
                 misfits.push(file.file);
                 continue;
             };
-            let needs = file.requires_python.as_ref();
+            let needs = file.requires_python.as_deref().and_then(specifiers);
             if let Some(needs) = needs.filter(|it| !self.admits(it)) {
                 faults.insert(Fault::Python(needs.to_string()));
                 continue;
@@ -161,7 +203,7 @@ impl Rules {
                 continue;
             }
             // Build tags break ties: the higher one is better.
-            let order = (rank, Reverse(wheel.build.clone()));
+            let order = (rank, Reverse(wheel.build));
             if best.as_ref().is_none_or(|(own, _)| order < *own) {
                 best = Some((order, file));
             }

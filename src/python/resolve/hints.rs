@@ -159,7 +159,7 @@ impl Hints<'_> {
     }
 
     /// Says for what the wheels are that do not fit.
-    fn misfits(&mut self, files: &[String]) {
+    fn misfits(&mut self, files: &[Arc<str>]) {
         let mut kinds: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for file in files {
             let wheel = WheelName::parse(file).ok();

@@ -20,37 +20,44 @@ pub use hints::elsewhere;
 pub use report::Conflict;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use pep440_rs::{Version, VersionSpecifiers};
+use pep440_rs::Version;
 use pep508_rs::{ExtraName, PackageName};
 
 use super::{Asked, Metadata, Place, Target, WheelName};
 use crate::oci::Digest;
 use hints::listed;
 
-/// A file that an index offers for a package.
+/// A file that an index offers for a package. There may be a hundred thousand: texts are shared with the index, and read
+/// when they are needed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Candidate {
     /// The name of the package.
     pub name: PackageName,
     /// The version.
     pub version: Version,
-    /// The name of the wheel; `None` for sources.
-    pub wheel: Option<WheelName>,
     /// The name of the file, percent-decoded.
-    pub file: String,
+    pub file: Arc<str>,
     /// The digest, where the index says it.
     pub sha256: Option<Digest>,
     /// The size in bytes, where the index says it.
     pub size: Option<u64>,
     /// The Pythons that it runs on, as the index says.
-    pub requires_python: Option<VersionSpecifiers>,
+    pub requires_python: Option<Arc<str>>,
     /// Why it was yanked, if it was; the reason may be empty.
     pub yanked: Option<String>,
     /// Where it is: the index's own business.
-    pub url: String,
+    pub url: Arc<str>,
     /// The name of the index; empty for a wheel that a requirement names by URL or path.
-    pub index: String,
+    pub index: Arc<str>,
+}
+
+impl Candidate {
+    /// Returns the name of the wheel, taken apart; `None` for sources.
+    pub fn wheel(&self) -> Option<WheelName> {
+        WheelName::parse(&self.file).ok()
+    }
 }
 
 /// A wheel that cannot be read, or says of itself what it is not.

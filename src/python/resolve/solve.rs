@@ -463,14 +463,13 @@ fn direct_candidate(asked: &Asked, url: &Direct) -> Candidate {
     Candidate {
         name: url.wheel.name.clone(),
         version: url.wheel.version.clone(),
-        wheel: Some(url.wheel.clone()),
-        file: url.wheel.file.clone(),
+        file: url.wheel.file.as_str().into(),
         sha256: asked.hashes.first().copied(),
         size: None,
         requires_python: None,
         yanked: None,
-        url: url.link.as_str().to_owned(),
-        index: String::new(),
+        url: url.link.as_str().into(),
+        index: "".into(),
     }
 }
 

@@ -32,7 +32,7 @@ impl Memory {
                 match word {
                     "!sdist" => is_source = true,
                     "!yanked" => yanked = Some(rest.to_owned()),
-                    "!python" => requires_python = crate::python::specifiers(rest),
+                    "!python" => requires_python = Some(rest.into()),
                     "!needs" => metadata += &format!("Requires-Python: {rest}\n"),
                     "!wheel" => tags.push(rest),
                     "!extra" => metadata += &format!("Provides-Extra: {rest}\n"),
@@ -52,14 +52,13 @@ impl Memory {
             let candidates = names.into_iter().map(|file| Candidate {
                 name: metadata.name.clone(),
                 version: metadata.version.clone(),
-                wheel: WheelName::parse(&file).ok(),
-                url: format!("https://index/{file}"),
-                file,
+                url: format!("https://index/{file}").into(),
+                file: file.into(),
                 sha256: None,
                 size: None,
                 requires_python: requires_python.clone(),
                 yanked: yanked.clone(),
-                index: "memory".to_owned(),
+                index: "memory".into(),
             });
             let all = memory.files.entry(metadata.name.clone()).or_default();
             all.extend(candidates);
@@ -110,7 +109,9 @@ impl Index for Memory {
         match wanted {
             Wanted::Package(name, pick) => {
                 let files = self.files.get(&name).cloned().unwrap_or_default();
-                let picked = pick.from(&files).map(|it| it.version.to_string());
+                let version = |it: &Candidate| Some(it.version.clone());
+                let picked = pick.from(&name, &files, version, |it| Some(it.clone()));
+                let picked = picked.map(|at| files[at].version.to_string());
                 log.push(format!("prefetch {name} {}", picked.unwrap_or_default()));
             }
             Wanted::Metadata(files) => {
@@ -394,7 +395,7 @@ fn the_best_wheel_of_a_version_is_taken() {
         s 1 | !sdist
     ";
     let resolution = check(index, "a | b", "a 1, b 1");
-    let file = |name: &str| &resolution.packages[&name.parse().unwrap()].candidate.file;
+    let file = |name: &str| &*resolution.packages[&name.parse().unwrap()].candidate.file;
     assert_eq!(file("a"), "a-1-cp311-cp311-manylinux_2_17_x86_64.whl");
     assert_eq!(file("b"), "b-1-2-py3-none-any.whl");
     let none = conflict(index, "a==2");
@@ -440,10 +441,7 @@ fn wheels_by_url_are_the_only_candidates() {
     let resolution = ask(&memory, &format!("c | d | {url}")).unwrap();
     assert_eq!(names(&resolution), "b 1, c 1, d 1");
     let b = &resolution.packages[&"b".parse().unwrap()].candidate;
-    assert_eq!(
-        (b.url.as_str(), b.index.as_str()),
-        ("https://h/b-1-py3-none-any.whl", "")
-    );
+    assert_eq!((&*b.url, &*b.index), ("https://h/b-1-py3-none-any.whl", ""));
     assert!(b.sha256.is_some());
     assert!(!memory.log.borrow().iter().any(|it| it == "versions b"));
     let error = ask(&memory, "d").unwrap_err();

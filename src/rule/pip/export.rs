@@ -93,7 +93,7 @@ fn place(
         }
     })?;
     let is_it =
-        |it: &&PackageFile| it.file == wheel.file && it.sha256.is_none_or(|it| it == pin.sha256);
+        |it: &&PackageFile| *it.file == *wheel.file && it.sha256.is_none_or(|it| it == pin.sha256);
     match files.iter().find(is_it) {
         Some(file) => {
             let url = without_secrets(&file.url);

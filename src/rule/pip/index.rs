@@ -12,7 +12,7 @@ use super::inputs::Inputs;
 use crate::graph::{ActionError, PackageError, PackageFile, Packages};
 use crate::oci::Digest;
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Unreadable, Wanted};
-use crate::python::{Metadata, WheelName, guesses, similar, specifiers, wheel};
+use crate::python::{Metadata, WheelName, guesses, similar, wheel};
 use crate::rule::host::{blob_of, digest_of};
 use crate::store::{Blob, Store};
 
@@ -63,14 +63,13 @@ impl<'a> Sources<'a> {
             let candidate = Candidate {
                 name: name.name.clone(),
                 version: name.version.clone(),
-                file: name.file.clone(),
+                file: name.file.as_str().into(),
                 sha256: Some(digest),
                 size: Some(size),
                 requires_python: None,
                 yanked: None,
-                url: path.display().to_string(),
-                index: LOCAL.to_owned(),
-                wheel: Some(name),
+                url: path.display().to_string().into(),
+                index: LOCAL.into(),
             };
             let known = local.entry(candidate.name.clone()).or_default();
             known.push((candidate, path));
@@ -91,7 +90,7 @@ impl<'a> Sources<'a> {
     pub(super) fn own(&self, candidate: &Candidate) -> Option<PathBuf> {
         if candidate.index.is_empty() {
             let is_path = !candidate.url.contains("://");
-            return is_path.then(|| self.root.join(&candidate.url));
+            return is_path.then(|| self.root.join(&*candidate.url));
         }
         let listed = self.local.get(&candidate.name)?;
         let found = listed.iter().find(|(it, _)| it.file == candidate.file);
@@ -100,7 +99,7 @@ impl<'a> Sources<'a> {
 
     /// Returns where a wheel of the folders lies, from the workspace's root.
     pub(super) fn listed_at(&self, candidate: &Candidate) -> Option<String> {
-        let path = self.own(candidate).filter(|_| candidate.index == LOCAL)?;
+        let path = self.own(candidate).filter(|_| &*candidate.index == LOCAL)?;
         let path = path.strip_prefix(&self.root).ok()?;
         path.to_str().map(str::to_owned)
     }
@@ -178,7 +177,10 @@ impl<'a> Sources<'a> {
                 .collect());
         }
         let files = self.packages.files(name.as_ref()).map_err(index_error)?;
-        Ok(candidates(name, &files, self.exclude_newer.as_deref()))
+        let chosen = Chosen::new(name, self.exclude_newer.as_deref());
+        let mut candidates = Vec::with_capacity(files.len());
+        candidates.extend(files.iter().filter_map(|it| chosen.candidate(it)));
+        Ok(candidates)
     }
 }
 
@@ -199,42 +201,51 @@ fn index_error(error: PackageError) -> IndexError {
     }
 }
 
-/// Turns what an index lists into candidates. What is neither a wheel nor sources is of no interest.
-fn candidates(
-    name: &PackageName,
-    files: &[PackageFile],
-    exclude_newer: Option<&str>,
-) -> Vec<Candidate> {
-    let limit = exclude_newer.and_then(|it| humantime::parse_rfc3339_weak(it).ok());
-    let is_old = |file: &&PackageFile| match (limit, &file.uploaded) {
-        (None, _) => true,
-        // As other tools do: what does not say when it was uploaded is left out.
-        (Some(_), None) => false,
-        (Some(limit), Some(time)) => {
-            humantime::parse_rfc3339_weak(time).is_ok_and(|time| time <= limit)
-        }
-    };
-    let candidate = |file: &PackageFile| {
-        let wheel = WheelName::parse(&file.file).ok();
-        let version = match &wheel {
-            Some(wheel) if wheel.name == *name => wheel.version.clone(),
-            Some(_) => return None,
-            None => source_version(name, &file.file)?,
+/// Which files of a package are of interest: wheels and sources that are old enough.
+struct Chosen<'a> {
+    name: &'a PackageName,
+    /// Files that were uploaded later are left out.
+    limit: Option<std::time::SystemTime>,
+}
+
+impl<'a> Chosen<'a> {
+    fn new(name: &'a PackageName, exclude_newer: Option<&str>) -> Self {
+        let limit = exclude_newer.and_then(|it| humantime::parse_rfc3339_weak(it).ok());
+        Self { name, limit }
+    }
+
+    /// Returns the version of a file; `None` if it is of no interest.
+    fn version(&self, file: &PackageFile) -> Option<pep440_rs::Version> {
+        let is_old = match (self.limit, &file.uploaded) {
+            (None, _) => true,
+            // As other tools do: what does not say when it was uploaded is left out.
+            (Some(_), None) => false,
+            (Some(limit), Some(time)) => {
+                humantime::parse_rfc3339_weak(time).is_ok_and(|time| time <= limit)
+            }
         };
+        match WheelName::parse(&file.file) {
+            _ if !is_old => None,
+            Ok(wheel) if wheel.name == *self.name => Some(wheel.version),
+            Ok(_) => None,
+            Err(_) => source_version(self.name, &file.file),
+        }
+    }
+
+    /// Turns a file into a candidate; `None` if it is of no interest.
+    fn candidate(&self, file: &PackageFile) -> Option<Candidate> {
         Some(Candidate {
-            name: name.clone(),
-            version,
-            wheel,
+            name: self.name.clone(),
+            version: self.version(file)?,
             file: file.file.clone(),
             sha256: file.sha256,
             size: file.size,
-            requires_python: file.requires_python.as_deref().and_then(specifiers),
+            requires_python: file.requires_python.clone(),
             yanked: file.yanked.clone(),
             url: file.url.clone(),
             index: file.index.clone(),
         })
-    };
-    files.iter().filter(is_old).filter_map(candidate).collect()
+    }
 }
 
 /// Returns the version of a source archive, `NAME-VERSION.tar.gz`.
@@ -305,7 +316,7 @@ impl Index for Sources<'_> {
                 );
             }
             Wanted::Metadata(candidates) => {
-                let remote = candidates.iter().filter(|it| it.index != LOCAL);
+                let remote = candidates.iter().filter(|it| &*it.index != LOCAL);
                 self.packages
                     .prefetch_metadata(remote.map(|it| self.file_of(it)).collect());
             }
@@ -315,9 +326,10 @@ impl Index for Sources<'_> {
 
 fn picker(name: PackageName, pick: Pick, exclude_newer: Option<String>) -> crate::graph::Pick {
     Box::new(move |files| {
-        let candidates = candidates(&name, files, exclude_newer.as_deref());
-        let picked = pick.from(&candidates);
-        let file = picked.and_then(|it| files.iter().find(|file| file.file == it.file).cloned());
+        let chosen = Chosen::new(&name, exclude_newer.as_deref());
+        let version = |it: &PackageFile| chosen.version(it);
+        let picked = pick.from(&name, files, version, |it| chosen.candidate(it));
+        let file = picked.map(|at| files[at].clone());
         file.into_iter().collect()
     })
 }

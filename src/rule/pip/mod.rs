@@ -30,6 +30,13 @@
 //! `find_links` are folders with wheels of one's own; they come before the indexes. A wheel there that is replaced under its
 //! name is locked again. A wheel whose index says no digest is fetched when it is locked; from then on the lock decides.
 //!
+//! A wheel has one reading: an archive that other readers of zip would read otherwise is refused, as are two files of one wheel
+//! with one place and different bytes (with the same bytes they are one file), and a RECORD with more than three columns. A
+//! version whose wheel cannot be read is left out with a warning; where no other will do, that is the error. `image.lock`
+//! holds the digest of the METADATA that an index gave for a wheel, and the wheel must hold just that when it is laid out.
+//! Of wheels that another lock names, of those in `find_links`, and of locks made before, no such digest is known, and nothing
+//! is compared.
+//!
 //! `layout = "venv"` makes a virtual environment at `prefix`; its `bin` comes first in the `PATH` of images that hold it,
 //! unless their `PATH` names it. With `split = "package"`, large packages are layers of their own; with `"auto"`, what
 //! several targets of the workspace have in common is; `"none"` makes one layer.

@@ -249,14 +249,14 @@ fn of_candidate(
         }
     }
     Ok((
-        candidate.file.clone(),
+        candidate.file.to_string(),
         sha256,
         WheelPin {
             sha256: sha256.unwrap_or_else(|| crate::oci::Digest::of(b"")),
             size,
             // A URL that a requirement names belongs to what is asked for; that of an index does not.
             url: match candidate.index.is_empty() {
-                true => Some(candidate.url.clone()),
+                true => Some(candidate.url.to_string()),
                 false => sources.listed_at(candidate),
             },
             metadata: None,
@@ -318,7 +318,7 @@ fn of_lock(
     })?;
     let of_version = files.iter().filter(|it| it.version == locked.version);
     let is_asked = |it: &&Candidate| it.sha256.is_some_and(|it| locked.hashes.contains(&it));
-    let rank = |it: &Candidate| tags.rank(it.wheel.as_ref()?);
+    let rank = |it: &Candidate| tags.rank(&it.wheel()?);
     let fits = of_version.clone().filter(is_asked);
     let ranked = fits.filter_map(|it| Some((rank(it)?, it)));
     if let Some((_, candidate)) = ranked.min_by_key(|(rank, _)| *rank) {
@@ -326,7 +326,7 @@ fn of_lock(
     }
     // What has such a digest and does not fit, then what fits and has another one.
     let misfit = of_version.clone().filter(is_asked).map(|it| {
-        let words = it.wheel.as_ref().and_then(|wheel| wheel.misfit(target));
+        let words = it.wheel().and_then(|wheel| wheel.misfit(target));
         let words = words.unwrap_or_else(|| "no wheel".to_owned());
         format!("{} has one of them, and is {words}", it.file)
     });
