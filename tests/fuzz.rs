@@ -11,6 +11,7 @@ use imgdecl::layer::{Facts, FactsBuilder, LayerPath, decoder, detect};
 use imgdecl::lock::Lock;
 use imgdecl::oci::{Config, Index, Manifest, Platform, Reference};
 use imgdecl::plan::{self, Request};
+use imgdecl::python::wheel;
 use imgdecl::python::{
     Asked, Files, Metadata, Place, Source, Target, UvWanted, WheelName, hashed, pylock, pyproject,
     read, uv_lock,
@@ -18,6 +19,7 @@ use imgdecl::python::{
 use imgdecl::spec::{Host, Spec};
 
 use crate::support::Random;
+use crate::support::wheel::Recipe;
 
 fn below(random: &mut Random, end: usize) -> usize {
     random.below(end as u64) as usize
@@ -292,4 +294,56 @@ fn python_inputs() {
             let _ = wheel.misfit(&target);
         }
     });
+}
+
+/// A wheel's bytes, which count what is read of them.
+struct Counted {
+    bytes: Vec<u8>,
+    read: u64,
+}
+
+impl wheel::Bytes for Counted {
+    type Error = wheel::Problem;
+
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read(&mut self, at: u64, count: u64) -> Result<Vec<u8>, wheel::Problem> {
+        self.read += count;
+        let at = usize::try_from(at).expect("in memory");
+        let count = usize::try_from(count).expect("in memory");
+        Ok(self.bytes[at..at + count].to_vec())
+    }
+}
+
+/// Damaged wheels are read or refused; and of none is more read than a few times its size.
+#[test]
+fn wheels() {
+    let good = Recipe::new("pk", "1.0")
+        .file("pk/data.txt", "text ".repeat(50))
+        .make();
+    let mut random = Random(7);
+    let mut refused = 0;
+    for _ in 0..4000 {
+        let mut bytes = good.bytes.clone();
+        mutate(&mut random, &mut bytes);
+        let size = bytes.len() as u64;
+        let mut counted = Counted { bytes, read: 0 };
+        let read = || -> Result<(), wheel::Problem> {
+            for entry in wheel::directory(&mut counted)? {
+                entry.data(&mut counted)?;
+                entry.read(&mut counted, 1 << 20)?;
+            }
+            wheel::read_metadata(&mut counted, |_, _, _| Ok(()))?;
+            Ok(())
+        };
+        refused += u32::from({ read }().is_err());
+        assert!(
+            counted.read <= 12 * size + 4096,
+            "{} of {size}",
+            counted.read
+        );
+    }
+    assert!(refused > 3000, "{refused}");
 }

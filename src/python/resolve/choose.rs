@@ -154,7 +154,7 @@ impl Rules {
         let mut files = files;
         let point = |it: &Candidate| Point::of(&it.version);
         // Files of one version stay in their order.
-        files.sort_by(|one, other| point(one).cmp(&point(other)));
+        files.sort_by_key(point);
         let mut releases = Vec::new();
         // From behind, so that what was looked at needs no room any more.
         while let Some(last) = files.pop() {
