@@ -154,8 +154,9 @@ impl Rules {
         let mut files = files;
         let point = |it: &Candidate| Point::of(&it.version);
         // Files of one version stay in their order.
-        files.sort_by_key(point);
-        let mut releases = Vec::new();
+        files.sort_by_cached_key(point);
+        // Room that is not used takes none.
+        let mut releases = Vec::with_capacity(files.len());
         // From behind, so that what was looked at needs no room any more.
         while let Some(last) = files.pop() {
             let own = point(&last);
@@ -171,6 +172,7 @@ impl Rules {
             }
         }
         releases.reverse();
+        releases.shrink_to_fit();
         let usable = releases.iter().filter(|it| it.choice.is_ok());
         let usable = usable.map(|it| it.point.clone()).collect();
         Listing { releases, usable }

@@ -19,6 +19,9 @@ use crate::store::{Blob, Store};
 /// The name of the index that folders of the workspace are.
 const LOCAL: &str = "find_links";
 
+/// How many files a package may have, of which one is picked ahead of time.
+const MANY: usize = 20_000;
+
 /// The folders of a target, and the indexes.
 pub(super) struct Sources<'a> {
     packages: &'a dyn Packages,
@@ -326,6 +329,10 @@ impl Index for Sources<'_> {
 
 fn picker(name: PackageName, pick: Pick, exclude_newer: Option<String>) -> crate::graph::Pick {
     Box::new(move |files| {
+        // What is gained by asking ahead is not worth going through these twice.
+        if files.len() > MANY {
+            return Vec::new();
+        }
         let chosen = Chosen::new(&name, exclude_newer.as_deref());
         let version = |it: &PackageFile| chosen.version(it);
         let picked = pick.from(&name, files, version, |it| chosen.candidate(it));
