@@ -1,6 +1,7 @@
 //! `run`: images as processes. Each test is skipped where no OCI runtime, or no static busybox, is installed; with
 //! IMGDECL_REQUIRE_PEERS=1 it fails then.
 
+mod points;
 mod stuck;
 mod terminal;
 

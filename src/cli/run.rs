@@ -222,6 +222,7 @@ fn options(args: &args::Run) -> Result<Options, Exit> {
                     source: file.into(),
                     destination: file.to_owned(),
                     read_only: true,
+                    follows: true,
                 });
             }
         }
@@ -272,6 +273,7 @@ fn bind(text: &str, here: &Path) -> Result<Bind, String> {
         source,
         destination: destination.to_owned(),
         read_only,
+        follows: false,
     })
 }
 
@@ -348,7 +350,7 @@ fn failed(error: RunError, args: &args::Run) -> Exit {
             "imgdecl::run::user",
             Some("name another with `--user`; a number needs no name".to_owned()),
         ),
-        RunError::Bundle(_) => ("imgdecl::run::bundle", None),
+        RunError::Bundle(inner) => ("imgdecl::run::bundle", inner.help().map(str::to_owned)),
         RunError::Program(inner) => {
             report::plain("imgdecl::run::program", &inner.to_string(), Some(inner.help()));
             // As shells, docker and podman have it: nothing ran that could give a code.

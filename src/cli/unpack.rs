@@ -86,7 +86,8 @@ fn spec(config: &Config, root: &Path, notes: &mut Vec<String>) -> Result<bundle:
     made.map_err(|error| match error {
         BundleError::Apply(error) => failed(error),
         error => {
-            report::error("imgdecl::unpack::bundle", &error, None);
+            let help = error.help().map(str::to_owned);
+            report::error("imgdecl::unpack::bundle", &error, help);
             Exit::Failed
         }
     })

@@ -14,7 +14,7 @@ use super::children::Since;
 use super::container::{TURN, given_up, io, next, watched};
 use super::engine::{Engine, REMOVAL, pause, read_pid};
 use super::room::Room;
-use super::{ApplyError, Container, Ended, RunError};
+use super::{ApplyError, Container, Ended, RunError, bundle, points};
 
 /// How long is waited for a limit to be in force: some runtimes name the process before they set it.
 const LIMITS: Duration = Duration::from_secs(2);
@@ -69,6 +69,7 @@ impl Container<'_> {
     pub(super) fn attend(
         &self,
         room: &Room,
+        spec: &bundle::Spec,
         asks: &mut Asks<'_>,
         since: Since,
     ) -> Result<Ended, RunError> {
@@ -76,6 +77,7 @@ impl Container<'_> {
         let mut refused = Vec::new();
         for engine in self.engines {
             next(&refused, engine, asks);
+            points::check(&room.root(), &spec.json)?;
             room.note(engine).map_err(io("write to the cache"))?;
             // Its control group tells whether it was killed for its memory: the container must not go before that.
             let keeps = self.options.memory.is_some() && room.with(|handle| engine.keeps(handle));

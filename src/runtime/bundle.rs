@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, User, UserError, read_inside};
+use super::{ApplyError, User, UserError, points, read_inside};
 use crate::oci::Config;
 
 /// The version of the runtime spec that is written: one that all runtimes in use read.
@@ -105,6 +105,9 @@ pub struct Bind {
     pub destination: String,
     /// It cannot be written.
     pub read_only: bool,
+    /// Where the image has a symlink at the destination, it is mounted at what that leads to in the root. Else the image is
+    /// refused.
+    pub follows: bool,
 }
 
 /// Which network a container sees.
@@ -164,15 +167,44 @@ pub enum BundleError {
     /// A field has another type than the image spec says.
     #[error("the image's config has a damaged `{0}`")]
     Field(&'static str),
+    /// Something would be mounted through what the image put there.
+    #[error("something is to be mounted at {point}, and {at} {what}")]
+    Point {
+        /// Where it is to be mounted.
+        point: String,
+        /// What stands in the way.
+        at: String,
+        /// What that is.
+        what: String,
+    },
+    /// The working folder is something that a runtime has open.
+    #[error("the workdir `{0}` leads into /proc, where a process finds what its runtime has open")]
+    Handle(String),
     /// A file of the root cannot be read.
     #[error(transparent)]
     Apply(#[from] ApplyError),
 }
 
+impl BundleError {
+    /// Returns what mends it, where something does.
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Point { .. } => {
+                "a runtime would follow it out of the image's root: the image needs a folder there, or nothing; a mount of \
+                 your own can go to where the symlink leads"
+            }
+            Self::Handle(_) => {
+                "give the image another workdir: in /proc lies what belongs to the host"
+            }
+            _ => return None,
+        })
+    }
+}
+
 /// Makes the `config.json` of an image whose layers are applied in the folder `root`, which is named `rootfs` in it.
 ///
 /// # Errors
-/// When the image says nothing that can be run.
+/// When the image says nothing that can be run, or something would be mounted through a symlink of it.
 pub fn spec(config: &Config, root: &Path, options: &Options) -> Result<Spec, BundleError> {
     let mut notes = Vec::new();
     let args = args(config, options)?;
@@ -221,6 +253,7 @@ pub fn spec(config: &Config, root: &Path, options: &Options) -> Result<Spec, Bun
     if let Some(hostname) = &options.hostname {
         document["hostname"] = hostname.clone().into();
     }
+    points::check(root, &document)?;
     Ok(Spec {
         json: document,
         notes,
@@ -404,7 +437,11 @@ fn mounts(config: &Config, root: &Path, options: &Options) -> Result<Vec<Value>,
         let source = bind.source.to_string_lossy();
         let access = if bind.read_only { "ro" } else { "rw" };
         let flags = ["rbind", "rprivate", "nosuid", "nodev", access];
-        all.push(mount(&bind.destination, "bind", &source, &flags));
+        let destination = match bind.follows {
+            true => points::landing(root, &bind.destination),
+            false => bind.destination.clone(),
+        };
+        all.push(mount(&destination, "bind", &source, &flags));
     }
     Ok(all)
 }

@@ -16,7 +16,7 @@ use super::children::Since;
 use super::engine::{Engine, REMOVAL, Refusal, Refused, pause, signal};
 use super::program::{self, ProgramError};
 use super::room::Room;
-use super::{ApplyError, Image, Limits, Stage, apply, bundle};
+use super::{ApplyError, Image, Limits, Stage, apply, bundle, points};
 use crate::layer::Tick;
 use crate::oci::Digest;
 use crate::store::{Store, StoreError};
@@ -133,9 +133,9 @@ impl Container<'_> {
         }
         let mut asks = Asks::new(watch, self.grace);
         if self.options.terminal {
-            return self.attend(&room, &mut asks, since);
+            return self.attend(&room, &spec, &mut asks, since);
         }
-        let (engine, pid) = self.create(&room, &mut asks, since)?;
+        let (engine, pid) = self.create(&room, &spec, &mut asks, since)?;
         self.watch(engine, pid, &room, asks, since)
     }
 
@@ -197,12 +197,15 @@ impl Container<'_> {
     fn create(
         &self,
         room: &Room,
+        spec: &bundle::Spec,
         asks: &mut Asks<'_>,
         since: Since,
     ) -> Result<(&Engine, Pid), RunError> {
         let mut refused = Vec::new();
         for engine in self.engines {
             next(&refused, engine, asks);
+            // Again: what a runtime did before this one may have changed the root.
+            points::check(&room.root(), &spec.json)?;
             room.note(engine).map_err(io("write to the cache"))?;
             let mut has_time = || asks.have_time();
             let made = room

@@ -27,6 +27,7 @@ mod passwd;
 mod pipe;
 #[cfg(target_os = "linux")]
 mod place;
+mod points;
 #[cfg(target_os = "linux")]
 mod program;
 #[cfg(target_os = "linux")]
