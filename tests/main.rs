@@ -16,6 +16,7 @@ mod fuzz;
 mod golden;
 mod index;
 mod look;
+mod nulls;
 mod peers;
 mod profile;
 mod python;

@@ -717,3 +717,64 @@ fn what_cannot_be_run_says_why() {
     );
     assert_nothing_left(&space);
 }
+
+#[test]
+fn a_variable_that_a_base_names_twice_has_its_last_value() {
+    let Some(space) = space() else {
+        return;
+    };
+    // A base as no program writes it, made of a layout.
+    let root = space.path().join("twice");
+    crate::support::copy(&space.path().join("out"), &root);
+    let blobs = root.join("blobs/sha256");
+    let read = |path: PathBuf| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).expect("a document")).expect("JSON")
+    };
+    let blob = |descriptor: &serde_json::Value| {
+        let digest = descriptor["digest"].as_str().expect("a digest");
+        blobs.join(digest.trim_start_matches("sha256:"))
+    };
+    let mut index = read(root.join("index.json"));
+    let mut manifest = read(blob(&index["manifests"][0]));
+    let mut config = read(blob(&manifest["config"]));
+    config["config"]["Env"] =
+        serde_json::json!(["PATH=/nowhere", "PATH=/bin", "V=1", "V=2", "W=1", "W=3"]);
+    let put = |document: &serde_json::Value, descriptor: &mut serde_json::Value| {
+        let bytes = document.to_string().into_bytes();
+        let digest = imgdecl::oci::Digest::of(&bytes);
+        fs::write(blobs.join(digest.hex()), &bytes).expect("a blob");
+        descriptor["digest"] = digest.to_string().into();
+        descriptor["size"] = bytes.len().into();
+    };
+    put(&config, &mut manifest["config"]);
+    put(&manifest, &mut index["manifests"][0]);
+    fs::write(root.join("index.json"), index.to_string()).expect("the index");
+    let text = "echo $V $W $PATH";
+    let output = space.ok(&["run", "oci:twice", "--", "sh", "-c", text]);
+    assert_eq!(output.stdout, "2 3 /bin\n");
+    let shown = space.ok(&["inspect", "oci:twice"]).stdout;
+    assert!(shown.contains(r#"["PATH=/bin","V=2","W=3"]"#), "{shown}");
+
+    space.write(
+        "image.toml",
+        "[base.twice]\nlayout = \"twice\"\n\n[image.on]\nbase = \"twice\"\nenv = { V = \"mine\", PATH = \"/opt:${PATH}\" }\n\n\
+         [image.plain]\nbase = \"twice\"\nlabels = { a = \"b\" }\n",
+    );
+    space.ok(&["build", "on", "--output", "oci:on"]);
+    let output = space.ok(&["run", "oci:on", "--", "sh", "-c", text]);
+    assert_eq!(output.stdout, "mine 3 /opt:/bin\n");
+    let shown = space.ok(&["inspect", "oci:on"]).stdout;
+    assert!(
+        shown.contains(r#"["PATH=/opt:/bin","V=mine","W=3"]"#),
+        "{shown}"
+    );
+    space.ok(&["build", "plain", "--output", "oci:plain"]);
+    let index = read(space.path().join("plain/index.json"));
+    let plain = space.path().join("plain/blobs/sha256");
+    let of = |descriptor: &serde_json::Value| {
+        let digest = descriptor["digest"].as_str().expect("a digest");
+        read(plain.join(digest.trim_start_matches("sha256:")))
+    };
+    let built = of(&of(&index["manifests"][0])["config"]);
+    assert_eq!(built["config"]["Env"], config["config"]["Env"]);
+}

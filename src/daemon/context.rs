@@ -86,4 +86,14 @@ mod tests {
         context = read(folder, "mine").unwrap();
         assert!(context.certificates.is_some());
     }
+
+    #[test]
+    fn null_is_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = serde_json::json!({"auths": {}, "currentContext": "mine"});
+        crate::oci::assert_null_is_absent(&config, |bytes| {
+            std::fs::write(folder.path().join("config.json"), bytes).unwrap();
+            Ok::<_, ()>(current(folder.path()))
+        });
+    }
 }

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::net::monitor::Going;
 use crate::net::wire::{Body, Call, Wire};
 use crate::net::{Direction, Ended, Fault, Limits, Monitor, Proxies, Transfer};
-use crate::oci::{DiffId, Digest, Platform};
+use crate::oci::{DiffId, Digest, Platform, null_is_default};
 use address::{Address, Candidate};
 
 /// How long a daemon may be silent before it says who it is.
@@ -54,13 +54,14 @@ struct Version {
     version: String,
     os: String,
     arch: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     components: Vec<Component>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Component {
+    #[serde(default, deserialize_with = "null_is_default")]
     name: String,
 }
 

@@ -211,3 +211,25 @@ fn what_was_tried_is_said() {
         "no Docker and no podman answers; tried /a (is not there), /b (nothing listens)"
     );
 }
+
+#[test]
+fn null_is_absent() {
+    let version = serde_json::json!({
+        "Version": "20.10.24", "Os": "linux", "Arch": "arm64", "ApiVersion": "1.41",
+        "Components": [{"Name": "Podman Engine", "Version": "4", "Details": {"Os": "linux"}}, {"Name": "x"}],
+    });
+    crate::oci::assert_null_is_absent(&version, |bytes| {
+        let version: Version = serde_json::from_slice(bytes)?;
+        let names = version.components.into_iter().map(|it| it.name);
+        let names: Vec<String> = names.collect();
+        Ok::<_, serde_json::Error>((version.version, version.os, version.arch, names))
+    });
+    let diff_ids = [DiffId(DIFF_ID.parse().unwrap())];
+    let image = serde_json::json!({"Id": "x", "RootFS": {"Type": "layers", "Layers": [DIFF_ID]}, "message": "m"});
+    crate::oci::assert_null_is_absent(&image, |bytes| {
+        let value: Value = serde_json::from_slice(bytes).unwrap();
+        let said = message(&value, &["/message", "/cause"]);
+        let id = message(&value, &["/Id"]).ok_or("no ID")?;
+        Ok::<_, &str>((sent(&diff_ids).differs(&id, &value), said))
+    });
+}

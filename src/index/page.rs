@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::html;
 use crate::graph::PackageFile;
 use crate::net::place;
-use crate::oci::Digest;
+use crate::oci::{Digest, null_is_default};
 
 /// What a client accepts: JSON first (PEP 691, "Version + Format Selection").
 pub(super) const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, \
@@ -60,7 +60,7 @@ struct Meta {
 struct Entry {
     filename: String,
     url: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     hashes: BTreeMap<String, Value>,
     requires_python: Option<String>,
     core_metadata: Option<Value>,
@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for Page<'_> {
             match &*key {
                 "meta" if meta.is_some() => return Err(A::Error::duplicate_field("meta")),
                 "files" if files.is_some() => return Err(A::Error::duplicate_field("files")),
-                "meta" => meta = Some(map.next_value()?),
+                "meta" => meta = Some(map.next_value::<Option<Meta>>()?.unwrap_or_default()),
                 "files" => files = Some(map.next_value_seed(Listed(&self))?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -280,5 +280,23 @@ mod tests {
         let refused = |kind: &str| read(kind, b"", &url, "own").unwrap_err();
         assert!(refused("image/png").contains("image/png"));
         assert!(refused("").contains("neither") || refused("").contains("does not say"));
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let hex = Digest::of(b"x").hex();
+        let page = serde_json::json!({
+            "meta": {"api-version": "1.1", "_last-serial": 1}, "name": "a", "versions": ["1"],
+            "files": [{
+                "filename": "a-1-py3-none-any.whl", "url": "https://f.example/a-1-py3-none-any.whl",
+                "hashes": {"sha256": hex, "md5": "1"}, "requires-python": ">=3", "size": 1,
+                "upload-time": "2026-01-02T03:04:05Z", "yanked": "why", "gpg-sig": true,
+                "core-metadata": {"sha256": hex}, "dist-info-metadata": {"sha256": hex}, "provenance": "x",
+            }],
+        });
+        let read = |bytes: &[u8]| files(std::str::from_utf8(bytes).unwrap());
+        // A file without a name is no file, however that is written.
+        crate::oci::assert_null_is_absent(&page, read);
+        assert!(files(r#"{"files":null}"#).unwrap_err().contains("null"));
     }
 }

@@ -1,5 +1,7 @@
 //! Image configs (image-spec, config.md), kept as a JSON tree so that no field of a base is lost.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::{DiffId, MAX_DOCUMENT, Platform};
@@ -183,18 +185,37 @@ impl Config {
         };
     }
 
-    /// Returns `config.Env` as pairs, in order. An entry without `=` has an empty value.
-    pub fn env(&self) -> Vec<(String, String)> {
+    /// Returns `config.Env` as it is written, in order.
+    pub fn env(&self) -> Vec<String> {
         let list = self.runtime("Env").and_then(Value::as_array);
-        list.into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(|entry| {
-                let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-                (name.to_owned(), value.to_owned())
-            })
-            .collect()
+        let list = list.into_iter().flatten().filter_map(Value::as_str);
+        list.map(str::to_owned).collect()
     }
+}
+
+/// Splits an entry of `Env`. One without `=` has an empty value.
+pub fn variable(entry: &str) -> (&str, &str) {
+    entry.split_once('=').unwrap_or((entry, ""))
+}
+
+/// Drops the entries of an `Env` that say nothing, since a later one has the same name: runc and the others give a process
+/// the last one, in its place.
+pub fn last_of_each(env: Vec<String>) -> Vec<String> {
+    let names: Vec<&str> = env.iter().map(|entry| variable(entry).0).collect();
+    let last: BTreeMap<&str, usize> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| (*name, at))
+        .collect();
+    let counts: Vec<bool> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| last[name] == at)
+        .collect();
+    let entries = env.into_iter().zip(counts);
+    entries
+        .filter_map(|(entry, counts)| counts.then_some(entry))
+        .collect()
 }
 
 #[cfg(test)]
@@ -250,5 +271,14 @@ mod tests {
         ] {
             assert!(Config::parse(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_counts() {
+        let env = |list: &[&str]| last_of_each(list.iter().map(|it| (*it).to_owned()).collect());
+        assert_eq!(env(&["A=1", "B=2", "A=3", "C"]), ["B=2", "A=3", "C"]);
+        assert_eq!(env(&["A", "A=", "A=x=y", "B"]), ["A=x=y", "B"]);
+        assert_eq!(env(&["a=1", "A=1"]), ["a=1", "A=1"]);
+        assert_eq!(env(&[]), [""; 0]);
     }
 }

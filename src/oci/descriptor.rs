@@ -15,13 +15,21 @@ pub struct Descriptor {
     /// The size of the blob in bytes.
     pub size: u64,
     /// Where else the blob can be had (layers that registries must not hold).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "super::null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub urls: Vec<String>,
     /// The platform of an image, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Annotations, sorted.
-    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "super::without_nulls",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
     pub annotations: Annotations,
     /// The type of an image that is no container image.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,11 @@ pub struct Index {
     /// The manifests. Their order matters: the first one that matches a platform wins.
     pub manifests: Vec<Descriptor>,
     /// Annotations, sorted.
-    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "super::without_nulls",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
     pub annotations: Annotations,
 }
 

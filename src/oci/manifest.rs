@@ -18,7 +18,11 @@ pub struct Manifest {
     /// The layers, bottom first.
     pub layers: Vec<Descriptor>,
     /// Annotations, sorted.
-    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "super::without_nulls",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
     pub annotations: Annotations,
 }
 

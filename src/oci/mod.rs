@@ -6,15 +6,17 @@ mod config;
 mod descriptor;
 mod digest;
 mod index;
+mod json;
 mod manifest;
 mod media_type;
 mod platform;
 mod reference;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, last_of_each, variable};
 pub use descriptor::Descriptor;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use index::Index;
+pub use json::{null_is_default, without_nulls};
 pub use manifest::Manifest;
 pub use media_type::{Compression, Flavour, MediaType};
 pub use platform::{Platform, PlatformError};
@@ -41,3 +43,6 @@ pub const OURS: &str = "io.imgdecl.layout";
 ///
 /// Registries must accept manifests of 4 MiB (distribution-spec, "Pushing Manifests"); some images exceed that.
 pub const MAX_DOCUMENT: u64 = 20 << 20;
+
+#[cfg(test)]
+pub(crate) use json::tests::assert_null_is_absent;

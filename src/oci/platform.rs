@@ -20,7 +20,12 @@ pub struct Platform {
     )]
     pub os_version: Option<String>,
     /// Features that the operating system must have (Windows).
-    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "os.features",
+        deserialize_with = "super::null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub os_features: Vec<String>,
     /// The variant of the architecture, as `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -144,6 +144,15 @@ pub(super) struct Token {
 
 /// Reads the answer of a token server.
 fn read(mut reply: Reply<'_>) -> Result<Token, RegistryError> {
+    if reply.status() != 200 {
+        return Err(reply.refused_for("200 and a token"));
+    }
+    let body = reply.bytes(SMALL)?;
+    parse(&body).map_err(|why| reply.wrong(why))
+}
+
+/// Reads the body of an answer: says why it is no token.
+fn parse(body: &[u8]) -> Result<Token, &'static str> {
     #[derive(Deserialize)]
     struct Body {
         token: Option<String>,
@@ -151,16 +160,11 @@ fn read(mut reply: Reply<'_>) -> Result<Token, RegistryError> {
         #[serde(default)]
         expires_in: Option<serde_json::Number>,
     }
-    if reply.status() != 200 {
-        return Err(reply.refused_for("200 and a token"));
-    }
-    let body = reply.bytes(SMALL)?;
     // The parser's message could show what it read: it stays here.
-    let body: Body =
-        serde_json::from_slice(&body).map_err(|_| reply.wrong("the answer is no token in JSON"))?;
+    let body: Body = serde_json::from_slice(body).map_err(|_| "the answer is no token in JSON")?;
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let text = filled(body.access_token).or(filled(body.token));
-    let text = text.ok_or_else(|| reply.wrong("the answer holds no token"))?;
+    let text = text.ok_or("the answer holds no token")?;
     let life = body
         .expires_in
         .and_then(|life| life.as_f64())
@@ -170,4 +174,18 @@ fn read(mut reply: Reply<'_>) -> Result<Token, RegistryError> {
         // Saturates; a day is more than any run needs.
         life: (life as u64).clamp(LIFE, 86_400),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_absent() {
+        let body = serde_json::json!({
+            "token": "a", "access_token": "b", "expires_in": 300, "issued_at": "x", "refresh_token": "c", "scope": "d",
+        });
+        crate::oci::assert_null_is_absent(&body, |bytes| parse(bytes).map(|it| (it.text, it.life)));
+        assert!(parse(br#"{"token":null,"access_token":null}"#).is_err());
+    }
 }

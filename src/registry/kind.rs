@@ -138,4 +138,13 @@ mod tests {
         assert_eq!(check(None, r#"{"schemaVersion":1}"#), Err(Wrong::Schema1));
         assert_eq!(check(Some(SCHEMA_1[1]), plain), Err(Wrong::Schema1));
     }
+
+    #[test]
+    fn null_is_absent() {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {}, "layers": [], "annotations": {}, "manifests": null,
+        });
+        crate::oci::assert_null_is_absent(&manifest, |bytes| check_type(None, bytes));
+    }
 }

@@ -18,7 +18,10 @@ use super::place;
 use super::pull::ACCEPT;
 use super::session::Target;
 use super::tags::LIST;
-use crate::oci::{Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
+use crate::oci::{
+    Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference, null_is_default,
+    without_nulls,
+};
 
 /// How many pages are read.
 const PAGES: usize = 1_000;
@@ -33,10 +36,10 @@ struct Referrer {
     artifact_type: Option<String>,
     subject: Descriptor,
     config: Descriptor,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     layers: Vec<Descriptor>,
-    #[serde(default)]
-    annotations: Option<Annotations>,
+    #[serde(default, deserialize_with = "without_nulls")]
+    annotations: Annotations,
 }
 
 /// An index as it was found. Its entries stay as they are.
@@ -89,7 +92,7 @@ impl Client {
         let mut descriptor = Descriptor::of(document.media_type, manifest);
         let kind = document.artifact_type;
         descriptor.artifact_type = kind.or_else(|| Some(document.config.media_type.to_string()));
-        descriptor.annotations = document.annotations.unwrap_or_default();
+        descriptor.annotations = document.annotations;
         let host = self.host(&repository.registry);
         let target = Target {
             host: &host,
@@ -423,5 +426,33 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].artifact_type.as_deref(), Some("x/y"));
         assert_eq!(escape("application/a+b"), "application%2Fa%2Bb");
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let entry = json!({
+            "mediaType": MediaType::OciManifest, "digest": Digest::of(b"x"), "size": 1, "artifactType": "x/y",
+            "annotations": {"a": "b"}, "urls": ["x"], "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"},
+        });
+        let index = json!({"schemaVersion": 2, "mediaType": MediaType::OciIndex, "manifests": [entry], "annotations": {}});
+        let read = |bytes: &[u8]| serde_json::from_slice(bytes).map(|it| entries(Some(&it)));
+        crate::oci::assert_null_is_absent(&index, read);
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MediaType::OciManifest, "artifactType": "x/y", "subject": entry,
+            "config": entry, "layers": [entry], "annotations": {"a": "b"},
+        });
+        let seen = |it: Referrer| {
+            (
+                it.media_type,
+                it.artifact_type,
+                it.subject,
+                it.config,
+                it.layers,
+                it.annotations,
+            )
+        };
+        crate::oci::assert_null_is_absent(&manifest, |bytes| {
+            serde_json::from_slice::<Referrer>(bytes).map(seen)
+        });
     }
 }

@@ -9,7 +9,7 @@ use super::Client;
 use super::error::RegistryError;
 use super::http::{Ask, At};
 use super::place;
-use crate::oci::{MAX_DOCUMENT, Reference, check_tag};
+use crate::oci::{MAX_DOCUMENT, Reference, check_tag, null_is_default};
 
 /// How many pages are read, and how many image tags.
 const PAGES: usize = 10_000;
@@ -23,10 +23,6 @@ impl Client {
     /// # Errors
     /// When the registry cannot be asked, or the list has no end.
     pub fn tags(&self, repository: &Reference) -> Result<Vec<String>, RegistryError> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
-        }
         let host = self.host(&repository.registry);
         let path = format!("/v2/{}/tags/list", repository.repository);
         let mut at = At::Path(path);
@@ -43,9 +39,8 @@ impl Client {
                 404 => return Ok(tags),
                 _ => return Err(reply.refused()),
             }
-            let page: Page = serde_json::from_slice(&bytes)
-                .map_err(|_| reply.wrong("the answer is no list in JSON"))?;
-            for tag in page.tags.unwrap_or_default() {
+            let page = page(&bytes).map_err(|_| reply.wrong("the answer is no list in JSON"))?;
+            for tag in page {
                 // What is no image tag may be anything, and people will print it.
                 if check_tag(&tag).is_ok() && seen.insert(tag.clone()) {
                     tags.push(tag);
@@ -62,6 +57,16 @@ impl Client {
             at = At::Url(next);
         }
     }
+}
+
+/// Reads a page of the list. That of a repository without image tags may be `null`.
+fn page(bytes: &[u8]) -> serde_json::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Page {
+        #[serde(default, deserialize_with = "null_is_default")]
+        tags: Vec<String>,
+    }
+    serde_json::from_slice(bytes).map(|it: Page| it.tags)
 }
 
 #[cfg(test)]
@@ -110,5 +115,11 @@ mod tests {
         assert_eq!(server.asked().len(), 3);
         let server = Server::start(|_, _| Told::new(404));
         assert!(tags(&server).unwrap().is_empty());
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let list = serde_json::json!({"name": "a/b", "tags": ["v1", "v2"]});
+        crate::oci::assert_null_is_absent(&list, page);
     }
 }

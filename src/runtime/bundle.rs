@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::{ApplyError, User, UserError, points, read_inside};
-use crate::oci::Config;
+use crate::oci::{Config, last_of_each};
 
 /// The version of the runtime spec that is written: one that all runtimes in use read.
 const OCI_VERSION: &str = "1.0.2";
@@ -275,10 +275,10 @@ fn args(config: &Config, options: &Options) -> Result<Vec<String>, BundleError> 
     }
 }
 
-/// The image's variables as they are written, but for those that an option sets. Programs are found by `PATH`, and know
+/// The image's variables, but for those that an option sets. One that is written twice has its last value. Programs are found by `PATH`, and know
 /// their terminal by `TERM`: an image without them gets those of docker.
 fn env(config: &Config, options: &Options) -> Result<Vec<String>, BundleError> {
-    let mut env = list(config, "Env")?;
+    let mut env = last_of_each(list(config, "Env")?);
     for (name, value) in &options.env {
         let is_it = |entry: &String| entry.split_once('=').is_some_and(|(it, _)| it == name);
         env.retain(|entry| !is_it(entry));
@@ -348,7 +348,7 @@ fn annotations(
     add("exposedPorts", keys(config, "ExposedPorts")?.join(","));
     if let Some(labels) = config.runtime("Labels") {
         let labels = labels.as_object().ok_or(BundleError::Field("Labels"))?;
-        for (name, value) in labels {
+        for (name, value) in labels.iter().filter(|(_, value)| !value.is_null()) {
             let value = value.as_str().ok_or(BundleError::Field("Labels"))?;
             if !with_labels {
                 continue;
@@ -422,7 +422,7 @@ fn mounts(config: &Config, root: &Path, options: &Options) -> Result<Vec<Value>,
     for volume in keys(config, "Volumes")? {
         check("volume", &volume)?;
         // Data of the image stays to be seen: the root is the bundle's own.
-        if volume.trim_matches('/').is_empty() || !is_empty(root, &volume) {
+        if volume.trim_matches('/').is_empty() || !points::is_empty(root, &volume) {
             continue;
         }
         all.push(mount(
@@ -444,20 +444,6 @@ fn mounts(config: &Config, root: &Path, options: &Options) -> Result<Vec<Value>,
         all.push(mount(&destination, "bind", &source, &flags));
     }
     Ok(all)
-}
-
-/// Tells whether a folder of the root is empty or missing: what lies at its path, and no symlink on the way.
-fn is_empty(root: &Path, path: &str) -> bool {
-    let mut at = root.to_owned();
-    for name in path.split('/').filter(|name| !name.is_empty()) {
-        at.push(name);
-        match std::fs::symlink_metadata(&at) {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return false,
-            Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
-        }
-    }
-    std::fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn linux(options: &Options) -> Value {

@@ -110,6 +110,20 @@ fn told(kind: FileType, at: &Path) -> String {
     format!("is a symlink to {}", target.display())
 }
 
+/// Tells whether a folder of the root is empty or missing: what lies at its path, and no symlink on the way.
+pub(super) fn is_empty(root: &Path, path: &str) -> bool {
+    let mut at = root.to_owned();
+    for name in names(path) {
+        at.push(name);
+        match fs::symlink_metadata(&at) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return false,
+            Err(error) => return error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+    fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 /// Returns where a file of the host is mounted for which the image may have a symlink, as `/etc/resolv.conf` often is:
 /// where that leads in the root, as programs of the container will look for it. Not into what the kernel mounts there.
 pub(super) fn landing(root: &Path, point: &str) -> String {

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use super::layout::check_version;
 use super::{Blobs, Found, Part, Piece, SourceError, open_regular, piece, resolve, select};
 use crate::layer::{self, Bounded, Packing, Stamp, Tick};
-use crate::oci::{Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference};
+use crate::oci::{
+    Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference, null_is_default,
+};
 use crate::tar::{Entries, Kind as EntryKind, shown};
 
 /// An image archive, indexed. It is opened once: all that is read of it is read of that file, whatever its name means by
@@ -54,6 +56,8 @@ struct DockerImage {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
+    /// None for an image without layers.
+    #[serde(default, deserialize_with = "null_is_default")]
     layers: Vec<String>,
 }
 

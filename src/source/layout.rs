@@ -79,3 +79,14 @@ impl Blobs for Layout {
         Ok(piece(descriptor, path, None, what))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_absent() {
+        let version = serde_json::json!({"imageLayoutVersion": "1.0.0", "x": 1});
+        crate::oci::assert_null_is_absent(&version, check_version);
+    }
+}

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::contents::Waste;
 use super::{ImageView, LayerView, View, by_path};
 use crate::cli::image::{Contents, Origin};
+use crate::oci::last_of_each;
 use crate::tar::Entry;
 use crate::ui::{self, size};
 
@@ -207,11 +208,14 @@ fn waste(text: &mut String, view: &View<'_>, waste: &Waste) {
 
 fn config(text: &mut String, it: &ImageView<'_>) {
     let Some(config) = &it.config else { return };
+    // As a process gets it.
+    let env = it.image.parsed().map(|it| last_of_each(it.env()));
+    let env = env.map_or(Value::Null, Value::from);
     for (word, value) in [
         ("created", &config["created"]),
         ("entrypoint", &config["config"]["Entrypoint"]),
         ("cmd", &config["config"]["Cmd"]),
-        ("env", &config["config"]["Env"]),
+        ("env", &env),
         ("workdir", &config["config"]["WorkingDir"]),
         ("user", &config["config"]["User"]),
         ("ports", &config["config"]["ExposedPorts"]),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{DOCKER_HUB, Login, canonical};
+use crate::oci::without_nulls;
 
 /// The user that stands for "the secret is an identity token" (docker's credential helpers).
 const IDENTITY_USER: &str = "<token>";
@@ -17,14 +18,14 @@ const IDENTITY_USER: &str = "<token>";
 #[derive(Deserialize, Default)]
 pub(super) struct AuthFile {
     /// Helpers by host.
-    #[serde(rename = "credHelpers", default)]
-    helpers: Option<BTreeMap<String, String>>,
+    #[serde(rename = "credHelpers", default, deserialize_with = "without_nulls")]
+    helpers: BTreeMap<String, String>,
     /// The helper for all other hosts.
     #[serde(rename = "credsStore", default)]
     store: Option<String>,
     /// Entries by host or namespace: read when they are needed, so that a malformed one harms no other.
-    #[serde(default)]
-    auths: Option<BTreeMap<String, Value>>,
+    #[serde(default, deserialize_with = "without_nulls")]
+    auths: BTreeMap<String, Value>,
 }
 
 /// What an entry of `auths` says.
@@ -74,7 +75,7 @@ impl AuthFile {
             _ => name,
         };
         let mut all: Vec<(&str, &str)> = Vec::new();
-        let own = self.helpers.iter().flatten();
+        let own = self.helpers.iter();
         let mut own: Vec<(&str, &str)> = own
             .filter(|(key, _)| matches!(Key::parse(key), Key { host: it, path: "" } if it == host))
             .map(|(key, helper)| (key.as_str(), helper.as_str()))
@@ -102,7 +103,7 @@ impl AuthFile {
         repository: &'a str,
     ) -> impl Iterator<Item = (&'a str, Entry)> {
         let mut found: Vec<(Key<'_>, &str, &Value)> = Vec::new();
-        for (text, value) in self.auths.iter().flatten() {
+        for (text, value) in &self.auths {
             let key = Key::parse(text);
             if key.host == host && key.holds(repository) {
                 found.push((key, text, value));
@@ -441,5 +442,32 @@ mod tests {
         }
         let store = file(&json!({ "credsStore": "" }));
         assert!(store.helpers("a.example").is_empty());
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let file = json!({
+            "credHelpers": {"a.example": "one", "b.example": "two"}, "credsStore": "three", "HttpHeaders": {},
+            "auths": {
+                "a.example": {"auth": "dTpw", "username": "u", "password": "p", "email": "x"},
+                "b.example": {"username": "u", "password": "p"},
+                "c.example": {"identitytoken": "t", "auth": "dTpw"},
+                "d.example": {"registrytoken": "t", "identitytoken": "t"},
+            },
+        });
+        let hosts = ["a.example", "b.example", "c.example", "d.example"];
+        crate::oci::assert_null_is_absent(&file, |bytes| {
+            let file = AuthFile::parse(bytes)?;
+            let of = |host: &str| {
+                let own = |text: &str| text.to_owned();
+                let helpers = file.helpers(host).into_iter();
+                let helpers = helpers.map(|(a, b)| (own(a), own(b))).collect::<Vec<_>>();
+                let entries = file.entries(host, "r").map(|(_, entry)| entry);
+                // An entry of nothing says nothing.
+                let entries = entries.filter(|it| *it != Entry::Nothing);
+                (helpers, entries.collect::<Vec<_>>())
+            };
+            Ok::<_, String>(hosts.map(of))
+        });
     }
 }

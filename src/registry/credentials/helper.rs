@@ -145,7 +145,8 @@ pub(super) fn answer(program: &str, ran: &Ran) -> Answer {
     let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(&ran.stdout) else {
         return Answer::Failed(format!("{program} printed no JSON object"));
     };
-    let text = |key: &str| object.get(key).map_or(Some(""), Value::as_str);
+    let field = |key: &str| object.get(key).filter(|it| !it.is_null());
+    let text = |key: &str| field(key).map_or(Some(""), Value::as_str);
     match (text("Username"), text("Secret")) {
         (Some(""), Some("")) => Answer::Nothing,
         (Some(_), Some("")) => Answer::Failed(format!("{program} printed a name without a secret")),
@@ -444,5 +445,29 @@ mod tests {
         };
         let answer = helpers.ask("x", "a.example");
         assert!(matches!(answer, Answer::Failed(why) if why.contains("within 300ms")));
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let login = serde_json::json!({"ServerURL": "x", "Username": "u", "Secret": "s"});
+        let nothing = serde_json::json!({"ServerURL": "x", "Username": "", "Secret": ""});
+        for sound in [login, nothing] {
+            crate::oci::assert_null_is_absent(&sound, |bytes| {
+                let status = std::process::Command::new("true").status().unwrap();
+                let (stdout, stderr) = (bytes.to_vec(), Vec::new());
+                match answer(
+                    "h",
+                    &Ran {
+                        status,
+                        stdout,
+                        stderr,
+                    },
+                ) {
+                    Answer::Found(login) => Ok(Some(login)),
+                    Answer::Nothing => Ok(None),
+                    Answer::Failed(why) => Err(why),
+                }
+            });
+        }
     }
 }

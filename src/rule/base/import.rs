@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::graph::{ActionError, Base, Context, Layer, Product};
 use crate::layer::{self, Facts, FactsBuilder, LayerPath};
-use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference};
+use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference, last_of_each};
 use crate::python::{Probe, Pythons};
 use crate::source::{Found, Piece, SourceError};
 use crate::store::{Blob, Health, StoreError, damage};
@@ -96,10 +96,7 @@ pub(super) fn import_and_probe(
         probe.look(layer, path.as_str(), content)
     })?;
     let config = Config::parse(&context.store.read_blob(&base.config)?);
-    let env = config.ok().and_then(|config| {
-        let env = config.runtime("Env")?.clone();
-        serde_json::from_value::<Vec<String>>(env).ok()
-    });
+    let env = config.map(|config| last_of_each(config.env()));
     Ok((base, probe.finish(&env.unwrap_or_default())))
 }
 

@@ -25,6 +25,10 @@ impl Action for ImageAction {
         "image"
     }
 
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn parameters(&self, key: &mut dyn KeyWriter) {
         let Edit {
             platform,

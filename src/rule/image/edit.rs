@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::values::created_at;
 use super::{ImageTable, LayerNodes};
 use crate::graph::{ActionError, Origin};
-use crate::oci::{Annotations, Config, Platform};
+use crate::oci::{Annotations, Config, Platform, last_of_each, variable};
 use crate::rule::Lower;
 use crate::rule::value::{Collect, image_path};
 use crate::spec::{Defaults, Part, Scope, Target};
@@ -178,7 +178,17 @@ impl Edit {
     /// # Errors
     /// When the environment names something that the base does not have.
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), ActionError> {
-        let mut env = config.env();
+        let written = config.env();
+        // What a base says twice is set once where it is touched, and stays as it is where it is not.
+        let written = match self.env.is_empty() && self.commands.is_empty() {
+            true => written,
+            false => last_of_each(written),
+        };
+        let pair = |entry: &String| {
+            let (name, value) = variable(entry);
+            (name.to_owned(), value.to_owned())
+        };
+        let mut env: Vec<(String, String)> = written.iter().map(pair).collect();
         let base = env.clone();
         for (name, parts, origin) in &self.env {
             let mut value = String::new();
@@ -259,5 +269,53 @@ mod tests {
         assert_eq!(path(Some("/app/bin2")), "/app/bin:/app/bin2");
         assert_eq!(path(Some("")), "/app/bin");
         assert_eq!(path(None), format!("/app/bin:{SEARCHED}"));
+    }
+
+    #[test]
+    fn what_a_base_says_twice_is_set_once_where_it_is_touched() {
+        let edited = |env: &[(&str, &[Part])], commands: &[&str]| {
+            let text = r#"{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":[]},
+                "config":{"Env":["PATH=/q","PATH=/z","V=1","W","V=2"]}}"#;
+            let mut config = Config::parse(text.as_bytes()).unwrap();
+            let origin = || Origin {
+                source: std::sync::Arc::new(crate::graph::SourceText {
+                    name: String::new(),
+                    text: String::new(),
+                }),
+                span: 0..0,
+            };
+            let edit = Edit {
+                platform: Platform::new("linux", "amd64"),
+                base_name: None,
+                created: String::new(),
+                annotations: Annotations::new(),
+                env: env
+                    .iter()
+                    .map(|(name, parts)| ((*name).to_owned(), parts.to_vec(), origin()))
+                    .collect(),
+                replace: BTreeMap::new(),
+                unite: BTreeMap::new(),
+                entrypoint: None,
+                cmd: None,
+                commands: commands.iter().map(|it| (*it).to_owned()).collect(),
+                created_by: Vec::new(),
+            };
+            edit.apply(&mut config).unwrap();
+            config.env()
+        };
+        let text = |text: &str| Part::Text(text.to_owned());
+        let base = |name: &str| Part::Base(name.to_owned());
+        assert_eq!(
+            edited(
+                &[
+                    ("V", &[text("mine")]),
+                    ("PATH", &[text("/opt:"), base("PATH")])
+                ],
+                &[]
+            ),
+            ["PATH=/opt:/z", "W=", "V=mine"]
+        );
+        assert_eq!(edited(&[], &["/bin"]), ["PATH=/bin:/z", "W=", "V=2"]);
+        assert_eq!(edited(&[], &[]), ["PATH=/q", "PATH=/z", "V=1", "W=", "V=2"]);
     }
 }

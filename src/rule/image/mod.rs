@@ -18,7 +18,7 @@
 //!
 //! | field | rule |
 //! |---|---|
-//! | `env` | merged by name, the base's order first |
+//! | `env` | merged by name, the base's order first; a name that the base has twice is there once, with its last value |
 //! | `labels` | merged by name |
 //! | `ports`, `volumes` | the union |
 //! | `entrypoint` | replaced; and the base's `cmd` is dropped unless `cmd` is given too |
@@ -27,9 +27,10 @@
 //! | every other field of the base's config | kept as it is |
 //! | `annotations` | not inherited; `org.opencontainers.image.base.name` and `.base.digest` are added |
 //!
-//! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name. The `bin` of a
-//! virtual environment among the layers comes first in `PATH`, unless it is in there already; where there is no `PATH`, the
-//! folders follow that container runtimes use then.
+//! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name: where that is there
+//! twice, for the last one, as a process gets it. An image that changes no variable leaves the base's as they are written.
+//! The `bin` of a virtual environment among the layers comes first in `PATH`, unless it is in there already; where there is
+//! no `PATH`, the folders follow that container runtimes use then.
 //!
 //! An image of one platform is a manifest; an image of several is an index over manifests, in the order of `platforms`.
 //! `repository`, `platforms`, `compression`, `media_types` and `created` come from `[defaults]` where the image does not
