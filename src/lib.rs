@@ -15,6 +15,7 @@
 //! |---|---|---|---|
 //! | 0 | [`oci`] | digests, descriptors, platforms, references, configs, manifests, indexes: plain data | files, network, TOML |
 //! | 0 | [`tar`] | the one reader of tar: entries, their contents, and what odd headers mean | folders, compression, images |
+//! | 0 | [`shown`] | what may be shown of texts from outside: no controls, no credentials | where texts come from |
 //! | 1 | [`store`] | the cache folder: blobs by digest, records, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
 //! | 2 | [`graph`] | actions, keys, products, origins, the ports to the network | how anything is run |
@@ -79,6 +80,7 @@ pub mod python;
 pub mod registry;
 pub mod rule;
 pub mod runtime;
+pub mod shown;
 pub mod source;
 pub mod spec;
 pub mod store;

@@ -18,6 +18,7 @@ use crate::exec::{self, NodeResult, Options, Outcome, Why};
 use crate::graph::{Failure, NodeId, Ports, Product};
 use crate::output::{Output, OutputError, Sink, metadata};
 use crate::plan::render;
+use crate::shown;
 use crate::source::read_document;
 use crate::store::{Blob, Health, Store};
 use crate::ui::{self, Mode, Profile, Progress, Watched};
@@ -33,7 +34,7 @@ pub(super) fn build(args: &Build) -> Result<Exit, Exit> {
     let done = build_measured(args, profile.as_ref().map(|(_, profile)| profile));
     // What failed took time, too.
     if let Some((path, profile)) = profile {
-        let text = profile.finish().to_string();
+        let text = shown::json(&profile.finish());
         write_file(&here()?.join(path), text.as_bytes()).map_err(|source| {
             let path = path.clone();
             output_error(&OutputError::Io { path, source })
@@ -174,13 +175,13 @@ pub(super) fn finish(
 ) -> Result<Exit, Exit> {
     let json = metadata(outputs);
     if let Some(path) = metadata_file {
-        write_file(path, format!("{json:#}\n").as_bytes()).map_err(|source| {
+        write_file(path, ui::json(&json).as_bytes()).map_err(|source| {
             let path = path.to_owned();
             output_error(&OutputError::Io { path, source })
         })?;
     }
     let text = match format {
-        Format::Json => format!("{json:#}\n"),
+        Format::Json => ui::json(&json),
         Format::Text => outputs
             .iter()
             .map(|output| format!("{} {}\n", output.name, output.reference()))
@@ -236,7 +237,7 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
             })
             .collect();
         nodes.extend(forecasts.iter().map(Forecast::json));
-        return print(&format!("{:#}\n", serde_json::Value::Array(nodes)));
+        return print(&ui::json(&serde_json::Value::Array(nodes)));
     }
     let text = render(&plan, &|id, node| match result(id) {
         NodeResult {

@@ -51,12 +51,12 @@ pub fn main() -> ExitCode {
         Err(mut error) => {
             let command = std::env::args_os().nth(1).unwrap_or_default();
             tips::add(&mut error, &command.to_string_lossy());
-            let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                Exit::Done.into()
-            };
+            if !error.use_stderr() {
+                let _ = error.print();
+                return Exit::Done.into();
+            }
+            report::arguments(&error);
+            return Exit::Usage.into();
         }
     };
     // The signals of a container that runs are its own.

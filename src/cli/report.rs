@@ -181,27 +181,38 @@ fn exit(failure: Failure) -> Exit {
     }
 }
 
+/// Prints what is wrong with the arguments.
+pub(super) fn arguments(error: &clap::Error) {
+    let text = error.render();
+    let terminal = std::io::stderr().is_terminal();
+    ui::coloured(terminal && !no_color(), |has_colours| {
+        let text = match has_colours {
+            true => text.ansi().to_string(),
+            false => text.to_string(),
+        };
+        text.trim_end().to_owned()
+    });
+}
+
 fn print(diagnostic: &dyn Diagnostic) {
     let terminal = std::io::stderr().is_terminal();
-    let theme = if terminal && !no_color() {
-        GraphicalTheme::unicode()
-    } else {
-        GraphicalTheme::unicode_nocolor()
-    };
-    let handler = GraphicalReportHandler::new_themed(theme)
-        .with_links(false)
-        // Paths must come out whole: no line is broken but by the terminal itself.
-        .with_wrap_lines(false);
-    let mut text = String::new();
-    match handler.render_report(&mut text, diagnostic) {
-        // Trailing spaces come from empty lines of the frame.
-        Ok(()) => ui::line(
-            &text
-                .lines()
-                .map(str::trim_end)
-                .collect::<Vec<_>>()
-                .join("\n"),
-        ),
-        Err(_) => ui::line(&format!("error: {diagnostic}")),
-    }
+    ui::coloured(terminal && !no_color(), |has_colours| {
+        let theme = match has_colours {
+            true => GraphicalTheme::unicode(),
+            false => GraphicalTheme::unicode_nocolor(),
+        };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_links(false)
+            // Paths must come out whole: no line is broken but by the terminal itself.
+            .with_wrap_lines(false);
+        let mut text = String::new();
+        match handler.render_report(&mut text, diagnostic) {
+            // Trailing spaces come from empty lines of the frame.
+            Ok(()) => {
+                let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+                lines.join("\n")
+            }
+            Err(_) => format!("error: {diagnostic}"),
+        }
+    });
 }

@@ -24,6 +24,7 @@ use crate::net::monitor::Going;
 use crate::net::wire::{Body, Call, Wire};
 use crate::net::{Direction, Ended, Fault, Limits, Monitor, Proxies, Transfer};
 use crate::oci::{DiffId, Digest, Platform, null_is_default};
+use crate::shown;
 use address::{Address, Candidate};
 
 /// How long a daemon may be silent before it says who it is.
@@ -369,8 +370,7 @@ fn message(value: &Value, places: &[&str]) -> Option<String> {
 
 /// Returns a text of a daemon as it may be shown: one line, not too long.
 fn printable(text: &str) -> String {
-    let show = |char: char| if char.is_control() { ' ' } else { char };
-    text.trim().chars().map(show).take(2000).collect()
+    shown::one_line(text, 2000)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use reqwest::header::HeaderValue;
 use super::Source;
 use super::netrc::Netrc;
 use crate::net::place;
+use crate::shown;
 
 /// A user and a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,40 +40,34 @@ impl Login {
         if url.username().is_empty() && url.password().is_none() {
             return None;
         }
-        Some(Self {
-            user: decode(url.username()),
-            password: url.password().map(decode),
-        })
+        let login = Self {
+            user: place::decode(url.username()),
+            password: url.password().map(place::decode),
+        };
+        // A name alone is no secret yet: its password may be elsewhere.
+        if login.password.is_some() {
+            login.keep();
+        }
+        Some(login)
+    }
+
+    /// Has its secret struck out of all that is shown. A user without a password is a token.
+    fn keep(&self) {
+        match self.password.as_deref().filter(|it| !it.is_empty()) {
+            Some(password) => shown::keep_login(&self.user, password),
+            None => shown::keep(&self.user),
+        }
     }
 
     /// Makes the header that shows it (RFC 7617).
     pub(super) fn header(&self) -> Option<HeaderValue> {
         let password = self.password.as_deref().unwrap_or_default();
+        self.keep();
         let text = STANDARD.encode(format!("{}:{password}", self.user));
         let mut value = HeaderValue::from_str(&format!("Basic {text}")).ok()?;
         value.set_sensitive(true);
         Some(value)
     }
-}
-
-/// Decodes `%40` and the like; what is broken stays.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let pair = tail.get(..2).and_then(|it| std::str::from_utf8(it).ok());
-        match pair.and_then(|it| u8::from_str_radix(it, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Where credentials for indexes come from, besides the URLs of the indexes.

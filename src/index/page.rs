@@ -15,6 +15,7 @@ use super::html;
 use crate::graph::PackageFile;
 use crate::net::place;
 use crate::oci::{Digest, null_is_default};
+use crate::shown;
 
 /// What a client accepts: JSON first (PEP 691, "Version + Format Selection").
 pub(super) const ACCEPT: &str = "application/vnd.pypi.simple.v1+json, \
@@ -209,8 +210,7 @@ pub(super) fn is_file(name: &str) -> bool {
 
 /// Makes a text of an index fit for a message.
 fn clean(text: &str) -> String {
-    let text = text.chars().filter(|it| !it.is_control());
-    text.take(60).collect()
+    shown::one_line(text, 60)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use reqwest::{NoProxy, Proxy, Url};
 
 use super::fault::Fault;
+use super::place;
+use crate::shown;
 
 /// The proxies, as the environment has them. Hosts of this machine are reached without.
 #[derive(Clone, Default)]
@@ -53,6 +55,10 @@ impl Proxies {
             // The text may hold a password: it stays out of the message.
             let usable = Url::parse(&text)
                 .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            if let Some(url) = Url::parse(&text).ok().filter(|it| it.password().is_some()) {
+                let password = url.password().unwrap_or_default();
+                shown::keep_login(&place::decode(url.username()), &place::decode(password));
+            }
             let proxy = usable.then(|| make(text).ok()).flatten();
             let Some(proxy) = proxy else {
                 return Err(Fault::Setup(format!("{name} is no http or https URL")));

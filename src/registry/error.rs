@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::fault::{Fault, Tls};
 use crate::oci::Digest;
+use crate::shown;
 use crate::store::{Damage, StoreError};
 
 /// What was asked of whom, and how often.
@@ -460,27 +461,9 @@ fn list(errors: &[RegistryError]) -> String {
 /// How much of a host's text goes into a message, in characters.
 const SAID: usize = 300;
 
-/// Makes a host's text fit for a terminal: one line, no control characters, no longer than is useful.
+/// Makes a host's text fit for a message: one line, as it may be shown, no longer than is useful.
 pub(super) fn clean(text: &str) -> String {
-    let printable = |it: char| {
-        if it.is_control() || is_format(it) {
-            ' '
-        } else {
-            it
-        }
-    };
-    let text: String = text.chars().take(SAID * 4).map(printable).collect();
-    let mut clean = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((at, _)) = clean.char_indices().nth(SAID) {
-        clean.truncate(at);
-        clean.push('…');
-    }
-    clean
-}
-
-/// Characters that show nothing, or change the direction of what follows.
-fn is_format(it: char) -> bool {
-    matches!(it, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    shown::one_line(text, SAID)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::credentials::Login;
 use super::error::{Asked, RegistryError};
 use super::host::Host;
 use super::scope::{self, Scope};
+use crate::shown;
 
 /// How long before its end a token is renewed.
 const EARLY: Duration = Duration::from_secs(30);
@@ -216,8 +217,9 @@ pub(super) fn basic(user: &str, password: &str) -> String {
     STANDARD.encode(format!("{user}:{password}"))
 }
 
-/// Makes a header that no debug output shows.
+/// Makes a header that no debug output shows, and whose secret is struck out of all that is shown.
 pub(super) fn header(scheme: &str, secret: &str) -> Option<HeaderValue> {
+    shown::keep(secret);
     let mut value = HeaderValue::from_str(&format!("{scheme} {secret}")).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use crate::shown;
+
 /// The runtimes that are looked for, in this order.
 pub const ENGINES: [&str; 3] = ["runc", "crun", "youki"];
 
@@ -323,7 +325,7 @@ fn said(log: &Path) -> Option<String> {
             .map_or(line, |(_, rest)| rest)
             .to_owned(),
     };
-    Some(message.chars().take(WORDS).collect())
+    Some(shown::text(&message).chars().take(WORDS).collect())
 }
 
 /// Reads the beginning of a file.

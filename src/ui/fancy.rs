@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::plain;
 use crate::exec::Event;
 use crate::graph::NodeId;
+use crate::shown;
 
 pub(super) struct Fancy {
     all: MultiProgress,
@@ -26,7 +27,7 @@ impl Fancy {
     }
 
     pub(super) fn line(&self, text: &str) {
-        let _ = self.all.println(super::safe::safe(text));
+        let _ = self.all.println(shown::text(text));
     }
 
     fn transfers(&self) -> MutexGuard<'_, BTreeMap<u64, ProgressBar>> {
@@ -42,7 +43,7 @@ impl Fancy {
         );
         let bar = ProgressBar::new(size)
             .with_style(style.expect("the template is one"))
-            .with_message(name.to_owned());
+            .with_message(shown::text(name).into_owned());
         let bar = self.all.add(bar);
         bar.enable_steady_tick(Duration::from_millis(100));
         self.transfers().insert(number, bar);
@@ -78,7 +79,7 @@ impl Fancy {
                 );
                 let bar = ProgressBar::no_length()
                     .with_style(style.expect("the template is one"))
-                    .with_message(format!("{action} {label}"));
+                    .with_message(shown::text(&format!("{action} {label}")).into_owned());
                 let bar = self.all.add(bar);
                 bar.enable_steady_tick(Duration::from_millis(100));
                 running.insert(*node, bar);

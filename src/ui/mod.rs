@@ -5,11 +5,11 @@
 mod fancy;
 mod plain;
 mod profile;
-mod safe;
 mod transfer;
 
 pub use profile::{Profile, Watched};
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::exec::{Event, Outcome, Watch};
+use crate::shown;
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
@@ -118,7 +119,7 @@ impl Progress {
         match &self.show {
             Show::Fancy(fancy) => fancy.line(text),
             Show::Plain => line(text),
-            Show::Json => line(&json!({"event": "note", "text": text}).to_string()),
+            Show::Json => event(&json!({"event": "note", "text": text})),
             Show::None => {}
         }
     }
@@ -148,14 +149,11 @@ impl Progress {
         let elapsed = self.start.elapsed();
         match &self.show {
             Show::None => {}
-            Show::Json => line(
-                &json!({
-                    "event": "summary", "built": built, "hit": hit, "failed": failed, "skipped": skipped,
-                    "bytes": bytes, "pulled": pulled, "pushed": pushed, "mounted": mounted, "there": there,
-                    "millis": elapsed.as_millis() as u64,
-                })
-                .to_string(),
-            ),
+            Show::Json => event(&json!({
+                "event": "summary", "built": built, "hit": hit, "failed": failed, "skipped": skipped,
+                "bytes": bytes, "pulled": pulled, "pushed": pushed, "mounted": mounted, "there": there,
+                "millis": elapsed.as_millis() as u64,
+            })),
             Show::Fancy(_) | Show::Plain => {
                 let mut parts = Vec::new();
                 let did_build = built + hit + failed + skipped > 0;
@@ -216,14 +214,14 @@ impl Watch for Progress {
     }
 }
 
-fn json_event(event: &Event<'_>) {
+fn json_event(told: &Event<'_>) {
     let node = |label: &crate::graph::Label, action: &str, number: u32| {
         json!({
             "node": number, "action": action, "rule": label.rule, "target": label.target,
             "platform": label.platform.as_ref().map(ToString::to_string),
         })
     };
-    let mut value = match event {
+    let mut value = match told {
         Event::Start {
             node: id,
             label,
@@ -246,27 +244,46 @@ fn json_event(event: &Event<'_>) {
         Event::Progress { node, bytes } => json!({"node": node.0, "bytes": bytes}),
         Event::Note(text) => json!({"text": text}),
     };
-    value["event"] = match event {
+    value["event"] = match told {
         Event::Start { .. } => "start",
         Event::Progress { .. } => "progress",
         Event::Done { .. } => "done",
         Event::Note(_) => "note",
     }
     .into();
-    line(&value.to_string());
+    event(&value);
 }
 
-/// Writes a line to stderr, without what a terminal would obey but colours. A closed stderr is no reason to fail.
+/// Writes a line to stderr, as it may be shown. A closed stderr is no reason to fail.
 pub fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", safe::safe(text));
+    say(&shown::text(text));
 }
 
-/// Writes data to stdout, without what a terminal would obey but colours.
+/// Writes a line to stderr that may have colours of our own: `make` makes it with them, and without. It is written
+/// without where something in it looks like more than a text.
+pub fn coloured(has_colours: bool, make: impl Fn(bool) -> String) {
+    let plain = make(false);
+    match shown::text(&plain) {
+        Cow::Borrowed(_) if has_colours => say(&make(true)),
+        text => say(&text),
+    }
+}
+
+/// Writes an event for scripts to stderr.
+fn event(value: &serde_json::Value) {
+    say(&shown::json(value));
+}
+
+fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes data to stdout, as they may be shown.
 ///
 /// # Errors
 /// When stdout cannot be written. A reader that went away is no error.
 pub fn data(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(safe::safe(text).as_bytes()) {
+    match io::stdout().lock().write_all(shown::data(text).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
@@ -289,24 +306,16 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Formats JSON so that it passes [`data`] unchanged: what a terminal would obey is escaped.
+/// Formats data as JSON so that they pass [`data`] unchanged: what a terminal would obey is escaped.
 pub fn json(value: &serde_json::Value) -> String {
-    let mut text = String::new();
-    for char in format!("{value:#}\n").chars() {
-        match safe::is_obeyed(char) {
-            // All of these lie in the basic plane, and within strings.
-            true => text.push_str(&format!("\\u{:04x}", u32::from(char))),
-            false => text.push(char),
-        }
-    }
-    text
+    shown::json_data(value)
 }
 
 /// Formats a text so that everything odd in it can be seen: on one line, with escapes.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
-        match safe::is_obeyed(char) || matches!(char, '\n' | '\t' | '\\') {
+        match shown::is_obeyed(char) || matches!(char, '\n' | '\t' | '\\') {
             true => out.extend(char.escape_default()),
             false => out.push(char),
         }
@@ -344,7 +353,7 @@ mod tests {
         assert_eq!(visible("a\u{1b}[2J\nb\u{202e}"), "a\\u{1b}[2J\\nb\\u{202e}");
         let value = json!({"a": "\u{9b}\u{202e}\u{1b}\n"});
         let text = super::json(&value);
-        assert_eq!(safe::safe(&text), text);
+        assert_eq!(shown::data(&text), text);
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             value

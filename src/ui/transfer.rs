@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Progress, Show, line, seconds, size};
+use super::{Progress, Show, event, line, seconds, size};
 use crate::registry::{Direction, Ended, Monitor, Transfer};
 
 /// The transfers that run.
@@ -93,13 +93,10 @@ impl Monitor for Progress {
                 let name = format!("{:<7} {}", running.word(), running.what);
                 fancy.start_transfer(number, &name, transfer.size);
             }
-            Show::Json => line(
-                &json!({
-                    "event": "transfer", "number": number, "direction": running.word(), "what": transfer.what,
-                    "repository": transfer.repository, "size": transfer.size,
-                })
-                .to_string(),
-            ),
+            Show::Json => event(&json!({
+                "event": "transfer", "number": number, "direction": running.word(), "what": transfer.what,
+                "repository": transfer.repository, "size": transfer.size,
+            })),
             Show::Plain | Show::None => {}
         }
         self.transfers.running().insert(number, running);
@@ -131,7 +128,7 @@ impl Monitor for Progress {
             }
             Show::Json => {
                 if let Some(bytes) = running.news(TELL_SCRIPTS) {
-                    line(&transferred(number, bytes));
+                    event(&transferred(number, bytes));
                 }
             }
             Show::Plain | Show::None => {}
@@ -166,13 +163,12 @@ impl Monitor for Progress {
             Show::Plain if is_news => line(&text),
             Show::Json => {
                 if let Some(bytes) = running.news(Duration::ZERO) {
-                    line(&transferred(number, bytes));
+                    event(&transferred(number, bytes));
                 }
-                let event = json!({
+                event(&json!({
                     "event": "transfer_end", "number": number, "outcome": word, "bytes": running.bytes,
                     "millis": running.start.elapsed().as_millis() as u64,
-                });
-                line(&event.to_string());
+                }));
             }
             Show::Plain | Show::None => {}
         }
@@ -187,8 +183,8 @@ impl Monitor for Progress {
     }
 }
 
-fn transferred(number: u64, bytes: u64) -> String {
-    json!({"event": "transferred", "number": number, "bytes": bytes}).to_string()
+fn transferred(number: u64, bytes: u64) -> serde_json::Value {
+    json!({"event": "transferred", "number": number, "bytes": bytes})
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::contents::Waste;
 use super::{ImageView, LayerView, View, by_path};
 use crate::cli::image::{Contents, Origin};
 use crate::oci::last_of_each;
+use crate::shown;
 use crate::tar::Entry;
 use crate::ui::{self, size};
 
@@ -245,15 +246,8 @@ fn config(text: &mut String, it: &ImageView<'_>) {
 
 /// Keeps a text of a registry to one line, and free of what a terminal would obey.
 fn one_line(text: &str) -> String {
-    const MOST: usize = 160;
-    let clean = text
-        .chars()
-        .map(|it| if it.is_control() { ' ' } else { it });
-    let mut line: String = clean.take(MOST + 1).collect();
-    if line.chars().count() > MOST {
-        line = line.chars().take(MOST - 1).collect::<String>() + "…";
-    }
-    line
+    const MOST: usize = 159;
+    shown::one_line(text, MOST)
 }
 
 #[cfg(test)]

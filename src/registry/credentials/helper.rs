@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::process::{MAX_OUTPUT, Running};
 use super::{Login, file};
+use crate::shown;
 
 /// How much of what a helper says goes into a message, in characters.
 const MAX_QUOTE: usize = 200;
@@ -58,7 +59,7 @@ impl Helpers {
             // The name is quoted, because it may hold anything.
             return Answer::Failed(format!(
                 "{:?} is no name of a credential helper: it may have letters, digits, `.`, `_` and `-`",
-                cut(name)
+                shown::one_line(name, MAX_QUOTE)
             ));
         }
         let program = format!("docker-credential-{name}");
@@ -165,20 +166,11 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with(['-', '.']) && name.bytes().all(fits)
 }
 
-/// Returns the first line that says something, without control characters, cut where it is long.
+/// Returns the first line that says something, as it may be shown, cut where it is long.
 fn first_line(bytes: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(bytes);
-    let printable = |it: char| if it.is_control() { ' ' } else { it };
-    text.lines()
-        .map(|line| cut(line.chars().map(printable).collect::<String>().trim()))
-        .find(|line| !line.is_empty())
-}
-
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_QUOTE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    let mut lines = text.lines().map(|line| shown::one_line(line, MAX_QUOTE));
+    lines.find(|line| !line.is_empty())
 }
 
 /// Tells whether a line is words: no JSON, no token, no line of the kind NAME=VALUE.
@@ -277,7 +269,7 @@ mod tests {
             ("exit 3", "failed (exit status: 3)"),
             (
                 "echo; echo 'no  keyring\there'>&2; echo more >&2; exit 1",
-                "failed (exit status: 1): no  keyring here",
+                "failed (exit status: 1): no keyring here",
             ),
             (
                 "printf '\\033[31mred\\033[0m\\n' >&2; exit 1",

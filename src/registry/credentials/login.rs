@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::shown;
+
 /// What stands for a secret.
 pub(super) struct Hidden;
 
@@ -25,6 +27,17 @@ pub enum Login {
     Identity(String),
     /// An access token, which the registry itself takes.
     Bearer(String),
+}
+
+impl Login {
+    /// Has its secret struck out of all that is shown.
+    pub(super) fn keep(&self) {
+        match self {
+            Self::Password { user, password } => shown::keep_login(user, password),
+            Self::Identity(token) => shown::keep_login("<token>", token),
+            Self::Bearer(token) => shown::keep(token),
+        }
+    }
 }
 
 impl fmt::Debug for Login {

@@ -106,7 +106,8 @@ impl Credentials {
                     None
                 }
             };
-            if looked.login.is_some() {
+            if let Some(login) = &looked.login {
+                login.keep();
                 break;
             }
         }
