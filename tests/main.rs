@@ -24,6 +24,7 @@ mod python_images;
 mod registry;
 mod remote;
 mod run;
+mod secrets;
 mod support;
 mod tars;
 mod unpack;
