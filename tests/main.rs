@@ -15,6 +15,7 @@ mod floors;
 mod fuzz;
 mod golden;
 mod index;
+mod large;
 mod look;
 mod nulls;
 mod peers;

@@ -26,6 +26,9 @@ struct Asked {
     headers: BTreeMap<String, String>,
 }
 
+/// What it is answered: status, headers and body.
+type Told = (u16, Vec<(String, String)>, String);
+
 impl Asked {
     fn auth(&self) -> Option<&str> {
         let name = ["authorization", "proxy-authorization"];
@@ -36,9 +39,7 @@ impl Asked {
 }
 
 /// Serves until the test ends: `answer` makes the status, headers and body. Returns the address.
-fn serve(
-    answer: impl Fn(&Asked) -> (u16, Vec<(String, String)>, String) + Send + Sync + 'static,
-) -> String {
+fn serve(answer: impl Fn(&Asked) -> Told + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let answer = std::sync::Arc::new(answer);
@@ -51,7 +52,7 @@ fn serve(
     address
 }
 
-fn talk(stream: TcpStream, answer: &dyn Fn(&Asked) -> (u16, Vec<(String, String)>, String)) {
+fn talk(stream: TcpStream, answer: &dyn Fn(&Asked) -> Told) {
     let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
     let Some(Ok(first)) = lines.next() else {
         return;
@@ -218,7 +219,7 @@ fn all_commands(space: &Space, host: &str, what: &str) {
     }
 }
 
-fn refusal(asked: &Asked, status: u16) -> (u16, Vec<(String, String)>, String) {
+fn refusal(asked: &Asked, status: u16) -> Told {
     let text = quote(asked);
     let body =
         serde_json::json!({"errors": [{"code": "DENIED", "message": format!("bad: {text}")}]});

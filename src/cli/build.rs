@@ -175,13 +175,13 @@ pub(super) fn finish(
 ) -> Result<Exit, Exit> {
     let json = metadata(outputs);
     if let Some(path) = metadata_file {
-        write_file(path, ui::json(&json).as_bytes()).map_err(|source| {
+        write_file(path, ui::json(json.clone()).as_bytes()).map_err(|source| {
             let path = path.to_owned();
             output_error(&OutputError::Io { path, source })
         })?;
     }
     let text = match format {
-        Format::Json => ui::json(&json),
+        Format::Json => ui::json(json),
         Format::Text => outputs
             .iter()
             .map(|output| format!("{} {}\n", output.name, output.reference()))
@@ -237,7 +237,7 @@ pub(super) fn plan(args: &Plan) -> Result<Exit, Exit> {
             })
             .collect();
         nodes.extend(forecasts.iter().map(Forecast::json));
-        return print(&ui::json(&serde_json::Value::Array(nodes)));
+        return print(&ui::json(serde_json::Value::Array(nodes)));
     }
     let text = render(&plan, &|id, node| match result(id) {
         NodeResult {

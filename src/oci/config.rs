@@ -2,13 +2,42 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{DiffId, MAX_DOCUMENT, Platform};
 
 /// An image config. Fields that we do not know survive an edit.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Config(Map<String, Value>);
+pub struct Config {
+    /// All fields but `history`; that, too, where it is no list.
+    fields: Map<String, Value>,
+    history: Option<History>,
+}
+
+/// The history of an image, bottom first: a config may hold a hundred thousand entries. Each is kept as its text, which
+/// takes a tenth of the memory of a tree.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct History(Vec<Box<str>>);
+
+impl History {
+    /// Returns the entries.
+    pub fn entries(&self) -> impl Iterator<Item = Value> {
+        self.0
+            .iter()
+            .map(|text| serde_json::from_str(text).unwrap_or_default())
+    }
+
+    /// Adds an entry.
+    pub fn push(&mut self, entry: &Value) {
+        self.0.push(entry.to_string().into());
+    }
+}
+
+/// Tells whether an entry of a history stands for a layer.
+pub fn is_of_layer(entry: &Value) -> bool {
+    entry.get("empty_layer").and_then(Value::as_bool) != Some(true)
+}
 
 /// A config that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +53,10 @@ pub enum ConfigError {
 impl Config {
     /// Makes the config of an image without layers.
     pub fn scratch(platform: &Platform) -> Self {
-        let mut config = Self(Map::new());
+        let mut config = Self {
+            fields: Map::new(),
+            history: None,
+        };
         config.set_platform(platform);
         config.set_diff_ids(&[]);
         config
@@ -40,17 +72,45 @@ impl Config {
                 "it is larger than {MAX_DOCUMENT} bytes"
             )));
         }
-        let map =
-            serde_json::from_slice(bytes).map_err(|error| ConfigError::Json(error.to_string()))?;
-        let config = Self(map);
+        let config = Self::read(bytes).map_err(|error| ConfigError::Json(error.to_string()))?;
         config.platform()?;
         config.diff_ids()?;
         Ok(config)
     }
 
+    fn read(bytes: &[u8]) -> serde_json::Result<Self> {
+        let raw: BTreeMap<String, &RawValue> = serde_json::from_slice(bytes)?;
+        let mut config = Self {
+            fields: Map::new(),
+            history: None,
+        };
+        for (key, raw) in raw {
+            if key == "history" && raw.get().starts_with('[') {
+                let entries: Vec<&RawValue> = serde_json::from_str(raw.get())?;
+                let mut history = History(Vec::with_capacity(entries.len()));
+                for entry in entries {
+                    history.push(&serde_json::from_str(entry.get())?);
+                }
+                config.history = Some(history);
+            } else {
+                config.fields.insert(key, serde_json::from_str(raw.get())?);
+            }
+        }
+        Ok(config)
+    }
+
     /// Returns the bytes: no white space, keys sorted.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.0).expect("a JSON tree has string keys only")
+        let mut fields: BTreeMap<&str, String> = BTreeMap::new();
+        for (key, value) in &self.fields {
+            fields.insert(key, value.to_string());
+        }
+        if let Some(History(entries)) = &self.history {
+            fields.insert("history", format!("[{}]", entries.join(",")));
+        }
+        let fields = fields.into_iter();
+        let fields = fields.map(|(key, value)| format!("{}:{value}", Value::from(key)));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(",")).into_bytes()
     }
 
     /// Returns the platform that the config names.
@@ -59,7 +119,7 @@ impl Config {
     /// When `os` or `architecture` is missing.
     pub fn platform(&self) -> Result<Platform, ConfigError> {
         let text = |field| {
-            self.0
+            self.fields
                 .get(field)
                 .and_then(Value::as_str)
                 .filter(|text| !text.is_empty())
@@ -67,7 +127,7 @@ impl Config {
         let (Some(os), Some(architecture)) = (text("os"), text("architecture")) else {
             return Err(ConfigError::Field("os and architecture"));
         };
-        let features = self.0.get("os.features").and_then(Value::as_array);
+        let features = self.fields.get("os.features").and_then(Value::as_array);
         Ok(Platform {
             variant: text("variant").map(str::to_owned),
             os_version: text("os.version").map(str::to_owned),
@@ -82,11 +142,11 @@ impl Config {
 
     /// Names the platform.
     pub fn set_platform(&mut self, platform: &Platform) {
-        self.0.insert("os".into(), platform.os.clone().into());
-        self.0
+        self.fields.insert("os".into(), platform.os.clone().into());
+        self.fields
             .insert("architecture".into(), platform.architecture.clone().into());
         if let Some(variant) = &platform.variant {
-            self.0.insert("variant".into(), variant.clone().into());
+            self.fields.insert("variant".into(), variant.clone().into());
         }
     }
 
@@ -96,7 +156,7 @@ impl Config {
     /// When `rootfs` is missing or holds anything else.
     pub fn diff_ids(&self) -> Result<Vec<DiffId>, ConfigError> {
         let list = self
-            .0
+            .fields
             .get("rootfs")
             .and_then(|rootfs| rootfs.get("diff_ids"));
         let list = match list {
@@ -110,7 +170,7 @@ impl Config {
     /// Sets the diff_ids, bottom first.
     pub fn set_diff_ids(&mut self, diff_ids: &[DiffId]) {
         let list: Vec<String> = diff_ids.iter().map(DiffId::to_string).collect();
-        self.0.insert(
+        self.fields.insert(
             "rootfs".into(),
             serde_json::json!({"type": "layers", "diff_ids": list}),
         );
@@ -118,52 +178,52 @@ impl Config {
 
     /// Sets `created` (RFC 3339).
     pub fn set_created(&mut self, created: &str) {
-        self.0.insert("created".into(), created.into());
+        self.fields.insert("created".into(), created.into());
     }
 
     /// Returns the history, bottom first, padded with empty words where it counts fewer layers than there are.
     ///
     /// The spec wants as many entries without `empty_layer` as diff_ids; a base may have no history at all.
-    pub fn history(&self) -> Vec<Value> {
-        let mut history = match self.0.get("history") {
-            Some(Value::Array(list)) => list.clone(),
-            _ => Vec::new(),
-        };
-        let is_layer =
-            |entry: &&Value| entry.get("empty_layer").and_then(Value::as_bool) != Some(true);
+    pub fn history(&self) -> History {
+        let mut history = self.history.clone().unwrap_or_default();
         let layers = self.diff_ids().map_or(0, |list| list.len());
-        let counted = history.iter().filter(is_layer).count();
+        let counted = history.entries().filter(is_of_layer).count();
         for _ in counted..layers {
             history.push(
-                serde_json::json!({"comment": "imgdecl: the base has no history of this layer"}),
+                &serde_json::json!({"comment": "imgdecl: the base has no history of this layer"}),
             );
         }
         let mut surplus = counted.saturating_sub(layers);
-        for entry in history.iter_mut().rev() {
-            if surplus > 0
-                && is_layer(&&*entry)
+        for text in history.0.iter_mut().rev() {
+            if surplus == 0 {
+                break;
+            }
+            let mut entry: Value = serde_json::from_str(text).unwrap_or_default();
+            if is_of_layer(&entry)
                 && let Some(fields) = entry.as_object_mut()
             {
                 fields.insert("empty_layer".into(), true.into());
                 surplus -= 1;
+                *text = entry.to_string().into();
             }
         }
         history
     }
 
     /// Sets the history, bottom first.
-    pub fn set_history(&mut self, history: Vec<Value>) {
-        self.0.insert("history".into(), Value::Array(history));
+    pub fn set_history(&mut self, history: History) {
+        self.fields.remove("history");
+        self.history = Some(history);
     }
 
     /// Returns a text beside the `config` object, as `author`.
     pub fn text(&self, field: &str) -> Option<&str> {
-        self.0.get(field).and_then(Value::as_str)
+        self.fields.get(field).and_then(Value::as_str)
     }
 
     /// Returns a field of the `config` object, as `Env`.
     pub fn runtime(&self, field: &str) -> Option<&Value> {
-        self.0
+        self.fields
             .get("config")?
             .get(field)
             .filter(|value| !value.is_null())
@@ -172,7 +232,7 @@ impl Config {
     /// Sets a field of the `config` object; `None` removes it.
     pub fn set_runtime(&mut self, field: &str, value: Option<Value>) {
         let slot = self
-            .0
+            .fields
             .entry("config")
             .or_insert_with(|| Value::Object(Map::new()));
         if !slot.is_object() {
@@ -247,7 +307,7 @@ mod tests {
                 r#"{{"architecture":"amd64","os":"linux","rootfs":{{"diff_ids":["{digest}","{digest}"]}}{history}}}"#
             ))
             .history()
-            .iter()
+            .entries()
             .filter(|entry| entry.get("empty_layer").is_none())
             .count()
         };
@@ -280,5 +340,33 @@ mod tests {
         assert_eq!(env(&["A", "A=", "A=x=y", "B"]), ["A=x=y", "B"]);
         assert_eq!(env(&["a=1", "A=1"]), ["a=1", "A=1"]);
         assert_eq!(env(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_history_is_written_as_it_was_read() {
+        for history in [
+            r#"[{"comment":"b \u001b","created_by":"a\"","x":[1.5,-1,{"y":null}]},7,{"empty_layer":true}]"#,
+            "[]",
+            "null",
+            r#"{"a":1}"#,
+        ] {
+            let text = format!(
+                r#"{{"architecture":"amd64","history":{history},"os":"linux","rootfs":{{"diff_ids":[]}}}}"#
+            );
+            let config = parse(&text);
+            assert_eq!(String::from_utf8(config.to_bytes()).unwrap(), text);
+            // Keys come sorted, and white space goes.
+            let odd = text.replace(
+                "{\"comment\":\"b \\u001b\",",
+                "{ \"comment\" : \"b \\u001b\",",
+            );
+            assert_eq!(config, parse(&odd));
+        }
+        assert!(
+            Config::parse(
+                br#"{"os":"a","architecture":"b","rootfs":{"diff_ids":[]},"history":[1e999]}"#
+            )
+            .is_err()
+        );
     }
 }

@@ -183,7 +183,7 @@ pub(crate) mod tests {
             let fields = fields.map(|it| config.runtime(it).cloned());
             let empty = config
                 .history()
-                .iter()
+                .entries()
                 .filter(|it| it["empty_layer"] == true)
                 .count();
             let texts = ["author", "created"].map(|it| config.text(it).map(str::to_owned));

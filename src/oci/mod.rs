@@ -12,7 +12,7 @@ mod media_type;
 mod platform;
 mod reference;
 
-pub use config::{Config, ConfigError, last_of_each, variable};
+pub use config::{Config, ConfigError, History, is_of_layer, last_of_each, variable};
 pub use descriptor::Descriptor;
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use index::Index;

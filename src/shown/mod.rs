@@ -61,31 +61,39 @@ pub fn one_line(text: &str, most: usize) -> String {
 /// Returns a message as JSON on one line, as it may be shown: in its texts, credentials are struck out, and what a terminal
 /// obeys is escaped.
 pub fn json(value: &Value) -> String {
-    escaped(&struck(value, Which::All).to_string())
+    escaped(struck(value.clone(), Which::All).to_string())
 }
 
-/// Returns data as JSON, indented, as [`data`] and [`json()`] do.
-pub fn json_data(value: &Value) -> String {
-    escaped(&format!("{:#}\n", struck(value, Which::Long)))
+/// Returns data as JSON, indented, as [`data`] and [`json()`] do. It takes them, since they may be large.
+pub fn json_data(value: Value) -> String {
+    let value = struck(value, Which::Long);
+    let text = format!("{value:#}\n");
+    drop(value);
+    escaped(text)
 }
 
-fn struck(value: &Value, which: Which) -> Value {
-    let text = |text: &str| secrets::strike(text, which).into_owned();
+fn struck(value: Value, which: Which) -> Value {
+    let text = |text: String| match secrets::strike(&text, which) {
+        Cow::Owned(struck) => struck,
+        Cow::Borrowed(_) => text,
+    };
     match value {
         Value::String(it) => Value::String(text(it)),
-        Value::Array(list) => list.iter().map(|it| struck(it, which)).collect(),
+        Value::Array(list) => list.into_iter().map(|it| struck(it, which)).collect(),
         Value::Object(map) => {
-            let fields = map
-                .iter()
-                .map(|(key, value)| (text(key), struck(value, which)));
+            let fields = map.into_iter();
+            let fields = fields.map(|(key, value)| (text(key), struck(value, which)));
             Value::Object(fields.collect())
         }
-        other => other.clone(),
+        other => other,
     }
 }
 
 /// Escapes what a terminal obeys: in JSON, that is within strings (RFC 8259, section 7).
-fn escaped(json: &str) -> String {
+fn escaped(json: String) -> String {
+    if !json.contains(is_obeyed) {
+        return json;
+    }
     let mut text = String::with_capacity(json.len());
     for char in json.chars() {
         match is_obeyed(char) {
@@ -161,7 +169,7 @@ mod tests {
     #[test]
     fn json_stays_what_it_is() {
         let value = json!({"a": "\u{9b}\u{202e}\u{1b}\n\u{e0041}\u{7f}"});
-        for text in [super::json(&value), json_data(&value)] {
+        for text in [super::json(&value), json_data(value.clone())] {
             assert!(!text.contains(is_obeyed), "{text:?}");
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
         }

@@ -5,7 +5,7 @@
 //! print a password. Nothing can be read back from it, and it decides nothing but what is shown.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -84,12 +84,15 @@ struct Form {
     has_pieces: bool,
 }
 
+/// Where eight bytes are: in which form, and at which byte of it.
+type Blocks = BTreeMap<[u8; 8], Vec<(usize, usize)>>;
+
 /// What is kept.
 struct Kept {
     /// The secrets, each with its forms, oldest first.
     secrets: VecDeque<(String, Vec<Form>)>,
-    /// Where in which form eight bytes are, of those at every eighth place. `None` when something was added since.
-    blocks: Option<HashMap<[u8; 8], Vec<(usize, usize)>>>,
+    /// The eight bytes at every eighth place of each form. `None` when something was added since.
+    blocks: Option<Blocks>,
     /// All forms.
     forms: Vec<Form>,
 }
@@ -114,7 +117,7 @@ impl Kept {
         self.blocks = None;
     }
 
-    fn index(&mut self) -> &HashMap<[u8; 8], Vec<(usize, usize)>> {
+    fn index(&mut self) -> &Blocks {
         let forms = &mut self.forms;
         let secrets = &self.secrets;
         self.blocks.get_or_insert_with(|| {
@@ -122,7 +125,7 @@ impl Kept {
                 .iter()
                 .flat_map(|(_, forms)| forms.clone())
                 .collect();
-            let mut blocks: HashMap<[u8; 8], Vec<(usize, usize)>> = HashMap::new();
+            let mut blocks: Blocks = Blocks::new();
             for (number, form) in forms.iter().enumerate() {
                 let (chunks, _) = form.text.as_bytes().as_chunks::<8>();
                 for (at, chunk) in chunks.iter().enumerate() {

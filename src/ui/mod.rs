@@ -307,7 +307,7 @@ pub fn is_terminal() -> bool {
 }
 
 /// Formats data as JSON so that they pass [`data`] unchanged: what a terminal would obey is escaped.
-pub fn json(value: &serde_json::Value) -> String {
+pub fn json(value: serde_json::Value) -> String {
     shown::json_data(value)
 }
 
@@ -352,7 +352,7 @@ mod tests {
     fn odd_texts_can_be_seen() {
         assert_eq!(visible("a\u{1b}[2J\nb\u{202e}"), "a\\u{1b}[2J\\nb\\u{202e}");
         let value = json!({"a": "\u{9b}\u{202e}\u{1b}\n"});
-        let text = super::json(&value);
+        let text = super::json(value.clone());
         assert_eq!(shown::data(&text), text);
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),

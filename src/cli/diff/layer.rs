@@ -10,7 +10,7 @@ use crate::cli::CANCEL;
 use crate::cli::build::stopped;
 use crate::cli::exit::Exit;
 use crate::cli::image::{Budget, Contents, Layer, Opened, Opener, Single, explain, open_layer};
-use crate::oci::Digest;
+use crate::oci::{Digest, is_of_layer};
 use crate::source::{Piece, SourceError};
 use crate::tar::{Entries, Entry, TarError};
 
@@ -35,9 +35,7 @@ pub(super) fn layers(
         let config = image.parsed();
         let diff_ids = config.as_ref().and_then(|it| it.diff_ids().ok());
         let history = config.map(|it| it.history()).unwrap_or_default();
-        let layers = history
-            .into_iter()
-            .filter(|it| it["empty_layer"].as_bool() != Some(true));
+        let layers = history.entries().filter(is_of_layer);
         let made_by = layers.map(|it| it["created_by"].as_str().map(str::to_owned));
         (diff_ids.unwrap_or_default(), made_by.collect::<Vec<_>>())
     };

@@ -111,7 +111,7 @@ pub(super) fn json(a: &Opened, b: &Opened, platform: Option<&str>, found: &[Diff
         })
     };
     let differences: Vec<Value> = found.iter().map(one).collect();
-    ui::json(&json!({
+    ui::json(json!({
         "equal": found.is_empty(),
         "platform": platform,
         "a": side(a),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ImageView, LayerView, View, by_path};
+use super::{ImageView, LayerView, View, by_path, parse};
 use crate::cli::image::Contents;
 use crate::tar::Entry;
 use crate::ui;
@@ -10,17 +10,18 @@ use crate::ui;
 pub(super) fn view(view: &View<'_>) -> String {
     let root = view.opened.root.as_ref().map(|root| &root.descriptor);
     let platforms: Vec<Value> = view.images.iter().map(|it| image(view, it)).collect();
-    let value = json!({
+    let mut value = json!({
         "reference": view.opened.name,
         "source": view.opened.origin.word(),
         "digest": root.map(|it| it.digest),
         "media_type": root.map(|it| &it.media_type),
         "size": root.map(|it| it.size),
-        "platforms": platforms,
         "other_platforms": view.opened.others,
         "tags": view.tags,
     });
-    ui::json(&value)
+    // Moved: a copy of a long history takes much memory.
+    value["platforms"] = Value::Array(platforms);
+    ui::json(value)
 }
 
 fn image(view: &View<'_>, it: &ImageView<'_>) -> Value {
@@ -36,10 +37,10 @@ fn image(view: &View<'_>, it: &ImageView<'_>) -> Value {
         "manifest": it.manifest,
         "config_digest": config.map(|it| it.digest),
         "config_size": config.map(|it| it.size),
-        "config": it.config,
         "layers": layers.map(|layer| self::layer(view, it, layer)).collect::<Vec<_>>(),
         "wasted_bytes": waste.map(super::Waste::bytes),
     });
+    value["config"] = parse(it.image.config.as_ref()).unwrap_or_default();
     if let (true, Some(waste)) = (view.with_waste, waste) {
         let files = waste.files.iter().map(|(path, layer, by, size)| {
             json!({"path": path, "layer": layer, "hidden_by": by, "size": size})

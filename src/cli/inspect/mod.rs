@@ -13,7 +13,7 @@ use super::build::{print, stopped};
 use super::exit::Exit;
 use super::image::{Contents, Document, Opened, Opener, Origin, Single};
 use super::setup::usage;
-use crate::oci::{Config, DiffId, Digest};
+use crate::oci::{Config, DiffId, Digest, is_of_layer};
 use crate::tar::{Entry, Kind};
 use contents::Waste;
 use std::sync::atomic::Ordering;
@@ -34,7 +34,6 @@ struct View<'a> {
 struct ImageView<'a> {
     image: &'a Single,
     manifest: Option<Value>,
-    config: Option<Value>,
     layers: Vec<LayerView<'a>>,
     /// What later layers hide of earlier ones, if all layers were read.
     waste: Option<Waste>,
@@ -141,13 +140,11 @@ fn image(image: &Single) -> ImageView<'_> {
     let diff_ids = config.as_ref().and_then(|it| it.diff_ids().ok());
     let diff_ids = diff_ids.unwrap_or_default();
     let history = config.as_ref().map(Config::history).unwrap_or_default();
-    let is_layer = |entry: &Value| entry["empty_layer"].as_bool() != Some(true);
-    let mut history = history.into_iter().filter(is_layer);
+    let mut history = history.entries().filter(is_of_layer);
     let layers = image.layers.iter().enumerate();
     ImageView {
         image,
         manifest: parse(image.manifest.as_ref()),
-        config: parse(image.config.as_ref()),
         layers: layers
             .map(|(at, piece)| LayerView {
                 piece,

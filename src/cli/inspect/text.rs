@@ -1,9 +1,11 @@
 //! An image as lines for people.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::contents::Waste;
 use super::{ImageView, LayerView, View, by_path};
@@ -208,7 +210,20 @@ fn waste(text: &mut String, view: &View<'_>, waste: &Waste) {
 }
 
 fn config(text: &mut String, it: &ImageView<'_>) {
-    let Some(config) = &it.config else { return };
+    let Some(config) = &it.image.config else {
+        return;
+    };
+    // The history may be a hundred thousand entries, and is not shown.
+    let fields: BTreeMap<String, &RawValue> = match serde_json::from_slice(&config.bytes) {
+        Ok(fields) => fields,
+        Err(_) => return,
+    };
+    let shown = ["config", "created"].map(|it| (it.to_owned(), fields.get(it)));
+    let shown = shown.into_iter().filter_map(|(key, raw)| {
+        let value: Value = serde_json::from_str(raw?.get()).ok()?;
+        Some((key, value))
+    });
+    let config: Value = Value::Object(shown.collect());
     // As a process gets it.
     let env = it.image.parsed().map(|it| last_of_each(it.env()));
     let env = env.map_or(Value::Null, Value::from);

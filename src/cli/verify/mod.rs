@@ -56,7 +56,7 @@ pub(super) fn verify(args: &args::Verify) -> Result<Exit, Exit> {
     print(&match args.format {
         Format::Json => {
             let images: Vec<Value> = checked.iter().map(Checked::json).collect();
-            ui::json(&json!({"equal": is_equal, "varied": varied, "images": images}))
+            ui::json(json!({"equal": is_equal, "varied": varied, "images": images}))
         }
         Format::Text => {
             let mut text: String = checked.iter().map(Checked::text).collect();

@@ -108,7 +108,7 @@ impl Action for ImageAction {
             _ => None,
         });
         for (layer, created_by) in new.zip(&self.edit.created_by) {
-            history.push(json!({"created": self.edit.created, "created_by": created_by}));
+            history.push(&json!({"created": self.edit.created, "created_by": created_by}));
             layers.push(layer);
         }
         let diff_ids: Vec<_> = layers.iter().map(|layer: &Layer| layer.diff_id).collect();
