@@ -512,13 +512,4 @@ mod tests {
             "{help}"
         );
     }
-
-    #[test]
-    fn null_is_absent() {
-        let body = serde_json::json!({
-            "errors": [{"code": "DENIED", "message": "m", "detail": {"a": 1}}, {"code": "X"}],
-            "details": "d", "error_description": "e", "message": "f",
-        });
-        crate::oci::assert_null_is_absent(&body, |bytes| Ok::<_, ()>(said(bytes)));
-    }
 }
