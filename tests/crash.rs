@@ -477,7 +477,7 @@ fn a_file_that_changes_meanwhile_is_never_mixed() {
                 let late = end + Duration::from_secs(20);
                 while Instant::now() < end || (outcomes[0] == 0 && Instant::now() < late) {
                     // A layer that is recorded would not be written again.
-                    remove(&space.cache().join("records-v1"));
+                    remove(&space.cache().join("records-v2"));
                     let built = space.run(&BUILD);
                     if built.status == 0 {
                         let found = content(&out);
@@ -759,7 +759,7 @@ fn a_damaged_cache_never_makes_wrong_bytes() {
             .as_os_str()
             .to_owned();
         // Records are small, and decide digests: a flip anywhere in them counts.
-        let flips = if bucket == "records-v1" { 3 } else { 1 };
+        let flips = if bucket == "records-v2" { 3 } else { 1 };
         let ways = [Damage::Cut, Damage::FlipUnseen, Damage::Delete];
         for how in ways.into_iter().chain([Damage::Flip].repeat(flips)) {
             remove(space.cache());
@@ -810,7 +810,7 @@ fn signals_stop_a_build_cleanly() {
     space.write("data/file", Random(5).bytes(96 << 20));
     for signal in ["INT", "TERM"] {
         remove(&space.cache().join("blobs-v1"));
-        remove(&space.cache().join("records-v1"));
+        remove(&space.cache().join("records-v2"));
         let mut command = space.command(&["build", "--jobs", "2", "--progress", "json"]);
         let mut child = command
             .stdout(Stdio::null())

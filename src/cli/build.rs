@@ -108,7 +108,7 @@ fn build_measured(args: &Build, profile: Option<&Profile>) -> Result<Exit, Exit>
     let results = exec::run(&plan.graph, &store, net.ports(), &options, &watch, &CANCEL);
     phase("write outputs");
     if args.explain {
-        explain(&plan, &results);
+        explain(&plan, &results, &store, &options.workspace);
     }
     if results.iter().any(|result| result.error.is_some()) {
         progress.finish();
@@ -333,8 +333,8 @@ pub(super) fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Resu
     }
 }
 
-/// Prints the key of each action, and how it differs from the last one.
-fn explain(plan: &crate::plan::Plan, results: &[NodeResult]) {
+/// Prints the key of each action, and how it differs from the last one: where it is new, all of its text.
+fn explain(plan: &crate::plan::Plan, results: &[NodeResult], store: &Store, workspace: &str) {
     for ((_, node), result) in plan.graph.nodes().zip(results) {
         let (Some(key), Some(why)) = (result.key, &result.why) else {
             continue;
@@ -345,26 +345,23 @@ fn explain(plan: &crate::plan::Plan, results: &[NodeResult]) {
             Why::Changed(lines) => format!("key changed in {} lines", lines.len()),
             Why::Unknown => "key unknown".to_owned(),
         };
+        let (outcome, action) = (result.outcome.word(), node.action.name());
+        let detail = node.action.detail().map(|detail| format!(" {detail}"));
+        let detail = detail.unwrap_or_default();
         ui::line(&format!(
-            "{} {} {}: {about}",
-            result.outcome.word(),
-            node.action.name(),
+            "{outcome} {action} {}{detail}: {about}",
             node.label
         ));
         ui::line(&format!("  key {key}"));
+        let show = |line: &str| ui::line(&format!("  {line}"));
         match why {
-            Why::Changed(lines) => lines.iter().for_each(|line| ui::line(&format!("  {line}"))),
-            _ => {
-                let inputs: Option<Vec<_>> = node
-                    .inputs
-                    .iter()
-                    .map(|input| results[input.0 as usize].product.clone())
-                    .collect();
-                let text = inputs
-                    .map(|inputs| node.key_text(&inputs))
-                    .unwrap_or_default();
-                text.lines().for_each(|line| ui::line(&format!("  {line}")));
+            Why::Changed(lines) => lines.iter().for_each(|line| show(line)),
+            Why::First => {
+                let last = store.last_key(&node.identity(workspace)).ok().flatten();
+                let text = last.filter(|(known, _)| *known == key.0).map(|it| it.1);
+                text.iter().flat_map(|it| it.lines()).for_each(show);
             }
+            Why::Same | Why::Unknown => {}
         }
     }
 }

@@ -16,6 +16,7 @@ use super::file::write_file;
 use super::net::Net;
 use super::report;
 use super::setup::{Choice, Setup, usage};
+use crate::exec::Memory;
 use crate::graph::{Context, Failure, Node, Ports};
 use crate::lock::{self, Lock, LockError};
 use crate::oci::Digest;
@@ -83,6 +84,7 @@ pub(super) fn lock(args: &args::Lock) -> Result<Exit, Exit> {
             let context = Context {
                 store: &store,
                 ports: net.ports(),
+                parts: &Memory::new(&store),
                 tick: &|_| !CANCEL.load(Ordering::Relaxed),
                 note: &|text| progress.note(text),
             };
@@ -359,6 +361,7 @@ fn resolve(
     let context = Context {
         store,
         ports,
+        parts: &Memory::new(store),
         tick: &tick,
         note: &|text| progress.note(text),
     };

@@ -1,6 +1,6 @@
 //! What happens while a graph runs, for whoever shows it.
 
-use crate::graph::{Label, NodeId};
+use crate::graph::{ActionKey, Label, NodeId};
 
 /// How a node ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -31,6 +31,17 @@ impl Outcome {
             Self::Skipped => "skipped",
         }
     }
+}
+
+/// A recorded part that an action looked up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartSeen {
+    /// The part's name.
+    pub name: &'static str,
+    /// Its key.
+    pub key: ActionKey,
+    /// Whether it was remembered; else it was found out, and is remembered now.
+    pub is_known: bool,
 }
 
 /// Why a node has another key than last time, or the same.
@@ -73,6 +84,8 @@ pub enum Event<'a> {
         label: &'a Label,
         /// The action.
         action: &'static str,
+        /// Which piece of its target's work it is, if it is shown and counted with the target alone.
+        detail: Option<&'a str>,
         /// How it ended.
         outcome: Outcome,
         /// The bytes that it got through: read, hashed or written.

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::event::{Event, Outcome, Watch, Why};
+use super::memory::{Found, Memory};
 use super::schedule::{NodeResult, Options};
 use crate::graph::{
     ActionError, ActionKey, Context, Failure, Node, NodeId, Ports, Product, compare,
 };
-use crate::store::{Health, KeyLock, Store};
+use crate::store::{Blob, Health, KeyLock, Store};
 use std::sync::Arc;
 
 /// What all jobs share.
@@ -25,8 +26,24 @@ pub(super) struct Shared<'a> {
 pub(super) enum Report {
     /// The node has its product, or failed.
     Done(Box<NodeResult>),
-    /// The product is not recorded: the action must run under the key's lock.
+    /// The product is not recorded: the action must run under the key's lock. What it reads is there, as far as it was
+    /// looked for.
     Miss { key: ActionKey, why: Why },
+    /// The action has to run, and blobs of what lies below it are gone or damaged: the nodes that made them must run again
+    /// first. With the key, if it is known.
+    Lost {
+        blobs: Vec<Blob>,
+        known: Option<(ActionKey, Why)>,
+        error: Box<ActionError>,
+    },
+}
+
+/// A node that has to run.
+pub(super) struct Build {
+    pub(super) key: ActionKey,
+    pub(super) why: Why,
+    /// Whether it runs because its blobs are gone: a record without them is none.
+    pub(super) is_again: bool,
 }
 
 /// Looks a node up, or runs it if there is nothing to look up.
@@ -42,13 +59,22 @@ pub(super) fn look(shared: &Shared<'_>, id: NodeId, node: &Node, inputs: &[Produ
                         ..NodeResult::ended(Outcome::Would)
                     }))
                 }
-                other => Ok(done(other?)),
+                other => lost_or(other, None, done),
             };
         }
         let key = node.key(inputs);
         let why = shared.why(node, inputs, key)?;
-        Ok(match shared.recorded(key, node, true)? {
-            Some(product) => hit(product, key, why),
+        let layers = shared.options.want_layers;
+        let needed = |product: &Product| product.for_outputs(layers);
+        if let Some(product) = shared.recorded(key, node, &needed, true)? {
+            return Ok(hit(product, key, why));
+        }
+        Ok(match shared.lost(node, inputs) {
+            Some((blobs, error)) => Report::Lost {
+                blobs,
+                known: Some((key, why)),
+                error,
+            },
             None => Report::Miss { key, why },
         })
     })
@@ -60,16 +86,32 @@ pub(super) fn build(
     id: NodeId,
     node: &Node,
     inputs: &[Product],
-    (key, why): (ActionKey, Why),
+    Build { key, why, is_again }: Build,
     lock: KeyLock,
 ) -> Report {
     guard(|| {
-        if let Some(product) = shared.recorded(key, node, false)? {
+        let layers = shared.options.want_layers;
+        let needed = |product: &Product| match is_again {
+            true => product.blobs(),
+            false => product.for_outputs(layers),
+        };
+        if let Some(product) = shared.recorded(key, node, &needed, false)? {
             return Ok(hit(product, key, why));
         }
-        let result = shared.run(id, node, inputs)?;
-        if let Some(record) = result.product.as_ref().and_then(Product::to_record) {
-            shared.store.put_record(&key.0, &record)?;
+        let known = Some((key, why.clone()));
+        if let Some((blobs, error)) = shared.lost(node, inputs) {
+            return Ok(Report::Lost {
+                blobs,
+                known,
+                error,
+            });
+        }
+        let result = match lost_or(shared.run(id, node, inputs), known, done)? {
+            Report::Done(result) => *result,
+            lost => return Ok(lost),
+        };
+        if let Some(product) = &result.product {
+            Memory::new(shared.store).put_product(key, product)?;
         }
         drop(lock);
         Ok(done(NodeResult {
@@ -79,6 +121,25 @@ pub(super) fn build(
             ..result
         }))
     })
+}
+
+/// Makes a report of what a run came to: `done`, or that it found something lost.
+fn lost_or(
+    ran: Result<NodeResult, ActionError>,
+    known: Option<(ActionKey, Why)>,
+    done: impl FnOnce(NodeResult) -> Report,
+) -> Result<Report, ActionError> {
+    match ran {
+        Ok(result) => Ok(done(result)),
+        Err(error) => match error.lost {
+            Some(blob) => Ok(Report::Lost {
+                blobs: vec![blob],
+                known,
+                error: Box::new(error),
+            }),
+            None => Err(error),
+        },
+    }
 }
 
 fn done(result: NodeResult) -> Report {
@@ -138,10 +199,12 @@ impl Shared<'_> {
             !self.cancel.load(Ordering::Relaxed)
         };
         let start = Instant::now();
+        let memory = Memory::new(self.store);
         let product = node.action.run(
             &Context {
                 store: self.store,
                 ports: self.ports,
+                parts: &memory,
                 tick: &tick,
                 note: &|_| {},
             },
@@ -153,45 +216,47 @@ impl Shared<'_> {
         }
         Ok(NodeResult {
             product: Some(product?),
+            parts: memory.seen(),
             bytes: bytes.load(Ordering::Relaxed),
             millis: start.elapsed().as_millis() as u64,
             ..NodeResult::ended(Outcome::Seen)
         })
     }
 
-    /// Returns the recorded product, if all that it needs is there and whole.
+    /// Returns the recorded product, if the blobs that are `needed` of it are there.
     fn recorded(
         &self,
         key: ActionKey,
         node: &Node,
+        needed: &dyn Fn(&Product) -> Vec<Blob>,
         is_first: bool,
     ) -> Result<Option<Product>, ActionError> {
-        let Some(record) = self.store.record(&key.0)? else {
-            return Ok(None);
-        };
-        let Some(product) = Product::from_record(&record, self.store) else {
-            self.tell(is_first, node, "its record in the cache is damaged");
-            return Ok(None);
-        };
-        for blob in product.blobs(self.options.want_layers) {
-            match self.store.check(&blob) {
-                Health::Whole => {}
-                Health::Missing => return Ok(None),
-                Health::Damaged => {
-                    self.tell(
-                        is_first,
-                        node,
-                        &format!("the blob {} in the cache is damaged", blob.digest),
-                    );
-                    return Ok(None);
-                }
+        Ok(match Memory::new(self.store).product(key, needed)? {
+            Found::Product(product) => Some(product),
+            Found::Nothing => None,
+            Found::Damaged(what) => {
+                self.tell(is_first, node, &what);
+                None
+            }
+        })
+    }
+
+    /// Returns the blobs that the node's action reads and that are gone or damaged, and the error of the first.
+    fn lost(&self, node: &Node, inputs: &[Product]) -> Option<(Vec<Blob>, Box<ActionError>)> {
+        let mut lost = Vec::new();
+        let mut first = None;
+        for blob in node.action.reads(inputs) {
+            let health = self.store.check(&blob);
+            if health != Health::Whole {
+                first.get_or_insert_with(|| ActionError::lost(&blob, health));
+                lost.push(blob);
             }
         }
-        Ok(Some(product))
+        first.map(|error| (lost, Box::new(error)))
     }
 
     /// Tells of damage, the first time that it is seen.
-    fn tell(&self, is_first: bool, node: &Node, what: &str) {
+    pub(super) fn tell(&self, is_first: bool, node: &Node, what: &str) {
         if !is_first {
             return;
         }
@@ -207,7 +272,17 @@ impl Shared<'_> {
         if self.store.is_last_key(&identity, &key.0) {
             return Ok(Why::Same);
         }
-        let text = node.key_text(inputs);
+        let memory = Memory::new(self.store);
+        let text = node.key_text(
+            inputs,
+            &Context {
+                store: self.store,
+                ports: Ports::OFFLINE,
+                parts: &memory,
+                tick: &|_| !self.cancel.load(Ordering::Relaxed),
+                note: &|_| {},
+            },
+        );
         let why = match self.store.last_key(&identity)? {
             Some((_, last)) => Why::Changed(compare(&last, &text)),
             None => Why::First,

@@ -3,9 +3,15 @@
 //! Every action runs at most once for a key: in this process, and in all processes that share the store. Knows no rule,
 //! no TOML, no network and no terminal.
 
+mod again;
 mod event;
 mod job;
+mod memory;
 mod schedule;
 
-pub use event::{Event, Outcome, Watch, Why};
+pub use event::{Event, Outcome, PartSeen, Watch, Why};
+pub use memory::Memory;
 pub use schedule::{NodeResult, Options, run};
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use rayon::Scope as Pool;
 
-use super::event::{Event, Outcome, Watch, Why};
-use super::job::{self, Report, Shared};
+use super::again::Again;
+use super::event::{Event, Outcome, PartSeen, Watch, Why};
+use super::job::{self, Build, Report, Shared};
 use crate::graph::{ActionError, ActionKey, Failure, Graph, Lane, NodeId, Ports, Product};
 use crate::store::Store;
 
@@ -46,6 +47,8 @@ pub struct NodeResult {
     pub key: Option<ActionKey>,
     /// How the key compares with the last one.
     pub why: Option<Why>,
+    /// The recorded parts that its action looked up.
+    pub parts: Vec<PartSeen>,
     /// Bytes that it got through.
     pub bytes: u64,
     /// Time that it took, in milliseconds.
@@ -105,6 +108,7 @@ pub fn run(
                 keys: BTreeMap::new(),
                 parked: Vec::new(),
                 retry_at: None,
+                again: Again::default(),
             };
             coordinator.ready.extend(
                 graph
@@ -138,6 +142,7 @@ impl NodeResult {
             error: None,
             key: None,
             why: None,
+            parts: Vec::new(),
             bytes: 0,
             millis: 0,
         }
@@ -167,16 +172,16 @@ fn users(graph: &Graph) -> Vec<Vec<NodeId>> {
     users
 }
 
-struct Coordinator<'a> {
-    graph: &'a Graph,
-    shared: &'a Shared<'a>,
+pub(super) struct Coordinator<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) shared: &'a Shared<'a>,
     jobs: usize,
     sender: mpsc::Sender<(NodeId, Report)>,
     /// How many inputs each node still waits for.
     waiting: Vec<usize>,
     users: Vec<Vec<NodeId>>,
-    results: Vec<Option<NodeResult>>,
-    ready: BTreeSet<NodeId>,
+    pub(super) results: Vec<Option<NodeResult>>,
+    pub(super) ready: BTreeSet<NodeId>,
     /// How many jobs run on the pool.
     running: usize,
     /// The nodes that wait for the network.
@@ -184,8 +189,9 @@ struct Coordinator<'a> {
     /// The keys that are being built here, and by which node.
     keys: BTreeMap<ActionKey, NodeId>,
     /// Nodes that missed, and wait for the lock of their key.
-    parked: Vec<(NodeId, ActionKey, Why)>,
+    parked: Vec<(NodeId, Build)>,
     retry_at: Option<Instant>,
+    pub(super) again: Again,
 }
 
 impl<'a> Coordinator<'a> {
@@ -288,20 +294,21 @@ impl<'a> Coordinator<'a> {
             return;
         }
         self.retry_at = None;
-        for (id, key, why) in std::mem::take(&mut self.parked) {
+        for (id, build) in std::mem::take(&mut self.parked) {
+            let key = build.key;
             let lane = self.graph.node(id).action.lane();
             let is_full = match lane {
                 Lane::Cpu => self.running >= self.jobs,
                 Lane::Net => self.on_net.len() >= NET,
             };
             if is_full || self.keys.contains_key(&key) {
-                self.parked.push((id, key, why));
+                self.parked.push((id, build));
                 continue;
             }
             let lock = match self.shared.store.try_lock(&key.0) {
                 Ok(Some(lock)) => lock,
                 Ok(None) => {
-                    self.parked.push((id, key, why));
+                    self.parked.push((id, build));
                     self.retry_at = Some(Instant::now() + RETRY);
                     continue;
                 }
@@ -317,7 +324,7 @@ impl<'a> Coordinator<'a> {
             self.keys.insert(key, id);
             let job = move || {
                 let node = graph.node(id);
-                let report = job::build(shared, id, node, &inputs, (key, why), lock);
+                let report = job::build(shared, id, node, &inputs, build, lock);
                 let _ = sender.send((id, report));
             };
             match lane {
@@ -346,9 +353,22 @@ impl<'a> Coordinator<'a> {
                     },
                 );
             }
-            Report::Miss { key, why } => {
-                self.parked.push((id, key, why));
+            Report::Miss { key, why } => self.park(
+                id,
+                Build {
+                    key,
+                    why,
+                    is_again: false,
+                },
+            ),
+            Report::Lost {
+                blobs,
+                known,
+                error,
+            } => {
+                self.keys.retain(|_, holder| *holder != id);
                 self.retry_at = None;
+                self.lost(id, &blobs, known, *error);
             }
             Report::Done(result) => {
                 self.keys.retain(|_, holder| *holder != id);
@@ -358,8 +378,14 @@ impl<'a> Coordinator<'a> {
         }
     }
 
+    /// Has a node wait for the lock of its key.
+    pub(super) fn park(&mut self, id: NodeId, build: Build) {
+        self.parked.push((id, build));
+        self.retry_at = None;
+    }
+
     /// Ends a node, and starts or ends what waits for it.
-    fn end(&mut self, id: NodeId, result: NodeResult) {
+    pub(super) fn end(&mut self, id: NodeId, result: NodeResult) {
         let node = self.graph.node(id);
         let (outcome, bytes, millis) = (result.outcome, result.bytes, result.millis);
         let (label, action) = (&node.label, node.action.name());
@@ -367,10 +393,14 @@ impl<'a> Coordinator<'a> {
             node: id,
             label,
             action,
+            detail: node.action.detail(),
             outcome,
             bytes,
             millis,
         });
+        if self.again.runs(id) {
+            return self.ran_again(id, result);
+        }
         self.results[id.0 as usize] = Some(result);
         for user in self.users[id.0 as usize].clone() {
             if self.results[user.0 as usize].is_some() {
@@ -399,214 +429,5 @@ impl<'a> Coordinator<'a> {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::{Action, Context, KeyWriter, Label, Origin, SourceText, TreeProduct};
-    use crate::layer::Tree;
-    use crate::oci::{Descriptor, Digest, MediaType};
-    use std::sync::atomic::AtomicUsize;
-
-    struct Silent;
-
-    impl Watch for Silent {
-        fn event(&self, _: &Event<'_>) {}
-    }
-
-    /// An action that makes a blob of its text, or does something wrong.
-    struct Say {
-        text: &'static str,
-        runs: Arc<AtomicUsize>,
-    }
-
-    impl Action for Say {
-        fn name(&self) -> &'static str {
-            "say"
-        }
-
-        fn parameters(&self, key: &mut dyn KeyWriter) {
-            key.field("text", self.text);
-        }
-
-        fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
-            self.runs.fetch_add(1, Ordering::Relaxed);
-            match self.text {
-                "fail" => Err(ActionError::new("test", "failed")),
-                "panic" => panic!("on purpose"),
-                text => {
-                    let blob = context.store.put_blob(text.as_bytes())?;
-                    let descriptor = Descriptor::new(MediaType::OciLayer, blob.digest, blob.size);
-                    Ok(Product::Layer(crate::graph::Layer {
-                        descriptor,
-                        diff_id: crate::oci::DiffId(blob.digest),
-                    }))
-                }
-            }
-        }
-    }
-
-    struct Look;
-
-    impl Action for Look {
-        fn name(&self) -> &'static str {
-            "look"
-        }
-
-        fn is_cached(&self) -> bool {
-            false
-        }
-
-        fn parameters(&self, _: &mut dyn KeyWriter) {}
-
-        fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
-            Ok(Product::Tree(TreeProduct::new(Tree::default())))
-        }
-    }
-
-    fn add(
-        graph: &mut Graph,
-        action: impl Action + 'static,
-        inputs: Vec<NodeId>,
-        target: &str,
-    ) -> NodeId {
-        let origin = Origin {
-            source: Arc::new(SourceText {
-                name: String::new(),
-                text: String::new(),
-            }),
-            span: 0..0,
-        };
-        graph.add(
-            Arc::new(action),
-            inputs,
-            origin,
-            Label {
-                rule: "test",
-                target: target.into(),
-                platform: None,
-            },
-        )
-    }
-
-    fn run_on(graph: &Graph, folder: &std::path::Path, dry: bool) -> Vec<NodeResult> {
-        let store = Arc::new(Store::open(folder).unwrap());
-        let options = Options {
-            jobs: 2,
-            want_layers: true,
-            dry,
-            workspace: "w".into(),
-        };
-        run(
-            graph,
-            &store,
-            Ports::OFFLINE,
-            &options,
-            &Silent,
-            &AtomicBool::new(false),
-        )
-    }
-
-    fn outcomes(results: &[NodeResult]) -> Vec<Outcome> {
-        results.iter().map(|result| result.outcome).collect()
-    }
-
-    #[test]
-    fn builds_once_then_hits() {
-        let folder = tempfile::tempdir().unwrap();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let mut graph = Graph::default();
-        let look = add(&mut graph, Look, vec![], "look");
-        let say = |text| Say {
-            text,
-            runs: runs.clone(),
-        };
-        add(&mut graph, say("a"), vec![look], "a");
-        // The same key by another way: it runs once.
-        let other = add(&mut graph, say("b"), vec![], "b");
-        add(&mut graph, say("a"), vec![look], "a again");
-        add(&mut graph, say("c"), vec![other], "c");
-        use Outcome::{Built, Hit, Seen, Would};
-        assert_eq!(
-            outcomes(&run_on(&graph, folder.path(), true)),
-            [Seen, Would, Would, Would]
-        );
-        assert_eq!(runs.load(Ordering::Relaxed), 0);
-        assert_eq!(
-            outcomes(&run_on(&graph, folder.path(), false)),
-            [Seen, Built, Built, Built]
-        );
-        let again = run_on(&graph, folder.path(), false);
-        assert_eq!(outcomes(&again), [Seen, Hit, Hit, Hit]);
-        assert_eq!(again[1].why, Some(Why::Same));
-        assert_eq!(runs.load(Ordering::Relaxed), 3);
-    }
-
-    #[test]
-    fn a_failure_stops_what_needs_it_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let mut graph = Graph::default();
-        let say = |text| Say {
-            text,
-            runs: runs.clone(),
-        };
-        let fail = add(&mut graph, say("fail"), vec![], "fail");
-        let panic = add(&mut graph, say("panic"), vec![], "panic");
-        let good = add(&mut graph, say("good"), vec![], "good");
-        add(&mut graph, say("x"), vec![good, fail], "x");
-        add(&mut graph, say("y"), vec![good], "y");
-        add(&mut graph, say("z"), vec![panic], "z");
-        use Outcome::{Built, Failed, Skipped};
-        let results = run_on(&graph, folder.path(), false);
-        assert_eq!(
-            outcomes(&results),
-            [Failed, Failed, Built, Skipped, Built, Skipped]
-        );
-        let bug = results[1].error.as_ref().unwrap();
-        assert!(bug.message.contains("on purpose") && bug.failure == crate::graph::Failure::Bug);
-    }
-
-    #[test]
-    fn lost_and_damaged_blobs_are_made_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let mut graph = Graph::default();
-        add(
-            &mut graph,
-            Say {
-                text: "a",
-                runs: runs.clone(),
-            },
-            vec![],
-            "a",
-        );
-        run_on(&graph, folder.path(), false);
-        let path = Store::open(folder.path())
-            .unwrap()
-            .blob_path(&Digest::of(b"a"));
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(
-            outcomes(&run_on(&graph, folder.path(), false)),
-            [Outcome::Built]
-        );
-        std::fs::remove_file(&path).unwrap();
-        std::fs::write(&path, "b").unwrap();
-        assert_eq!(
-            outcomes(&run_on(&graph, folder.path(), false)),
-            [Outcome::Built]
-        );
-        assert_eq!(std::fs::read(&path).unwrap(), b"a");
-        assert_eq!(runs.load(Ordering::Relaxed), 3);
-    }
-
-    #[test]
-    fn what_the_user_stopped_has_not_failed() {
-        let stopped = NodeResult::failed(ActionError::stopped());
-        assert_eq!(stopped.outcome, Outcome::Skipped);
-        let failed = NodeResult::failed(ActionError::new("imgdecl::test", "no"));
-        assert_eq!(failed.outcome, Outcome::Failed);
     }
 }

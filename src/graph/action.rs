@@ -5,10 +5,12 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ActionKey, HashKey, KeyWriter, Origin, Ports, Product, TextKey, key};
+use super::{ActionKey, HashKey, KeyWriter, Origin, Part, Parts, Ports, Product, TextKey, key};
 use crate::layer::Tick;
 use crate::oci::{Digest, Platform};
-use crate::store::{Store, StoreError};
+use crate::store::{Blob, Health, Store, StoreError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// One unit of work. A rule lowers its targets to nodes that hold actions.
 pub trait Action: Send + Sync {
@@ -31,8 +33,19 @@ pub trait Action: Send + Sync {
         Lane::Cpu
     }
 
+    /// Says which piece of its target's work the action is, where there are many alike: a wheel of a set. Such an action
+    /// is shown and counted with its target, and not by itself.
+    fn detail(&self) -> Option<&str> {
+        None
+    }
+
     /// Adds all that decides the product besides the inputs.
     fn parameters(&self, key: &mut dyn KeyWriter);
+
+    /// Returns the blobs of its inputs that the action reads when it runs. What of them is gone is made again before.
+    fn reads(&self, _inputs: &[Product]) -> Vec<Blob> {
+        Vec::new()
+    }
 
     /// Does the work.
     ///
@@ -56,10 +69,37 @@ pub struct Context<'a> {
     pub store: &'a Arc<Store>,
     /// The network.
     pub ports: Ports<'a>,
+    /// What is remembered of what actions found out.
+    pub parts: &'a dyn Parts,
     /// Reports bytes of progress; returns false when the build was stopped.
     pub tick: Tick<'a>,
     /// Tells the user something that is no error. While the graph runs, nobody listens.
     pub note: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Context<'_> {
+    /// Returns the value of a recorded part, which `make` finds out where it is not remembered.
+    ///
+    /// # Errors
+    /// When it cannot be looked up, found out or remembered.
+    pub fn recorded<V: Serialize + DeserializeOwned>(
+        &self,
+        part: &dyn Part,
+        make: impl FnOnce() -> Result<V, ActionError>,
+    ) -> Result<V, ActionError> {
+        self.parts.recorded(part, make)
+    }
+
+    /// Reads a blob of an input, whose size is small.
+    ///
+    /// # Errors
+    /// When it cannot be read. Where it is gone or damaged, the error says so: whoever runs the action has it made again.
+    pub fn read(&self, blob: &Blob) -> Result<Vec<u8>, ActionError> {
+        match self.store.check(blob) {
+            Health::Whole => Ok(self.store.read_blob(blob)?),
+            health => Err(ActionError::lost(blob, health)),
+        }
+    }
 }
 
 /// Why an action failed, in the terms of whoever reads it.
@@ -77,6 +117,8 @@ pub struct ActionError {
     pub help: Option<String>,
     /// The places in the manifest that have their part in it, the first one first, if they are nearer than the node's own.
     pub origins: Vec<Origin>,
+    /// A blob of an input that was to be read, and that is gone or damaged. Nothing else is wrong then.
+    pub lost: Option<Blob>,
 }
 
 /// What kind of failure it was.
@@ -112,7 +154,23 @@ impl ActionError {
             causes: Vec::new(),
             help: None,
             origins: Vec::new(),
+            lost: None,
         }
+    }
+
+    /// Makes the error of an input's blob that the store cannot give.
+    pub fn lost(blob: &Blob, health: Health) -> Self {
+        let how = match health {
+            Health::Damaged => "is damaged",
+            Health::Missing | Health::Whole => "is gone",
+        };
+        let message = format!("the blob {} in the cache {how}", blob.digest);
+        Self {
+            failure: Failure::Cache,
+            lost: Some(*blob),
+            ..Self::new("imgdecl::cache", message)
+        }
+        .help("run `imgdecl cache verify`: it removes what is damaged")
     }
 
     /// Makes an error of another one and what lies behind it.
@@ -240,20 +298,23 @@ impl Node {
     /// Returns the key, given the products of the inputs.
     pub fn key(&self, inputs: &[Product]) -> ActionKey {
         let mut key = HashKey::default();
-        key::write(&*self.action, inputs, &mut key);
+        key::write(&*self.action, inputs, &mut key, None);
         key.finish()
     }
 
-    /// Returns the text of the key, given the products of the inputs.
-    pub fn key_text(&self, inputs: &[Product]) -> String {
+    /// Returns the text of the key, given the products of the inputs. What their digests stand for is listed as far as it
+    /// can be read in `context`.
+    pub fn key_text(&self, inputs: &[Product], context: &Context<'_>) -> String {
         let mut key = TextKey::default();
-        key::write(&*self.action, inputs, &mut key);
+        key::write(&*self.action, inputs, &mut key, Some(context));
         key.0
     }
 
     /// Returns what identifies this node from build to build, whatever its key: where the last key is remembered.
     pub fn identity(&self, workspace: &str) -> Digest {
-        Digest::of(format!("{workspace}\0{}\0{}", self.action.name(), self.label).as_bytes())
+        let detail = self.action.detail().unwrap_or_default();
+        let (name, label) = (self.action.name(), &self.label);
+        Digest::of(format!("{workspace}\0{name}\0{label}\0{detail}").as_bytes())
     }
 }
 
@@ -274,7 +335,7 @@ impl Graph {
         label: Label,
     ) -> NodeId {
         let mut parameters = HashKey::default();
-        key::write(&*action, &[], &mut parameters);
+        key::write(&*action, &[], &mut parameters, None);
         let next =
             NodeId(u32::try_from(self.nodes.len()).expect("a graph has less than 2^32 nodes"));
         let id = *self

@@ -25,25 +25,15 @@ pub(super) fn put(tree: &Tree, store: &Store) -> Result<Blob, StoreError> {
 }
 
 /// Reads a tree whose contents lie in `container`; `None` if the listing is damaged.
-///
-/// # Errors
-/// When the store does not have the listing, or cannot be read.
-pub(super) fn get(
-    store: &Store,
-    listing: &Blob,
-    container: Container,
-) -> Result<Option<Tree>, StoreError> {
-    let bytes = store.read_blob(listing)?;
-    let Ok(saved) = serde_json::from_slice::<Vec<SavedEntry>>(&bytes) else {
-        return Ok(None);
-    };
+pub(super) fn parse(listing: &[u8], container: Container) -> Option<Tree> {
+    let saved: Vec<SavedEntry> = serde_json::from_slice(listing).ok()?;
     let path: Arc<Path> = container.path.as_path().into();
     let container = Arc::new(container);
     let entries = saved
         .into_iter()
         .map(|entry| entry.load(&path, &container))
         .collect::<Option<Vec<_>>>();
-    Ok(entries.and_then(|entries| Tree::from_sorted(entries).ok()))
+    Tree::from_sorted(entries?).ok()
 }
 
 /// One entry.

@@ -8,6 +8,7 @@ mod key;
 mod lazy;
 mod listing;
 mod origin;
+mod part;
 mod ports;
 mod product;
 
@@ -15,5 +16,8 @@ pub use action::{Action, ActionError, Context, Failure, Graph, Label, Lane, Node
 pub use key::{ActionKey, HashKey, KeyWriter, Lines, TextKey, compare};
 pub use lazy::Lazy;
 pub use origin::{Origin, SourceText};
+#[cfg(test)]
+pub use part::Forgetful;
+pub use part::{Part, Parts};
 pub use ports::{PackageError, PackageFile, Packages, Pick, Ports, Registry, WantedWheel};
 pub use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};

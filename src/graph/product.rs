@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActionError, KeyWriter, Lazy, listing};
+use super::{ActionError, Context, KeyWriter, Lazy, listing};
 use crate::layer::{Changeset, Container, Facts, Tree};
 use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use crate::store::{Blob, Health, Record, Store, StoreError};
@@ -39,8 +39,21 @@ pub struct TreeProduct {
     pub digest: Digest,
     /// The tree.
     pub tree: Arc<Lazy<Tree>>,
-    /// The blobs that hold the tree's contents and listing, if it is kept in the store.
-    pub blobs: Vec<Blob>,
+    /// Where it lies in the store, if it is kept there.
+    kept: Option<Kept>,
+    /// The blob of the store that holds the contents, if they lie there.
+    contents: Option<Blob>,
+}
+
+/// Where a tree lies in the store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Kept {
+    /// Its listing.
+    listing: Blob,
+    /// Its contents: one after the other, or an archive that holds them.
+    contents: Blob,
+    /// What people call the archive; empty where it has no name.
+    name: String,
 }
 
 /// A layer's changes, and the image that they make with what lies below.
@@ -68,7 +81,7 @@ pub struct Layer {
 }
 
 /// An image to build on, for one platform.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Base {
     /// The reference that it is known by, if any.
     pub name: Option<String>,
@@ -81,9 +94,21 @@ pub struct Base {
     /// The layers, bottom first.
     pub layers: Vec<Layer>,
     /// The folders and symlinks of the image; of a base in a registry, at least those that decide bytes.
-    pub facts: Arc<Facts>,
+    pub facts: Arc<Lazy<Facts>>,
     /// The blob that holds the facts.
     pub facts_blob: Blob,
+}
+
+impl Base {
+    /// Returns the facts that a blob of the store holds: they are read when someone asks for them.
+    pub fn facts_of(blob: Blob) -> Arc<Lazy<Facts>> {
+        Arc::new(Lazy::new(move |context| {
+            let text = String::from_utf8(context.read(&blob)?).ok();
+            let facts = text.and_then(|text| Facts::parse(&text));
+            let facts = facts.ok_or_else(|| ActionError::lost(&blob, Health::Damaged));
+            Ok(Arc::new(facts?))
+        }))
+    }
 }
 
 /// An image of one platform.
@@ -138,17 +163,18 @@ impl Index {
 }
 
 impl Product {
-    /// Adds what this is to the key of an action that takes it.
-    pub(super) fn write_key(&self, key: &mut dyn KeyWriter) {
+    /// Adds what this is to the key of an action that takes it. With a `context`, trees are listed where they can be read.
+    pub(super) fn write_key(&self, key: &mut dyn KeyWriter, context: Option<&Context<'_>>) {
         let json = |descriptor: &Descriptor| {
             serde_json::to_string(descriptor).expect("descriptors have string keys")
         };
         match self {
             Self::Found(descriptor) => key.field("found", &json(descriptor)),
-            Self::Tree(tree) => tree.write_key(key),
-            Self::Trees(trees) => trees.iter().for_each(|tree| tree.write_key(key)),
+            Self::Tree(tree) => tree.write_key(key, context),
+            Self::Trees(trees) => trees.iter().for_each(|tree| tree.write_key(key, context)),
             Self::Stack(stack) => {
-                stack.parts.iter().for_each(|tree| tree.write_key(key));
+                let parts = stack.parts.iter();
+                parts.for_each(|tree| tree.write_key(key, context));
                 stack.used.iter().for_each(|fact| key.field("below", fact));
             }
             Self::Base(base) => {
@@ -176,8 +202,9 @@ impl Product {
         }
     }
 
-    /// Returns the blobs without which the product is of no use: `layers` says whether those of layers count.
-    pub fn blobs(&self, layers: bool) -> Vec<Blob> {
+    /// Returns the blobs that outputs read of the product: documents, and with `layers` also layers. What else its bytes
+    /// are for is said by the actions that read them.
+    pub fn for_outputs(&self, layers: bool) -> Vec<Blob> {
         let layer_blobs = |list: &[Layer]| -> Vec<Blob> {
             let foreign = |layer: &&Layer| layer.descriptor.urls.is_empty();
             list.iter()
@@ -187,18 +214,10 @@ impl Product {
                 .collect()
         };
         match self {
-            Self::Found(_) | Self::Stack(_) | Self::Trees(_) => Vec::new(),
-            Self::Tree(tree) => tree.blobs.clone(),
-            Self::Base(base) => [
-                vec![base.config, base.facts_blob],
-                // What lies in a registry is fetched by a node of its own.
-                layer_blobs(if base.remote.is_some() {
-                    &[]
-                } else {
-                    &base.layers
-                }),
-            ]
-            .concat(),
+            Self::Found(_) | Self::Stack(_) | Self::Tree(_) | Self::Trees(_) => Vec::new(),
+            // What lies in a registry is fetched by a node of its own.
+            Self::Base(base) if base.remote.is_some() => Vec::new(),
+            Self::Base(base) => layer_blobs(&base.layers),
             Self::Layer(layer) => layer_blobs(std::slice::from_ref(layer)),
             // The layers of an image are the products of other nodes, which answer for them.
             Self::Image(image) => image.documents().to_vec(),
@@ -206,12 +225,23 @@ impl Product {
         }
     }
 
-    /// Turns the product into a record.
-    pub fn to_record(&self) -> Option<Record> {
+    /// Returns all blobs that the product's action put into the store, or found there: its record keeps them together.
+    pub fn blobs(&self) -> Vec<Blob> {
+        match self {
+            Self::Tree(tree) => tree.stored(),
+            Self::Base(base) => {
+                [vec![base.config, base.facts_blob], self.for_outputs(true)].concat()
+            }
+            _ => self.for_outputs(true),
+        }
+    }
+
+    /// Turns the product into the form that records hold; `None` for those that are made anew each time.
+    pub fn to_value(&self) -> Option<serde_json::Value> {
         let saved = match self {
             Self::Found(_) | Self::Stack(_) | Self::Trees(_) => return None,
             Self::Tree(tree) => Saved::Tree {
-                blobs: tree.blobs.clone(),
+                kept: tree.kept.clone()?,
                 digest: tree.digest,
             },
             Self::Base(base) => Saved::Base {
@@ -226,16 +256,14 @@ impl Product {
             Self::Image(image) => Saved::Image(Image::clone(image)),
             Self::Index(index) => Saved::Index(Index::clone(index)),
         };
-        Some(Record {
-            blobs: self.blobs(true),
-            product: serde_json::to_value(saved).expect("products have string keys only"),
-        })
+        Some(serde_json::to_value(saved).expect("products have string keys only"))
     }
 
-    /// Turns a record into the product; `None` if it holds anything else, or a blob that it needs is gone.
-    pub fn from_record(record: &Record, store: &Arc<Store>) -> Option<Self> {
-        Some(match serde_json::from_value(record.product.clone()).ok()? {
-            Saved::Tree { blobs, digest } => Self::Tree(TreeProduct::load(store, blobs, digest)?),
+    /// Turns that form into the product; `None` if it is anything else. Reads nothing: bytes are read by whoever needs
+    /// them.
+    pub fn from_value(value: serde_json::Value) -> Option<Self> {
+        Some(match serde_json::from_value(value).ok()? {
+            Saved::Tree { kept, digest } => Self::Tree(TreeProduct::load(kept, digest)),
             Saved::Base {
                 name,
                 digest,
@@ -243,22 +271,24 @@ impl Product {
                 config,
                 layers,
                 facts,
-            } => {
-                let text = String::from_utf8(store.read_blob(&facts).ok()?).ok()?;
-                Self::Base(Arc::new(Base {
-                    name,
-                    digest,
-                    remote: remote.map(|text| text.parse()).transpose().ok()?,
-                    config,
-                    layers,
-                    facts: Arc::new(Facts::parse(&text)?),
-                    facts_blob: facts,
-                }))
-            }
+            } => Self::Base(Arc::new(Base {
+                name,
+                digest,
+                remote: remote.map(|text| text.parse()).transpose().ok()?,
+                config,
+                layers,
+                facts: Base::facts_of(facts),
+                facts_blob: facts,
+            })),
             Saved::Layer(layer) => Self::Layer(layer),
             Saved::Image(image) => Self::Image(Arc::new(image)),
             Saved::Index(index) => Self::Index(Arc::new(index)),
         })
+    }
+
+    /// Turns the product into a record; `None` for those that are made anew each time.
+    pub fn to_record(&self) -> Option<Record> {
+        Some(Record::new(self.to_value()?, self.blobs()))
     }
 }
 
@@ -267,13 +297,12 @@ impl Product {
 #[serde(rename_all = "snake_case")]
 enum Saved {
     Tree {
-        blobs: Vec<Blob>,
+        kept: Kept,
         digest: Digest,
     },
     Base {
         name: Option<String>,
         digest: Option<Digest>,
-        #[serde(default)]
         remote: Option<String>,
         config: Blob,
         layers: Vec<Layer>,
@@ -290,79 +319,91 @@ impl TreeProduct {
         Self {
             digest: tree.digest(),
             tree: Arc::new(Lazy::ready(Arc::new(tree))),
-            blobs: Vec::new(),
+            kept: None,
+            contents: None,
         }
     }
 
     /// Makes the product of a tree that is known by its digest, and that `make` makes.
     pub fn lazy(
         digest: Digest,
-        blobs: Vec<Blob>,
-        make: impl Fn() -> Result<Tree, ActionError> + Send + Sync + 'static,
+        make: impl Fn(&Context<'_>) -> Result<Tree, ActionError> + Send + Sync + 'static,
     ) -> Self {
-        let make = move || same(make()?, &digest);
+        let make = move |context: &Context<'_>| same(make(context)?, &digest);
         Self {
             digest,
             tree: Arc::new(Lazy::new(make)),
-            blobs,
+            kept: None,
+            contents: None,
         }
     }
 
-    /// Keeps a tree in the store, all of whose contents are ranges or members of the blob `contents`, or in memory.
+    /// The same product, whose contents lie in the store where those of `other` do.
+    #[must_use]
+    pub fn with_contents_of(self, other: &Self) -> Self {
+        let contents = other.contents;
+        Self { contents, ..self }
+    }
+
+    /// Keeps a tree in the store, all of whose contents are ranges or members of the blob `contents`, or in memory. `name`
+    /// is what people call that blob where it is an archive.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn keep(tree: Tree, contents: Blob, store: &Store) -> Result<Self, StoreError> {
-        let listing = listing::put(&tree, store)?;
+    pub fn keep(tree: Tree, contents: Blob, name: &str, store: &Store) -> Result<Self, StoreError> {
+        let kept = Kept {
+            listing: listing::put(&tree, store)?,
+            contents,
+            name: name.to_owned(),
+        };
         Ok(Self {
-            blobs: vec![listing, contents],
+            kept: Some(kept),
+            contents: Some(contents),
             ..Self::new(tree)
         })
     }
 
-    fn load(store: &Arc<Store>, blobs: Vec<Blob>, digest: Digest) -> Option<Self> {
-        let [listing, contents] = blobs[..] else {
-            return None;
-        };
-        let store = store.clone();
-        let make = move || {
-            let damaged = "a listing in the cache is damaged";
-            let tree = listing::get(&store, &listing, container(&store, &contents, ""))?;
-            tree.ok_or_else(|| ActionError::new("imgdecl::cache", damaged))
-        };
-        Some(Self::lazy(digest, blobs, make))
-    }
-
-    /// Makes the product of a tree whose `listing` is in the store, and whose contents lie in the `archive` there, which
-    /// people call `name`. Where either is gone or damaged, `make` makes the tree.
-    pub fn listed(
-        digest: Digest,
-        [listing, archive]: [Blob; 2],
-        name: &str,
-        store: &Arc<Store>,
-        make: impl Fn() -> Result<Tree, ActionError> + Send + Sync + 'static,
-    ) -> Self {
-        let (store, name) = (store.clone(), name.to_owned());
-        let make = move || {
-            let is_whole = store.check(&archive) == Health::Whole;
-            let found = is_whole
-                .then(|| listing::get(&store, &listing, container(&store, &archive, &name)));
-            match found.and_then(Result::ok).flatten() {
-                Some(tree) if tree.digest() == digest => Ok(Arc::new(tree)),
-                _ => same(make()?, &digest),
-            }
+    fn load(kept: Kept, digest: Digest) -> Self {
+        let contents = Some(kept.contents);
+        let Kept { listing, name, .. } = kept.clone();
+        let make = move |context: &Context<'_>| {
+            let bytes = context.read(&listing)?;
+            let container = Container {
+                path: context.store.blob_path(&kept.contents.digest),
+                digest: kept.contents.digest,
+                name: name.clone(),
+            };
+            let tree = listing::parse(&bytes, container);
+            let tree = tree.filter(|tree| tree.digest() == digest);
+            let tree = tree.ok_or_else(|| ActionError::lost(&listing, Health::Damaged))?;
+            Ok(Arc::new(tree))
         };
         Self {
             digest,
             tree: Arc::new(Lazy::new(make)),
-            blobs: Vec::new(),
+            kept: Some(kept.clone()),
+            contents,
         }
     }
 
-    fn write_key(&self, key: &mut dyn KeyWriter) {
+    /// Returns the blobs that hold the tree, if it is kept in the store.
+    fn stored(&self) -> Vec<Blob> {
+        let both = |kept: &Kept| [kept.listing, kept.contents];
+        self.kept.iter().flat_map(both).collect()
+    }
+
+    /// Returns the blobs that have to be read where all of the tree is needed.
+    pub fn reads(&self) -> Vec<Blob> {
+        let listing = self.kept.as_ref().map(|kept| kept.listing);
+        let listing = listing.filter(|_| !self.tree.is_made());
+        listing.into_iter().chain(self.contents).collect()
+    }
+
+    fn write_key(&self, key: &mut dyn KeyWriter, context: Option<&Context<'_>>) {
         key.lines("tree", &self.digest, &|line| {
             // Only the text of a key lists a tree; the hash takes the digest that stands for the lines.
-            if let Ok(tree) = self.tree.get() {
+            let tree = context.and_then(|context| self.tree.get(context).ok());
+            if let Some(tree) = tree {
                 tree.listing(line);
             }
         });
@@ -378,14 +419,5 @@ fn same(tree: Tree, digest: &Digest) -> Result<Arc<Tree>, ActionError> {
             "files changed while they were read",
         )
         .help("run the build again when nothing writes to them")),
-    }
-}
-
-/// A blob of the store, in which contents lie.
-fn container(store: &Store, blob: &Blob, name: &str) -> Container {
-    Container {
-        path: store.blob_path(&blob.digest),
-        digest: blob.digest,
-        name: name.to_owned(),
     }
 }

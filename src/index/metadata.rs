@@ -12,7 +12,7 @@ use crate::net::place;
 use crate::oci::Digest;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Bytes, METADATA, Problem, TAIL, WheelError};
-use crate::store::{Blob, Health, Record, Store};
+use crate::store::{Blob, Health, Page, Store};
 
 impl Inner {
     /// Returns the METADATA of a wheel.
@@ -60,18 +60,14 @@ impl Inner {
     /// Looks into the cache.
     fn remembered(&self, file: &PackageFile) -> Result<Option<String>, IndexError> {
         for key in by_digest(file).into_iter().chain([by_place(file)]) {
-            let Some(record) = self.cache.record(&key)? else {
-                continue;
-            };
-            let Some(blob) = record.blobs.first() else {
+            let Some(Page { body, .. }) = self.cache.page(&key)? else {
                 continue;
             };
             // The index may know better by now.
-            let is_it = file.metadata_sha256.is_none_or(|it| it == blob.digest);
+            let is_it = file.metadata_sha256.is_none_or(|it| it == body.digest);
             if is_it
-                && blob.size <= METADATA
-                && self.cache.check(blob) == Health::Whole
-                && let Ok(bytes) = self.cache.read_blob(blob)
+                && body.size <= METADATA
+                && let Ok(bytes) = self.cache.read_blob(&body)
             {
                 return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));
             }
@@ -80,9 +76,9 @@ impl Inner {
     }
 
     fn remember(&self, key: &Digest, text: &str) -> Result<(), IndexError> {
-        let blobs = vec![self.cache.put_blob(text.as_bytes())?];
-        let product = serde_json::Value::Null;
-        Ok(self.cache.put_record(key, &Record { blobs, product })?)
+        let body = self.cache.put_blob(text.as_bytes())?;
+        let about = serde_json::Value::Null;
+        Ok(self.cache.put_page(key, Page { body, about })?)
     }
 
     /// Reads the METADATA of a wheel that is in the cache, and sound.

@@ -17,7 +17,7 @@ use super::{Inner, Source, page};
 use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel};
 use crate::net::place;
 use crate::oci::Digest;
-use crate::store::{Blob, Health, Record, Store, StoreError};
+use crate::store::{Blob, Page, Store, StoreError};
 
 /// How large a page may be, in bytes.
 const PAGE: u64 = 64 << 20;
@@ -130,21 +130,15 @@ impl Inner {
 
     /// Returns the page that is remembered under a key, if its bytes are there.
     fn known(&self, key: &Digest) -> Result<Option<(Remembered, Blob)>, IndexError> {
-        let Some(record) = self.cache.record(key)? else {
-            return Ok(None);
-        };
-        let Ok(known) = serde_json::from_value(record.product) else {
-            return Ok(None);
-        };
-        let blob = record.blobs.first().copied();
-        let blob = blob.filter(|it| it.size <= PAGE && self.cache.check(it) == Health::Whole);
-        Ok(blob.map(|blob| (known, blob)))
+        let page = self.cache.page(key)?;
+        let page = page.filter(|page| page.body.size <= PAGE);
+        Ok(page.and_then(|page| Some((serde_json::from_value(page.about).ok()?, page.body))))
     }
 
     fn keep(&self, key: &Digest, page: &Remembered, bytes: &[u8]) -> Result<(), IndexError> {
-        let blobs = vec![self.cache.put_blob(bytes)?];
-        let product = serde_json::json!(page);
-        Ok(self.cache.put_record(key, &Record { blobs, product })?)
+        let body = self.cache.put_blob(bytes)?;
+        let about = serde_json::json!(page);
+        Ok(self.cache.put_page(key, Page { body, about })?)
     }
 
     /// Returns the indexes that are asked for a package; the name is normalised.

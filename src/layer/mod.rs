@@ -16,6 +16,7 @@ mod read;
 mod resolve;
 mod reuse;
 mod segment;
+mod text;
 mod tree;
 mod write;
 
@@ -30,6 +31,7 @@ pub use path::{LayerPath, PathError};
 pub use read::{FactsBuilder, ReadError};
 pub use resolve::{ResolveError, resolve};
 pub use reuse::{Anew, Placed, Reuse};
+pub use text::{TEXTS, quote, quoted};
 pub use tree::{Attrs, Clash, Entry, Kind, Owner, Tree};
 pub use write::{Tick, WriteError, Written, write};
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Content, LayerPath, PathError};
+use super::{Content, LayerPath, PathError, quote};
 use crate::oci::Digest;
 use crate::tar::WHITEOUT;
 
@@ -245,11 +245,11 @@ impl Tree {
     /// Calls `line` with one line of text for each removal and entry: all that decides the bytes of the layer,
     /// and nothing of the host.
     pub fn listing(&self, mut line: impl FnMut(&str)) {
-        use std::fmt::Write as _;
         let mut text = String::new();
         for path in &self.removed {
             text.clear();
-            let _ = write!(text, "{:?} remove", path.as_str());
+            quote(path.as_str(), &mut text);
+            text.push_str(" remove");
             line(&text);
         }
         for (path, entry) in &self.entries {
@@ -287,13 +287,9 @@ impl Entry {
             Kind::Hardlink { attrs, .. } => ("hardlink", *attrs),
         };
         let Owner { uid, gid } = attrs.owner;
-        let _ = write!(
-            text,
-            "{:?} {word} {:04o} {uid}:{gid} {}",
-            path.as_str(),
-            attrs.mode,
-            self.mtime
-        );
+        quote(path.as_str(), text);
+        let (mode, mtime) = (attrs.mode, self.mtime);
+        let _ = write!(text, " {word} {mode:04o} {uid}:{gid} {mtime}");
         match &self.kind {
             Kind::File { content, .. } => {
                 let _ = write!(text, " {} ", content.size);
@@ -305,15 +301,19 @@ impl Entry {
                 }
             }
             Kind::Symlink { target, .. } => {
-                let _ = write!(text, " {target:?}");
+                text.push(' ');
+                quote(target, text);
             }
             Kind::Hardlink { target, .. } => {
-                let _ = write!(text, " {:?}", target.as_str());
+                text.push(' ');
+                quote(target.as_str(), text);
             }
             Kind::Folder { .. } => {}
         }
         for (name, value) in &self.xattrs {
-            let _ = write!(text, " {name:?}={}", Digest::of(value).hex());
+            text.push(' ');
+            quote(name, text);
+            let _ = write!(text, "={}", Digest::of(value).hex());
         }
         if self.replace {
             text.push_str(" replace");

@@ -285,10 +285,10 @@ pub fn render(plan: &Plan, state: &dyn Fn(NodeId, &Node) -> String) -> String {
             text.push_str(&format!("  {platform}\n"));
             let mut shown = BTreeMap::new();
             collect(plan, *node, &mut shown);
-            // What only looks at the host is no news.
+            // What only looks at the host is no news, and neither is each wheel of many.
             for (id, node) in shown
                 .into_iter()
-                .filter(|(_, node)| node.action.is_cached())
+                .filter(|(_, node)| node.action.is_cached() && node.action.detail().is_none())
             {
                 let what = format!("{} {}", node.action.name(), node.label.target);
                 text.push_str(&format!("    {what}{}\n", state(id, node)));

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::host::content_error;
 use crate::graph::{
-    Action, ActionError, Context, KeyWriter, Layer, Lazy, Product, Stack, TreeProduct,
+    Action, ActionError, Context, KeyWriter, Layer, Lazy, Part, Product, Stack, TreeProduct,
 };
 use crate::layer::{self, Facts, Placed, ResolveError, Reuse, WriteError, compressor_id, resolve};
 use crate::oci::{Compression, Descriptor, Digest};
-use crate::store::{Piece, Store};
+use crate::store::{Blob, Piece, Store};
 
 /// Puts the trees of one layer onto the image below: its first input, if it `has_below`.
 pub(super) struct StackAction {
@@ -27,9 +27,9 @@ impl Action for StackAction {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
-        key.field("has below", if self.has_below { "yes" } else { "no" });
-        for index in self.pick.iter().flatten() {
-            key.field("pick", &index.to_string());
+        key.flag("has below", self.has_below);
+        if let Some(pick) = &self.pick {
+            key.list("pick", pick.iter().map(usize::to_string));
         }
     }
 
@@ -53,47 +53,29 @@ impl Action for StackAction {
         }
         let trees: Vec<_> = parts.iter().map(|part| part.tree.clone()).collect();
         let from = below.clone();
-        let changes = Arc::new(Lazy::new(move || {
-            let trees: Result<Vec<_>, ActionError> = trees.iter().map(|tree| tree.get()).collect();
-            let changes = resolve(&trees?, &*facts(&from)?);
+        let changes = Arc::new(Lazy::new(move |context: &Context<'_>| {
+            let trees = trees.iter().map(|tree| tree.get(context));
+            let trees: Result<Vec<_>, ActionError> = trees.collect();
+            let changes = resolve(&trees?, &*facts(&from, context)?);
             Ok(Arc::new(changes.map_err(|errors| explain(&errors))?))
         }));
         let made = changes.clone();
-        let above = Lazy::new(move || Ok(Arc::new(made.get()?.above(&*facts(&below)?))));
+        let above = Lazy::new(move |context: &Context<'_>| {
+            let below = facts(&below, context)?;
+            Ok(Arc::new(made.get(context)?.above(&below)))
+        });
 
-        // What the trees use of the facts is remembered by both their digests: a build in which nothing changed needs
-        // no tree.
-        let digests: String = parts
-            .iter()
-            .map(|part| format!(" {}", part.digest))
-            .collect();
-        let key = Digest::of(
-            format!(
-                "stack 2 {} {below_digest}{digests}",
-                env!("CARGO_PKG_VERSION")
-            )
-            .as_bytes(),
-        );
-        let known = context
-            .store
-            .memo(&key)?
-            .and_then(|value| serde_json::from_value(value).ok());
-        let (used, above_digest): (Vec<String>, Digest) = match known {
-            Some(known) => known,
-            None => {
-                let used = changes.get()?;
-                let used = used
-                    .used
-                    .iter()
-                    .map(|(path, fact)| format!("{path:?} {fact:?}"));
-                let found = (
-                    used.collect(),
-                    Digest::of(above.get()?.to_text().as_bytes()),
-                );
-                context.store.put_memo(&key, serde_json::json!(found))?;
-                found
-            }
+        // A build in which nothing changed needs no tree.
+        let uses = Uses {
+            below: below_digest,
+            trees: parts.iter().map(|part| part.digest).collect(),
         };
+        let (used, above_digest): (Vec<String>, Digest) = context.recorded(&uses, || {
+            let changes = changes.get(context)?;
+            let used = changes.used.iter().map(|(path, fact)| fact.key_text(path));
+            let above = above.get(context)?.to_text();
+            Ok((used.collect(), Digest::of(above.as_bytes())))
+        })?;
         Ok(Product::Stack(Arc::new(Stack {
             parts,
             used,
@@ -104,11 +86,29 @@ impl Action for StackAction {
     }
 }
 
+/// What trees use of the facts below, and the digest of the facts above.
+struct Uses {
+    /// The digest of the facts below.
+    below: Digest,
+    trees: Vec<Digest>,
+}
+
+impl Part for Uses {
+    fn name(&self) -> &'static str {
+        "stack"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("facts below", &self.below.to_string());
+        key.list("trees", self.trees.iter().map(Digest::to_string));
+    }
+}
+
 /// Returns the facts of what lies below.
-fn facts(below: &Option<Product>) -> Result<Arc<Facts>, ActionError> {
+fn facts(below: &Option<Product>, context: &Context<'_>) -> Result<Arc<Facts>, ActionError> {
     match below {
-        Some(Product::Base(base)) => Ok(base.facts.clone()),
-        Some(Product::Stack(stack)) => stack.above.get(),
+        Some(Product::Base(base)) => base.facts.get(context),
+        Some(Product::Stack(stack)) => stack.above.get(context),
         _ => Ok(Arc::default()),
     }
 }
@@ -198,11 +198,18 @@ impl Action for LayerAction {
         key.field("compressor", compressor_id(self.compression));
     }
 
+    fn reads(&self, inputs: &[Product]) -> Vec<Blob> {
+        let [Product::Stack(stack)] = inputs else {
+            return Vec::new();
+        };
+        stack.parts.iter().flat_map(TreeProduct::reads).collect()
+    }
+
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
         let [Product::Stack(stack)] = inputs else {
             return Err(ActionError::new("imgdecl::bug", "a layer takes one stack"));
         };
-        let changes = stack.changes.get()?;
+        let changes = stack.changes.get(context)?;
         let store = context.store;
         let containers = changes.containers();
         for (path, _) in containers.iter().filter(|(_, is_bare)| **is_bare) {

@@ -2,14 +2,18 @@
 //! them.
 
 use super::base;
+use crate::graph::{ActionError, Parts};
 use crate::lock::Lock;
-use crate::store::{Blob, Store, StoreError};
+use crate::store::{Blob, Store};
+
+/// A cache, and what is remembered in it.
+pub type Cache<'a> = (&'a Store, &'a dyn Parts);
 
 /// Gives `to` all that `from` has of what a lock names: documents and layers of bases, and wheels. Each is hashed.
 ///
 /// # Errors
 /// When a store cannot be read or written, or something is damaged.
-pub fn lend(lock: &Lock, from: &Store, to: &Store) -> Result<(), StoreError> {
+pub fn lend(lock: &Lock, from: Cache<'_>, to: Cache<'_>) -> Result<(), ActionError> {
     for pin in lock.bases.values() {
         base::lend(pin, from, to)?;
     }
@@ -18,7 +22,7 @@ pub fn lend(lock: &Lock, from: &Store, to: &Store) -> Result<(), StoreError> {
             // Without a size it cannot be told whether the store has it.
             if let Some(size) = wheel.size {
                 let digest = wheel.sha256;
-                from.lend(&Blob { digest, size }, to)?;
+                from.0.lend(&Blob { digest, size }, to.0)?;
             }
         }
     }

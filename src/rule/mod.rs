@@ -23,7 +23,7 @@ pub use base::OnDisk;
 pub use host::digest_of;
 pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub use installed::Installed;
-pub use lend::lend;
+pub use lend::{Cache, lend};
 pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
 pub use reference::{reference, schema, table_of_rules};
 

@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use toml::Spanned;
 
 use super::value::Collect;
-use crate::graph::Origin;
+use crate::graph::{KeyWriter, Origin};
 use crate::spec::Table;
 
 /// A list of patterns.
@@ -54,9 +54,14 @@ impl Patterns {
         Self(list)
     }
 
-    /// The texts, for keys.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|pattern| pattern.text.as_str())
+    /// Tells whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds the patterns to a key, in their order.
+    pub(super) fn write_key(&self, label: &str, key: &mut dyn KeyWriter) {
+        key.list(label, self.0.iter().map(|pattern| &pattern.text));
     }
 
     /// Tells whether some pattern matches; marks all that do as used.

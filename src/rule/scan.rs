@@ -14,9 +14,7 @@ use rayon::prelude::*;
 use super::host::HostPath;
 use super::patterns::Patterns;
 use super::walk::{Item, ItemKind, Walk, digests, is_executable, no_file, unreadable};
-use crate::graph::{
-    Action, ActionError, Context, HashKey, KeyWriter, Origin, Ports, Product, TreeProduct,
-};
+use crate::graph::{Action, ActionError, Context, KeyWriter, Origin, Part, Product, TreeProduct};
 use crate::layer::{Attrs, Clash, Content, Entry, Kind, LayerPath, Owner, Source, Tree};
 use crate::oci::{Digest, Hasher};
 
@@ -41,38 +39,33 @@ pub(super) struct TreeSpec {
 }
 
 impl TreeSpec {
-    fn parameters(&self, key: &mut dyn KeyWriter) {
-        let list = |patterns: Option<&Patterns>| {
-            format!("{:?}", patterns.map(|it| it.texts().collect::<Vec<_>>()))
-        };
+    fn write_key(&self, key: &mut dyn KeyWriter) {
         // The path of the host may stand here: these parameters tell nodes apart within one build; what is cached
         // depends on the tree that comes out.
+        let src = self.src.as_ref();
         key.field(
             "src",
-            &self
-                .src
-                .as_ref()
-                .map_or("-".to_owned(), |src| src.path.display().to_string()),
+            &src.map_or("-".to_owned(), |src| src.path.display().to_string()),
         );
-        key.field("dest", &format!("{:?} {}", self.dest, self.into));
-        key.field("include", &list(self.include.as_ref()));
-        key.field("exclude", &list(Some(&self.exclude)));
-        key.field(
-            "flags",
-            &format!("{} {} {}", self.gitignore, self.allow_empty, self.replace),
-        );
-        key.field(
-            "attributes",
-            &format!("{:?} {:?} {}", self.owner, self.mode, self.mtime),
-        );
-        for (path, kind, _) in &self.made {
-            let kind = match kind {
-                Kind::File { attrs, content } => format!("file {attrs:?} {}", content.digest),
-                other => format!("{other:?}"),
-            };
-            key.field("made", &format!("{path:?} {kind}"));
+        let slash = if self.into { "/" } else { "" };
+        key.field("dest", &format!("/{}{slash}", self.dest));
+        match &self.include {
+            Some(include) => include.write_key("include", key),
+            None => key.field("include", "all"),
         }
-        key.field("remove", &format!("{:?}", self.remove));
+        self.exclude.write_key("exclude", key);
+        key.flag("gitignore", self.gitignore);
+        key.flag("allow_empty", self.allow_empty);
+        key.flag("replace", self.replace);
+        key.field("owner", &self.owner.key_text());
+        let mode = self.mode.map(|mode| format!("{mode:04o}"));
+        key.field("mode", mode.as_deref().unwrap_or("-"));
+        key.field("mtime", &self.mtime.to_string());
+        for (path, kind, _) in &self.made {
+            key.field("made", &format!("/{path}"));
+            key.field("  as", &kind.key_text());
+        }
+        key.list("remove", self.remove.iter().map(|path| format!("/{path}")));
     }
 
     /// Looks at what there is, without reading it.
@@ -142,9 +135,8 @@ impl TreeSpec {
         metadata: &fs::Metadata,
         context: &Context<'_>,
     ) -> Result<Seen, ActionError> {
-        let patterns =
-            self.include.as_ref().map_or(0, |it| it.texts().count()) + self.exclude.texts().count();
-        if patterns > 0 {
+        let is_empty = |patterns: &Patterns| patterns.is_empty();
+        if !self.include.as_ref().is_none_or(is_empty) || !self.exclude.is_empty() {
             let message = format!(
                 "`{}` is a file: there is nothing to include or exclude",
                 src.text
@@ -229,11 +221,14 @@ enum Seen {
 }
 
 impl Seen {
-    /// Returns the digest of all that was seen, stamps and all.
-    fn fingerprint(&self) -> Digest {
+    /// Adds all that was seen to a key: of folders a digest of it, stamps and all.
+    fn write_key(&self, key: &mut dyn KeyWriter) {
         match self {
-            Self::Nothing => Digest::of(b"nothing"),
-            Self::File(path, entry) => Digest::of(format!("file {path} {entry:?}").as_bytes()),
+            Self::Nothing => key.field("seen", "nothing"),
+            Self::File(path, entry) => {
+                key.field("seen", &format!("/{path}"));
+                key.field("  as", &entry.kind.key_text());
+            }
             Self::Folder(root, items) => {
                 let chunk = |items: &[Item]| {
                     let mut hasher = Hasher::default();
@@ -249,7 +244,7 @@ impl Seen {
                 let mut hasher = Hasher::default();
                 hasher.update(format!("folder {}\0", root.display()).as_bytes());
                 chunks.iter().for_each(|chunk| hasher.update(chunk.bytes()));
-                hasher.finish()
+                key.field("seen", &hasher.finish().to_string());
             }
         }
     }
@@ -301,7 +296,7 @@ impl Action for Scan {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
-        self.trees.iter().for_each(|tree| tree.parameters(key));
+        self.trees.iter().for_each(|tree| tree.write_key(key));
     }
 
     fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
@@ -317,34 +312,38 @@ impl Action for Scan {
             .map(|spec| spec.look(context, &self.never));
         let seen: Vec<Seen> = looked.collect::<Result<_, _>>()?;
 
-        let mut key = HashKey::default();
-        // Another version of this program may list the same tree in another way.
-        key.field("memo", concat!("scan 2 ", env!("CARGO_PKG_VERSION")));
-        self.parameters(&mut key);
-        seen.iter()
-            .for_each(|seen| key.field("seen", &seen.fingerprint().to_string()));
-        let key = key.finish().0;
-        let known = context.store.memo(&key)?;
-        if let Some(digest) = known.and_then(|value| serde_json::from_value(value).ok()) {
-            let (trees, store) = (self.trees.clone(), context.store.clone());
-            let make = move || {
-                let context = Context {
-                    ports: Ports::OFFLINE,
-                    store: &store,
-                    tick: &|_| true,
-                    note: &|_| {},
-                };
-                merge(&trees, &seen, &context)
-            };
-            return Ok(Product::Tree(TreeProduct::lazy(digest, Vec::new(), make)));
+        let is_recent = seen.iter().any(|seen| seen.is_recent(now));
+        let scanned = Scanned {
+            trees: self.trees.clone(),
+            seen,
+        };
+        if let Some(digest) = context.parts.known(&scanned)? {
+            let make = move |context: &Context<'_>| merge(&scanned.trees, &scanned.seen, context);
+            return Ok(Product::Tree(TreeProduct::lazy(digest, make)));
         }
-        let product = TreeProduct::new(merge(&self.trees, &seen, context)?);
-        if !seen.iter().any(|seen| seen.is_recent(now)) {
-            context
-                .store
-                .put_memo(&key, serde_json::json!(product.digest))?;
+        let product = TreeProduct::new(merge(&self.trees, &scanned.seen, context)?);
+        if !is_recent {
+            let blobs = Vec::new();
+            context.parts.keep(&scanned, &product.digest, blobs)?;
         }
         Ok(Product::Tree(product))
+    }
+}
+
+/// The digest of the tree that is made of what was seen.
+struct Scanned {
+    trees: Arc<Vec<TreeSpec>>,
+    seen: Vec<Seen>,
+}
+
+impl Part for Scanned {
+    fn name(&self) -> &'static str {
+        "scan"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        self.trees.iter().for_each(|tree| tree.write_key(key));
+        self.seen.iter().for_each(|seen| seen.write_key(key));
     }
 }
 

@@ -244,18 +244,17 @@ impl Action for Unpack {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
-        let list = |patterns: Option<&Patterns>| {
-            format!("{:?}", patterns.map(|it| it.texts().collect::<Vec<_>>()))
-        };
-        key.field("dest", &format!("{:?}", self.dest));
+        key.field("dest", &format!("/{}", self.dest));
         key.field("strip", &self.strip.to_string());
-        key.field("include", &list(self.include.as_ref()));
-        key.field("exclude", &list(Some(&self.exclude)));
-        key.field("owner", &format!("{:?}", self.owner));
-        key.field(
-            "flags",
-            &format!("{} {}", self.keep_mtime, self.allow_empty),
-        );
+        match &self.include {
+            Some(include) => include.write_key("include", key),
+            None => key.field("include", "all"),
+        }
+        self.exclude.write_key("exclude", key);
+        let owner = self.owner.map(|owner| owner.key_text());
+        key.field("owner", owner.as_deref().unwrap_or("keep"));
+        key.flag("keep_mtime", self.keep_mtime);
+        key.flag("allow_empty", self.allow_empty);
     }
 
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
@@ -336,6 +335,7 @@ impl Action for Unpack {
         Ok(Product::Tree(TreeProduct::keep(
             tree,
             contents,
+            "",
             context.store,
         )?))
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{
-    BLOBS, Blob, LAST, LOCK, LOCKS, RECORDS, Record, SEGMENTS, STATS, Store, StoreError, blob,
-    read, segments,
+    BLOBS, Blob, LAST, LOCK, LOCKS, PAGES, RECORDS, RETIRED, Record, SEGMENTS, STATS, Store,
+    StoreError, blob, read, segments,
 };
 use crate::oci::Digest;
 
@@ -19,7 +19,7 @@ pub struct Info {
     pub blobs: u64,
     /// Bytes in blobs.
     pub blob_bytes: u64,
-    /// Number of records.
+    /// Number of records, and of pages of other hosts.
     pub records: u64,
     /// Bytes in everything else: records, stamps of host files, texts of keys, maps of segments.
     pub other_bytes: u64,
@@ -98,13 +98,25 @@ impl Store {
         Ok(store)
     }
 
+    /// Lists the files of records, and of pages, which are kept alike.
+    fn records(&self) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        // One that cannot be written may lack what a newer release keeps.
+        for folder in [RECORDS, PAGES].map(|bucket| self.root.join(bucket)) {
+            if folder.exists() {
+                found.extend(walk(&folder)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Counts what the store holds.
     ///
     /// # Errors
     /// When the cache folder cannot be read.
     pub fn info(&self) -> Result<Info, StoreError> {
         let blobs = walk(&self.root.join(BLOBS))?;
-        let records = walk(&self.root.join(RECORDS))?;
+        let records = self.records()?;
         let mut info = Info {
             blobs: blobs.len() as u64,
             blob_bytes: blobs.iter().map(|file| file.size).sum(),
@@ -129,7 +141,7 @@ impl Store {
     /// When the cache folder cannot be read or written.
     pub fn gc(&self, max_size: u64) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
-        let mut records = walk(&self.root.join(RECORDS))?;
+        let mut records = self.records()?;
         records.sort_by_key(|file| (std::cmp::Reverse(file.modified), file.path.clone()));
         let mut kept: BTreeSet<Digest> = BTreeSet::new();
         let (mut total, mut full) = (0, false);
@@ -177,7 +189,8 @@ impl Store {
         Ok(collected)
     }
 
-    /// Removes stamps and key texts that were not written for a month, and locks that nobody holds.
+    /// Removes stamps and key texts that were not written for a month, what only earlier releases read, and locks that
+    /// nobody holds.
     fn forget_old(&self, collected: &mut Collected) -> Result<(), StoreError> {
         #[expect(
             clippy::disallowed_methods,
@@ -192,6 +205,18 @@ impl Store {
                     collected.bytes += file.size;
                 }
             }
+        }
+        for bucket in RETIRED {
+            let folder = self.root.join(bucket);
+            if !folder.exists() {
+                continue;
+            }
+            for file in walk(&folder)? {
+                remove(&file.path)?;
+                collected.bytes += file.size;
+            }
+            // Only its empty folders are left.
+            let _ = fs::remove_dir_all(&folder);
         }
         for file in walk(&self.root.join(LOCKS))? {
             let name = file
@@ -229,7 +254,7 @@ impl Store {
             }
             tick(file.size);
         }
-        for file in walk(&self.root.join(RECORDS))? {
+        for file in self.records()? {
             if file.record()?.is_none() {
                 let removed = verified.remove(file.path);
                 verified.records.extend(removed);
@@ -249,7 +274,7 @@ impl Store {
     /// # Errors
     /// When something cannot be removed.
     pub fn clear(&self) -> Result<(), StoreError> {
-        for bucket in [RECORDS, BLOBS, LAST, STATS, SEGMENTS, LOCKS] {
+        for bucket in [RECORDS, PAGES, BLOBS, LAST, STATS, SEGMENTS, LOCKS] {
             let path = self.root.join(bucket);
             fs::remove_dir_all(&path)
                 .and_then(|()| fs::create_dir(&path))
@@ -339,13 +364,7 @@ mod tests {
         let blob = store.put_blob(&bytes).unwrap();
         let key = Digest::of(name.as_bytes());
         store
-            .put_record(
-                &key,
-                &Record {
-                    blobs: vec![blob],
-                    product: serde_json::Value::Null,
-                },
-            )
+            .put_record(&key, &Record::new(serde_json::Value::Null, vec![blob]))
             .unwrap();
         let path = walk(&store.root.join(RECORDS))
             .unwrap()
@@ -378,6 +397,24 @@ mod tests {
         assert_eq!(store.check(&stray), Health::Missing);
         assert_eq!(store.gc(0).unwrap().records, 1);
         assert_eq!(store.info().unwrap().blobs, 0);
+    }
+
+    #[test]
+    fn gc_keeps_the_bytes_of_pages_and_removes_earlier_formats() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let page = super::super::Page {
+            body: store.put_blob(b"page").unwrap(),
+            about: serde_json::Value::Null,
+        };
+        let key = Digest::of(b"page");
+        store.put_page(&key, page.clone()).unwrap();
+        let old = folder.path().join("records-v1/ab");
+        fs::create_dir_all(&old).unwrap();
+        fs::write(old.join("cd"), b"old").unwrap();
+        assert_eq!(store.gc(1 << 30).unwrap().bytes, 3);
+        assert_eq!(store.page(&key).unwrap(), Some(page));
+        assert!(!folder.path().join("records-v1").exists());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The cache folder: blobs under their own digest, records of finished actions, stamps of host files, maps of the segments
-//! of layers, locks.
+//! The cache folder: blobs under their own digest, records of finished actions, pages of other hosts, stamps of host files,
+//! maps of the segments of layers, locks.
 //!
 //! Any number of processes share a store. Every write goes to a temporary file and is renamed, so a kill at any
 //! moment costs work and never correctness. Each bucket's name carries its format version. Knows nothing of rules,
@@ -18,7 +18,7 @@ pub use blob::{Blob, BlobWriter, Health, blob_of_file};
 pub use gc::{Collected, Info, Verified};
 pub use lock::KeyLock;
 pub use read::{BlobReader, Damage, damage, seal_copy};
-pub use record::Record;
+pub use record::{Page, Record};
 pub use segments::Piece;
 pub use stat::{Stat, Stats};
 
@@ -112,8 +112,9 @@ impl StoreError {
 
 /// The buckets. A new format gets a new name, so that old and new programs share a folder.
 const BLOBS: &str = "blobs-v1";
-const RECORDS: &str = "records-v1";
-const LAST: &str = "last-v1";
+const RECORDS: &str = "records-v2";
+const PAGES: &str = "pages-v1";
+const LAST: &str = "last-v2";
 const STATS: &str = "stats-v1";
 const SEGMENTS: &str = "segments-v1";
 const LOCKS: &str = "locks-v1";
@@ -125,6 +126,8 @@ const PRIVATE: &str = "private-v1";
 /// Roots of images, unpacked; and the folders of containers that run.
 const ROOTS: &str = "roots-v1";
 const RUNS: &str = "runs-v1";
+/// Buckets of earlier formats, which nothing reads any more.
+const RETIRED: [&str; 2] = ["records-v1", "last-v1"];
 
 impl Store {
     /// Opens the cache folder at `root`, and makes it if it is not there: for its user alone. One that cannot be written,
@@ -170,7 +173,7 @@ impl Store {
         above
             .and_then(|()| private.create(root))
             .map_err(fail("make", &root.join(BLOBS)))?;
-        for bucket in [BLOBS, RECORDS, LAST, STATS, SEGMENTS, LOCKS, TMP] {
+        for bucket in [BLOBS, RECORDS, PAGES, LAST, STATS, SEGMENTS, LOCKS, TMP] {
             let path = root.join(bucket);
             private.create(&path).map_err(fail("make", &path))?;
         }

@@ -1,16 +1,21 @@
-//! Records: what an action made, by its key. Small enough to live anywhere; the bytes lie apart, as blobs.
+//! Records: what an action made, by its key. Small enough to live anywhere; the bytes lie apart, as blobs. And pages:
+//! documents of other hosts, which are no results, with what was said about them.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blob, LAST, RECORDS, Store, StoreError, read};
+use super::{Blob, Health, LAST, PAGES, RECORDS, Store, StoreError, read};
 use crate::oci::Digest;
 
-/// What an action made.
+/// The version of what records hold: of the forms of products and of values. A record of another version is none.
+const VERSION: u32 = 1;
+
+/// What an action made, or found out.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Record {
+    version: u32,
     /// The blobs that it made or needs: what `gc` keeps together.
     pub blobs: Vec<Blob>,
     /// The product, in the form that the graph gives it.
@@ -18,18 +23,36 @@ pub struct Record {
 }
 
 impl Record {
+    /// Makes a record of a product and the blobs that go with it.
+    pub fn new(product: serde_json::Value, blobs: Vec<Blob>) -> Self {
+        Self {
+            version: VERSION,
+            blobs,
+            product,
+        }
+    }
+
     /// Writes the form of a record's file: the digest of its key and its text, and the text.
     fn to_bytes(&self, key: &Digest) -> Vec<u8> {
         let text = serde_json::to_string(self).expect("a record has string keys only");
         format!("{}\n{text}", seal(key, &text)).into_bytes()
     }
 
-    /// Reads a record's file; `None` if it is damaged, or is the record of another key.
+    /// Reads a record's file; `None` if it is damaged, of another version, or the record of another key.
     pub(super) fn parse(key: &Digest, bytes: &[u8]) -> Option<Self> {
         let (sum, text) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
-        let record = serde_json::from_str(text).ok()?;
-        (sum == seal(key, text)).then_some(record)
+        let record: Self = serde_json::from_str(text).ok()?;
+        (record.version == VERSION && sum == seal(key, text)).then_some(record)
     }
+}
+
+/// A document of another host, as it was fetched.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Page {
+    /// Its bytes.
+    pub body: Blob,
+    /// What was said about it: the validators by which its host tells whether it changed.
+    pub about: serde_json::Value,
 }
 
 fn seal(key: &Digest, text: &str) -> String {
@@ -40,17 +63,13 @@ fn seal(key: &Digest, text: &str) -> String {
 const TOUCH: Duration = Duration::from_secs(3600);
 
 impl Store {
-    fn record_path(&self, key: &Digest) -> std::path::PathBuf {
+    fn path_by_key(&self, bucket: &str, key: &Digest) -> std::path::PathBuf {
         let hex = key.hex();
-        self.root.join(RECORDS).join(&hex[..2]).join(&hex)
+        self.root.join(bucket).join(&hex[..2]).join(&hex)
     }
 
-    /// Returns the record under `key`. One that cannot be read as such counts as absent.
-    ///
-    /// # Errors
-    /// When the cache folder cannot be read.
-    pub fn record(&self, key: &Digest) -> Result<Option<Record>, StoreError> {
-        let path = self.record_path(key);
+    fn read_record(&self, bucket: &str, key: &Digest) -> Result<Option<Record>, StoreError> {
+        let path = self.path_by_key(bucket, key);
         let Some(bytes) = read(&path)? else {
             return Ok(None);
         };
@@ -58,35 +77,45 @@ impl Store {
         Ok(Record::parse(key, &bytes))
     }
 
+    /// Returns the record under `key`. One that cannot be read as such counts as absent.
+    ///
+    /// # Errors
+    /// When the cache folder cannot be read.
+    pub fn record(&self, key: &Digest) -> Result<Option<Record>, StoreError> {
+        self.read_record(RECORDS, key)
+    }
+
     /// Stores a record under `key`.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub fn put_record(&self, key: &Digest, record: &Record) -> Result<(), StoreError> {
-        self.put(&self.record_path(key), &record.to_bytes(key))
+        self.put(&self.path_by_key(RECORDS, key), &record.to_bytes(key))
     }
 
-    /// Returns the small value that is remembered under `key`: something that is quicker to look up than to find out.
+    /// Returns the page that is kept under `key`, if its bytes are whole.
     ///
     /// # Errors
     /// When the cache folder cannot be read.
-    pub fn memo(&self, key: &Digest) -> Result<Option<serde_json::Value>, StoreError> {
-        Ok(self.record(key)?.map(|record| record.product))
+    pub fn page(&self, key: &Digest) -> Result<Option<Page>, StoreError> {
+        let record = self.read_record(PAGES, key)?;
+        let page = record.and_then(|record| match record.blobs[..] {
+            [body] => Some(Page {
+                body,
+                about: record.product,
+            }),
+            _ => None,
+        });
+        Ok(page.filter(|page| self.check(&page.body) == Health::Whole))
     }
 
-    /// Remembers a small value under `key`.
+    /// Keeps a page under `key`. Its bytes are in the store.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn put_memo(&self, key: &Digest, value: serde_json::Value) -> Result<(), StoreError> {
-        let blobs = Vec::new();
-        self.put_record(
-            key,
-            &Record {
-                blobs,
-                product: value,
-            },
-        )
+    pub fn put_page(&self, key: &Digest, page: Page) -> Result<(), StoreError> {
+        let record = Record::new(page.about, vec![page.body]);
+        self.put(&self.path_by_key(PAGES, key), &record.to_bytes(key))
     }
 
     /// Returns the key of the last run of what `id` names, and the text of that key.
@@ -153,16 +182,14 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let key = Digest::of(b"key");
         assert_eq!(store.record(&key).unwrap(), None);
-        let record = Record {
-            blobs: vec![Blob {
-                digest: key,
-                size: 1,
-            }],
-            product: serde_json::json!({"a": 1}),
+        let blob = Blob {
+            digest: key,
+            size: 1,
         };
+        let record = Record::new(serde_json::json!({"a": 1}), vec![blob]);
         store.put_record(&key, &record).unwrap();
-        assert_eq!(store.record(&key).unwrap(), Some(record));
-        let path = store.record_path(&key);
+        assert_eq!(store.record(&key).unwrap(), Some(record.clone()));
+        let path = store.path_by_key(RECORDS, &key);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
@@ -171,9 +198,17 @@ mod tests {
             assert_eq!(store.record(&key).unwrap(), None, "byte {at}");
         }
         let other = Digest::of(b"other");
-        fs::create_dir_all(store.record_path(&other).parent().unwrap()).unwrap();
-        fs::write(store.record_path(&other), whole).unwrap();
+        let elsewhere = store.path_by_key(RECORDS, &other);
+        fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
+        fs::write(elsewhere, whole).unwrap();
         assert_eq!(store.record(&other).unwrap(), None);
+
+        let newer = Record {
+            version: VERSION + 1,
+            ..record
+        };
+        store.put_record(&key, &newer).unwrap();
+        assert_eq!(store.record(&key).unwrap(), None);
 
         let id = Digest::of(b"id");
         assert_eq!(store.last_key(&id).unwrap(), None);
@@ -185,5 +220,22 @@ mod tests {
             store.last_key(&id).unwrap(),
             Some((key, "a\nb\n".to_owned()))
         );
+    }
+
+    #[test]
+    fn a_page_is_there_as_long_as_its_bytes_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let key = Digest::of(b"key");
+        assert_eq!(store.page(&key).unwrap(), None);
+        let page = Page {
+            body: store.put_blob(b"page").unwrap(),
+            about: serde_json::json!({"etag": "x"}),
+        };
+        store.put_page(&key, page.clone()).unwrap();
+        assert_eq!(store.page(&key).unwrap(), Some(page.clone()));
+        assert_eq!(store.record(&key).unwrap(), None);
+        fs::remove_file(store.blob_path(&page.body.digest)).unwrap();
+        assert_eq!(store.page(&key).unwrap(), None);
     }
 }

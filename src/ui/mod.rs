@@ -10,6 +10,7 @@ mod transfer;
 pub use profile::{Profile, Watched};
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::exec::{Event, Outcome, Watch};
+use crate::graph::NodeId;
 use crate::shown;
 
 /// How progress is shown.
@@ -39,6 +41,8 @@ pub struct Progress {
     show: Show,
     start: Instant,
     counts: Mutex<Counts>,
+    /// The actions that were counted as recorded: one whose bytes turn out to be gone runs after all.
+    hits: Mutex<BTreeSet<NodeId>>,
     transfers: transfer::Transfers,
     /// Set when the user asks to stop.
     cancel: &'static AtomicBool,
@@ -87,6 +91,7 @@ impl Progress {
             show,
             start: Instant::now(),
             counts: Mutex::default(),
+            hits: Mutex::default(),
             transfers: transfer::Transfers::default(),
             cancel,
         }
@@ -103,6 +108,16 @@ impl Progress {
             pulled,
             pushed,
             ..*counts
+        }
+    }
+
+    /// Tells whether an action is counted as recorded, and notes whether it is from now on.
+    fn is_counted_as_hit(&self, node: NodeId, from_now: bool) -> bool {
+        let hits = self.hits.lock();
+        let mut hits = hits.unwrap_or_else(|poison| poison.into_inner());
+        match from_now {
+            true => !hits.insert(node),
+            false => hits.remove(&node),
         }
     }
 
@@ -195,9 +210,20 @@ impl Watch for Progress {
                 .unwrap_or_else(|poison| poison.into_inner());
             match event {
                 Event::Progress { bytes, .. } => counts.bytes += bytes,
-                Event::Done { outcome, .. } => match outcome {
-                    Outcome::Built => counts.built += 1,
-                    Outcome::Hit => counts.hit += 1,
+                // What is but a piece of a target's work is no news.
+                Event::Done {
+                    detail: Some(_),
+                    outcome: Outcome::Built | Outcome::Hit,
+                    ..
+                } => {}
+                Event::Done { node, outcome, .. } => match outcome {
+                    Outcome::Built => {
+                        counts.built += 1;
+                        counts.hit -= u64::from(self.is_counted_as_hit(*node, false));
+                    }
+                    Outcome::Hit => {
+                        counts.hit += u64::from(!self.is_counted_as_hit(*node, true));
+                    }
                     Outcome::Failed => counts.failed += 1,
                     Outcome::Skipped => counts.skipped += 1,
                     Outcome::Seen | Outcome::Would => {}
@@ -231,11 +257,15 @@ fn json_event(told: &Event<'_>) {
             node: id,
             label,
             action,
+            detail,
             outcome,
             bytes,
             millis,
         } => {
             let mut value = node(label, action, id.0);
+            if let Some(detail) = detail {
+                value["detail"] = (*detail).into();
+            }
             value["outcome"] = outcome.word().into();
             value["bytes"] = (*bytes).into();
             value["millis"] = (*millis).into();

@@ -22,6 +22,7 @@ pub(super) fn done(event: &Event<'_>) -> Option<String> {
     let Event::Done {
         label,
         action,
+        detail,
         outcome,
         bytes,
         millis,
@@ -30,7 +31,8 @@ pub(super) fn done(event: &Event<'_>) -> Option<String> {
     else {
         return None;
     };
-    if !matches!(outcome, Outcome::Built | Outcome::Failed) {
+    let is_news = matches!(outcome, Outcome::Built) && detail.is_none();
+    if !is_news && *outcome != Outcome::Failed {
         return None;
     }
     let mut text = format!("{:<7} {action:<6} {label}", outcome.word());

@@ -148,6 +148,7 @@ impl Watch for Profile {
                 outcome,
                 bytes,
                 millis,
+                ..
             } => self.change(|state| {
                 let (row, start) = match state.running.remove(&node.0) {
                     Some(known) => known,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::cli::exit::Exit;
 use crate::cli::image::{Opened, Opener};
 use crate::cli::setup::{Setup, here};
 use crate::cli::{CANCEL, args, lock, report};
+use crate::exec::Memory;
+use crate::graph::ActionError;
 use crate::rule;
 use crate::store::Store;
 
@@ -74,7 +77,12 @@ impl<'a> Again<'a> {
         let made = TempDir::with_prefix_in("verify-", opener.store.tmp());
         let made = made.map_err(|error| unwritable(&error))?;
         let lock = lock::load(&self.root)?;
-        let lent = Store::open(made.path()).and_then(|to| rule::lend(&lock, &opener.store, &to));
+        let lent = Store::open(made.path()).map_err(ActionError::from);
+        let lent = lent.and_then(|to| {
+            let (from, to) = (&opener.store, Arc::new(to));
+            let (known, parts) = (Memory::new(from), Memory::new(&to));
+            rule::lend(&lock, (from, &known), (&to, &parts))
+        });
         lent.map_err(|error| {
             report::error(error.code(), &error, Some(error.help().to_owned()));
             Exit::Cache

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::import::{Source, import_and_probe};
 use super::{BelowPython, DAMAGED, HostPath, explain};
-use crate::graph::{Action, ActionError, Base, Context, Failure, KeyWriter, Product};
+use crate::graph::{Action, ActionError, Base, Context, Failure, KeyWriter, Part, Product};
 use crate::lock::{DiskPin, Lock};
 use crate::oci::{Descriptor, Digest, Platform};
 use crate::python::Pythons;
@@ -17,7 +17,6 @@ use crate::rule::value::problem_of;
 use crate::rule::{Lower, Need};
 use crate::source::{Archive, Layout, SourceError};
 use crate::spec::{Host, Problems, TargetId};
-use crate::store::Health;
 
 /// Finds an image in a layout: the entry of its index.
 pub(super) struct FindLayout {
@@ -79,28 +78,27 @@ impl Action for Import {
         };
         let image = DiskImage {
             path: &self.path,
+            root: root.digest,
             reference: self.reference.as_deref(),
             entry: self.is_layout.then_some(root),
             platform: &self.platform,
         };
-        let key = image.key(root.digest);
-        if let Some(record) = context.store.record(&key)?
-            && let Some(product) = Product::from_record(&record, context.store)
-            && let blobs = product.blobs(true)
-            && blobs
-                .iter()
-                .all(|it| context.store.check(it) == Health::Whole)
-        {
+        // To make the lock, it may have been brought in already.
+        let known = context.parts.find(&image)?;
+        if let Some(product) = known.and_then(Product::from_value) {
             return Ok(product);
         }
-        let (base, _) = image.import(root.digest, context)?;
+        let (base, _) = image.import(context)?;
         Ok(Product::Base(Arc::new(base)))
     }
 }
 
-/// The image of one platform in a layout or archive.
+/// The image of one platform in a layout or archive. As it was brought into the store to make the lock, it is remembered
+/// for the build that follows.
 struct DiskImage<'a> {
     path: &'a HostPath,
+    /// The digest of the archive, as it was found, or of the entry of the layout's index.
+    root: Digest,
     /// Which image of an archive.
     reference: Option<&'a str>,
     /// The entry of a layout's index.
@@ -108,19 +106,23 @@ struct DiskImage<'a> {
     platform: &'a Platform,
 }
 
-impl DiskImage<'_> {
-    /// Returns the key under which the image is remembered that was brought into the store to make the lock: the build
-    /// that follows need not read it again. `root` is the digest of the archive, or of the entry of the layout's index.
-    fn key(&self, root: Digest) -> Digest {
-        // What an entry says decides the base's name.
-        let (entry, version) = (serde_json::json!(self.entry), env!("CARGO_PKG_VERSION"));
-        let (platform, reference) = (self.platform, self.reference.unwrap_or("-"));
-        let text = format!("base on disk {version} {root} {platform} {reference} {entry}");
-        Digest::of(text.as_bytes())
+impl Part for DiskImage<'_> {
+    fn name(&self) -> &'static str {
+        "base on disk"
     }
 
-    /// Brings the image into the store, and finds its Pythons. `root` is the digest of the archive, as it was found.
-    fn import(&self, root: Digest, context: &Context<'_>) -> Result<(Base, Pythons), ActionError> {
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("root", &self.root.to_string());
+        key.field("platform", &self.platform.to_string());
+        key.field("ref", self.reference.unwrap_or("-"));
+        // What an entry says decides the base's name.
+        key.field("entry", &serde_json::json!(self.entry).to_string());
+    }
+}
+
+impl DiskImage<'_> {
+    /// Brings the image into the store, and finds its Pythons.
+    fn import(&self, context: &Context<'_>) -> Result<(Base, Pythons), ActionError> {
         let path = self.path.real()?;
         let explain = |error: SourceError| self.path.explain(&error);
         if let Some(entry) = self.entry {
@@ -131,7 +133,7 @@ impl DiskImage<'_> {
         // What is made of the archive is remembered under its digest: it must be that archive from end to end.
         for _ in 0..TRIES {
             let archive = Archive::open(&path, context.store.tmp()).map_err(explain)?;
-            if self.digest(&path, &archive, context)? != root {
+            if self.digest(&path, &archive, context)? != self.root {
                 break;
             }
             let found = archive.find(self.reference, self.platform);
@@ -321,6 +323,7 @@ fn gather(
 ) -> Result<Pythons, ActionError> {
     let image = DiskImage {
         path: &base.path,
+        root: root.digest(),
         reference: base.reference.as_deref().filter(|_| !base.is_layout),
         entry: match root {
             Root::Entry(entry) => Some(entry),
@@ -328,11 +331,10 @@ fn gather(
         },
         platform,
     };
-    let (base, pythons) = image.import(root.digest(), context)?;
-    if let Some(record) = Product::Base(Arc::new(base)).to_record() {
-        context
-            .store
-            .put_record(&image.key(root.digest()), &record)?;
+    let (base, pythons) = image.import(context)?;
+    let product = Product::Base(Arc::new(base));
+    if let Some(value) = product.to_value() {
+        context.parts.put(&image, value, product.blobs())?;
     }
     Ok(pythons)
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use crate::graph::{ActionError, Base, Context, Layer, Product};
+use crate::graph::{ActionError, Base, Context, Layer, Lazy, Product};
 use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference, last_of_each};
 use crate::python::{Probe, Pythons};
@@ -81,7 +81,7 @@ pub(super) fn import(
         config: context.store.put_blob(&checked.bytes)?,
         layers,
         facts_blob: context.store.put_blob(facts.to_text().as_bytes())?,
-        facts: Arc::new(facts),
+        facts: Arc::new(Lazy::ready(Arc::new(facts))),
     })
 }
 
@@ -123,7 +123,7 @@ pub(super) fn import_remote(
         config: context.store.put_blob(&checked.bytes)?,
         layers,
         facts_blob: context.store.put_blob(facts.to_text().as_bytes())?,
-        facts: Arc::new(facts),
+        facts: Arc::new(Lazy::ready(Arc::new(facts))),
     })))
 }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::explain;
 use super::import::{Source, import_and_probe, import_remote};
-use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Product};
+use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Part, Product};
 use crate::layer::Facts;
 use crate::lock::{BasePin, Lock, PlatformPin};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
 use crate::python::Pythons;
-use crate::rule::Need;
+use crate::rule::{Cache, Need};
 use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
-use crate::store::{Blob, Health, Store, StoreError};
+use crate::store::{Blob, Health};
 
 /// A registry's repository, as a source of images. What is fetched is kept in the store.
 struct Remote<'a> {
@@ -33,9 +33,7 @@ impl Remote<'_> {
 
     /// Returns the descriptor of a manifest or index that only its digest is known of; its bytes are in the store then.
     fn manifest(&self, digest: Digest) -> Result<Descriptor, ActionError> {
-        let store = self.context.store;
-        let known = store.memo(&manifest_key(digest))?;
-        let known: Option<Descriptor> = known.and_then(|it| serde_json::from_value(it).ok());
+        let known: Option<Descriptor> = self.context.parts.known(&Manifested(digest))?;
         let mut damage = None;
         if let Some(known) = known.filter(|it| it.digest == digest) {
             match self.has(&known) {
@@ -58,10 +56,10 @@ impl Remote<'_> {
     }
 
     fn fetch_manifest(&self, digest: Digest) -> Result<Descriptor, ActionError> {
-        let store = self.context.store;
+        let Context { store, parts, .. } = self.context;
         let (descriptor, bytes) = self.context.ports.registry.manifest(&self.at(digest))?;
-        store.put_blob(&bytes)?;
-        store.put_memo(&manifest_key(digest), serde_json::json!(descriptor))?;
+        let blobs = vec![store.put_blob(&bytes)?];
+        parts.keep(&Manifested(digest), &descriptor, blobs)?;
         Ok(descriptor)
     }
 
@@ -137,29 +135,41 @@ fn blame(error: ActionError, damage: Option<StoreError>) -> ActionError {
     }
 }
 
-/// Returns the key under which the descriptor of a manifest is remembered.
-fn manifest_key(manifest: Digest) -> Digest {
-    Digest::of(format!("manifest 1 {manifest}").as_bytes())
+/// The descriptor of a manifest or index that was fetched by its digest; its bytes are kept with it.
+struct Manifested(Digest);
+
+impl Part for Manifested {
+    fn name(&self) -> &'static str {
+        "manifest"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("digest", &self.0.to_string());
+    }
 }
 
-/// Gives another store the documents and layers of a base that is pinned, as far as this one has them. What was found out
+/// Gives another cache the documents and layers of a base that is pinned, as far as this one has them. What was found out
 /// about them is not passed on.
-pub(in crate::rule) fn lend(pin: &BasePin, from: &Store, to: &Store) -> Result<(), StoreError> {
+pub(in crate::rule) fn lend(
+    pin: &BasePin,
+    (from, known): Cache<'_>,
+    (to, parts): Cache<'_>,
+) -> Result<(), ActionError> {
     for platform in pin.platforms.values() {
-        let key = manifest_key(platform.manifest);
-        let known = from.memo(&key)?;
-        let known: Option<Descriptor> = known.and_then(|it| serde_json::from_value(it).ok());
-        let Some(descriptor) = known.filter(|it| it.digest == platform.manifest) else {
+        let manifested = Manifested(platform.manifest);
+        let descriptor: Option<Descriptor> = known.known(&manifested)?;
+        let Some(descriptor) = descriptor.filter(|it| it.digest == platform.manifest) else {
             continue;
         };
-        if !from.lend(&Blob::from(&descriptor), to)? {
+        let blob = Blob::from(&descriptor);
+        if !from.lend(&blob, to)? {
             continue;
         }
-        let bytes = from.read_blob(&Blob::from(&descriptor))?;
+        let bytes = from.read_blob(&blob)?;
         let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
             continue;
         };
-        to.put_memo(&key, serde_json::json!(descriptor))?;
+        parts.keep(&manifested, &descriptor, vec![blob])?;
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             from.lend(&Blob::from(blob), to)?;
         }
@@ -167,15 +177,24 @@ pub(in crate::rule) fn lend(pin: &BasePin, from: &Store, to: &Store) -> Result<(
     Ok(())
 }
 
-/// Returns the key under which all facts of an image are remembered.
-fn facts_key(manifest: Digest) -> Digest {
-    Digest::of(format!("base facts 1 {manifest}").as_bytes())
+/// All facts of an image whose layers were here once: the blob that holds them.
+struct FullFacts {
+    manifest: Digest,
+}
+
+impl Part for FullFacts {
+    fn name(&self) -> &'static str {
+        "base facts"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("manifest", &self.manifest.to_string());
+    }
 }
 
 /// Returns all facts of an image, if they were gathered here once.
 fn full_facts(context: &Context<'_>, manifest: Digest) -> Result<Option<Facts>, ActionError> {
-    let known = context.store.memo(&facts_key(manifest))?;
-    let blob: Option<Blob> = known.and_then(|it| serde_json::from_value(it).ok());
+    let blob: Option<Blob> = context.parts.known(&FullFacts { manifest })?;
     // Without them the notable ones do.
     let bytes = blob.and_then(|it| context.store.read_blob(&it).ok());
     let text = bytes.and_then(|it| String::from_utf8(it).ok());
@@ -277,9 +296,11 @@ fn gather(
     manifest: Digest,
 ) -> Result<(Facts, Pythons), ActionError> {
     let (base, pythons) = import_and_probe(remote.context, found, remote)?;
-    let store = remote.context.store;
-    store.put_memo(&facts_key(manifest), serde_json::json!(base.facts_blob))?;
-    Ok((base.facts.only_notable(), pythons))
+    let parts = remote.context.parts;
+    let blob = base.facts_blob;
+    parts.keep(&FullFacts { manifest }, &blob, vec![blob])?;
+    let facts = base.facts.get(remote.context)?;
+    Ok((facts.only_notable(), pythons))
 }
 
 /// Knows a base by the documents that the lock names; none of its layers is needed.
@@ -307,9 +328,9 @@ impl Action for Known {
         key.field("digest", &self.digest.to_string());
         key.field("manifest", &self.pin.manifest.to_string());
         key.field("platform", &self.platform.to_string());
-        for line in self.pin.facts.to_text().lines() {
-            key.field("notable", line);
-        }
+        let notable = self.pin.facts.notable();
+        let notable: Vec<String> = notable.map(|(path, fact)| fact.key_text(path)).collect();
+        key.list("notable", notable);
     }
 
     fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::edit::Edit;
 use crate::graph::{Action, ActionError, Context, Image, Index, KeyWriter, Layer, Product};
+use crate::layer::quoted;
 use crate::oci::{
     Annotations, BASE_DIGEST, BASE_NAME, Config, Descriptor, Digest, Flavour, Index as OciIndex,
     Manifest, MediaType,
@@ -50,7 +51,7 @@ impl Action for ImageAction {
         key.field("base name", base_name.as_deref().unwrap_or("-"));
         key.field("created", created);
         for (name, value) in annotations {
-            key.field("annotation", &format!("{name:?}={value:?}"));
+            key.field("annotation", &format!("{}={}", quoted(name), quoted(value)));
         }
         for (name, parts, _) in env {
             key.field("env", &format!("{name}={}", written(parts)));
@@ -60,7 +61,7 @@ impl Action for ImageAction {
         }
         for (field, values) in unite {
             for (name, value) in values {
-                key.field(field, &format!("{name:?}={value}"));
+                key.field(field, &format!("{}={value}", quoted(name)));
             }
         }
         key.field("entrypoint", &json!(entrypoint).to_string());
@@ -73,10 +74,18 @@ impl Action for ImageAction {
         }
     }
 
+    fn reads(&self, inputs: &[Product]) -> Vec<Blob> {
+        match inputs.first() {
+            Some(Product::Base(base)) => vec![base.config],
+            Some(Product::Image(image)) => vec![image.config],
+            _ => Vec::new(),
+        }
+    }
+
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
         let (below, above) = inputs.split_at(usize::from(self.has_base));
         let read = |blob: &Blob| -> Result<Config, ActionError> {
-            let bytes = context.store.read_blob(blob)?;
+            let bytes = context.read(blob)?;
             Config::parse(&bytes).map_err(|error| ActionError::of("imgdecl::image::config", &error))
         };
         let mut annotations = Annotations::new();
@@ -198,7 +207,7 @@ impl Action for IndexAction {
             key.field("media types", self.flavour.name());
         }
         for (name, value) in &self.annotations {
-            key.field("annotation", &format!("{name:?}={value:?}"));
+            key.field("annotation", &format!("{}={}", quoted(name), quoted(value)));
         }
     }
 

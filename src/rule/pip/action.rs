@@ -1,20 +1,20 @@
 //! Installs wheels into trees, and makes the trees of one target go together.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::graph::{
-    Action, ActionError, Context, HashKey, KeyWriter, Lane, Origin, Product, TreeProduct,
-    WantedWheel,
+    Action, ActionError, Context, KeyWriter, Lane, Origin, Part, Product, TreeProduct, WantedWheel,
 };
-use crate::layer::{LayerPath, Tick, Tree};
+use crate::layer::{LayerPath, Tree};
 use crate::lock::WheelPin;
 use crate::oci::Digest;
 use crate::python::WheelName;
-use crate::python::wheel::{self, Expected, Part, Scheme, Venv, WheelError};
-use crate::store::{Blob, Health, Record, Store, StoreError};
+use crate::python::wheel::{self, Expected, Scheme, Venv, WheelError};
+use crate::store::{Blob, Health, Store, StoreError};
 
-/// Lays a wheel out. Its bytes are fetched where the tree was never made here.
+/// Fetches a wheel and lays it out.
 pub(super) struct Install {
     pub(super) file: String,
     pub(super) pin: WheelPin,
@@ -31,12 +31,12 @@ impl Action for Install {
         "wheel"
     }
 
-    fn is_cached(&self) -> bool {
-        false
-    }
-
     fn lane(&self) -> Lane {
         Lane::Net
+    }
+
+    fn detail(&self) -> Option<&str> {
+        Some(&self.file)
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
@@ -53,12 +53,13 @@ impl Action for Install {
         // A path in the workspace leaves no trace in what is installed.
         let url = self.pin.url.as_deref().filter(|_| !self.pin.is_own());
         key.field("url", url.unwrap_or("-"));
-        key.field("prefix", prefix.as_str());
-        key.field("site", site.as_str());
-        key.field("platsite", platsite.as_ref().map_or("-", |it| it.as_str()));
+        key.field("prefix", &format!("/{prefix}"));
+        key.field("site", &format!("/{site}"));
+        let platsite = platsite.as_ref().map(|path| format!("/{path}"));
+        key.field("platsite", platsite.as_deref().unwrap_or("-"));
         key.field("interpreter", interpreter);
         key.field("python", &format!("{}.{}", python.0, python.1));
-        key.field("owner", &format!("{}:{}", owner.uid, owner.gid));
+        key.field("owner", &owner.key_text());
         // What was laid out without a look at METADATA does not answer for a wheel that is to hold just this one.
         if let Some(metadata) = &self.pin.metadata {
             key.field("metadata", &metadata.to_string());
@@ -66,51 +67,18 @@ impl Action for Install {
     }
 
     fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
-        let mut key = HashKey::default();
-        key.field("install 2", env!("CARGO_PKG_VERSION"));
-        self.parameters(&mut key);
-        let key = key.finish().0;
-        let known = context.store.memo(&key)?;
-        let known: Option<(Digest, [Blob; 2])> =
-            known.and_then(|it| serde_json::from_value(it).ok());
-        let fetched = self.fetch(context);
-        let expected = self.expected()?;
-        let (scheme, origin) = (self.scheme.clone(), self.origin.clone());
-        let (store, digest) = (context.store.clone(), self.pin.sha256);
-        let make = move |tick: Tick<'_>| -> Result<Tree, ActionError> {
-            store.sound(&digest)?;
-            let path = store.blob_path(&digest);
-            let tree = wheel::install(&path, &expected, &scheme, tick);
-            tree.map_err(|error| explain(&error).at(&origin))
-        };
-        // A listing that is gone is written anew where the wheel is here.
-        let known = known.filter(|(_, [listing, _])| {
-            fetched.is_err() || context.store.check(listing) == Health::Whole
-        });
-        let tree = match (fetched, known) {
-            // Nobody may need the wheel: whoever does finds it missing.
-            (_, Some((digest, blobs))) => {
-                let make = move || make(&|_| true);
-                TreeProduct::listed(digest, blobs, &self.file, context.store, make)
-            }
-            (Err(error), None) => return Err(error.at(&self.origin)),
-            (Ok(wheel), None) => {
-                // One that is damaged unseen is fetched again.
-                let wheel = match context.store.sound(&wheel.digest) {
-                    Ok(_) => wheel,
-                    Err(_) => self.fetch(context).map_err(|it| it.at(&self.origin))?,
-                };
-                let tree = TreeProduct::keep(make(context.tick)?, wheel, context.store)?;
-                // As long as this is remembered, listing and wheel are not collected.
-                let record = Record {
-                    blobs: tree.blobs.clone(),
-                    product: serde_json::json!((tree.digest, &tree.blobs)),
-                };
-                context.store.put_record(&key, &record)?;
-                tree
-            }
-        };
-        Ok(Product::Tree(tree))
+        let fetch = || self.fetch(context).map_err(|error| error.at(&self.origin));
+        let mut wheel = fetch()?;
+        // One that is damaged unseen is fetched again.
+        if context.store.sound(&wheel.digest).is_err() {
+            wheel = fetch()?;
+            context.store.sound(&wheel.digest)?;
+        }
+        let path = context.store.blob_path(&wheel.digest);
+        let tree = wheel::install(&path, &self.expected()?, &self.scheme, context.tick);
+        let tree = tree.map_err(|error| explain(&error).at(&self.origin))?;
+        let kept = TreeProduct::keep(tree, wheel, &self.file, context.store)?;
+        Ok(Product::Tree(kept))
     }
 }
 
@@ -246,10 +214,10 @@ impl Action for Environment {
             python,
             owner,
         } = &self.0;
-        key.field("prefix", prefix.as_str());
+        key.field("prefix", &format!("/{prefix}"));
         key.field("base", base);
-        key.field("python", &format!("{python:?}"));
-        key.field("owner", &format!("{}:{}", owner.uid, owner.gid));
+        key.field("python", &format!("{}.{}", python.0, python.1));
+        key.field("owner", &owner.key_text());
     }
 
     fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
@@ -274,9 +242,7 @@ impl Action for Displace {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
-        self.0
-            .iter()
-            .for_each(|path| key.field("remove", path.as_str()));
+        key.list("remove", self.0.iter().map(|path| format!("/{path}")));
     }
 
     fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
@@ -311,48 +277,72 @@ impl Action for Join {
             _ => None,
         });
         let trees: Vec<TreeProduct> = trees.collect();
-        let mut text = format!("join 1 {} {}", env!("CARGO_PKG_VERSION"), self.last);
-        trees
-            .iter()
-            .for_each(|tree| text.push_str(&format!(" {}", tree.digest)));
-        let key = Digest::of(text.as_bytes());
-        let known = context.store.memo(&key)?;
-        let known: Option<Vec<Digest>> = known.and_then(|it| serde_json::from_value(it).ok());
-        let Some(digests) = known.filter(|digests| digests.len() == trees.len()) else {
-            let joined = join(&trees, self.last)?;
-            let joined = trees.iter().zip(joined.into_iter().map(TreeProduct::new));
-            let joined: Vec<TreeProduct> = joined
-                .map(|(before, after)| match before.digest == after.digest {
-                    true => before.clone(),
-                    false => after,
-                })
-                .collect();
-            let digests: Vec<Digest> = joined.iter().map(|tree| tree.digest).collect();
-            context.store.put_memo(&key, serde_json::json!(digests))?;
-            return Ok(Product::Trees(Arc::new(joined)));
+        let together = Together {
+            last: self.last,
+            trees: trees.iter().map(|tree| tree.digest).collect(),
         };
+        let joined: OnceCell<Vec<Tree>> = OnceCell::new();
+        let digests: Vec<Digest> = context.recorded(&together, || {
+            let made = join(&trees, self.last, context)?;
+            Ok(joined
+                .get_or_init(|| made)
+                .iter()
+                .map(Tree::digest)
+                .collect())
+        })?;
+        let mut joined = joined.into_inner().map(Vec::into_iter);
         let (all, last) = (Arc::new(trees), self.last);
         let product = |(index, digest): (usize, Digest)| {
-            if all[index].digest == digest {
-                return all[index].clone();
+            let before = &all[index];
+            let made = joined.as_mut().and_then(Iterator::next);
+            if before.digest == digest {
+                return before.clone();
             }
-            let all = all.clone();
-            TreeProduct::lazy(digest, Vec::new(), move || {
-                let mut joined = join(&all, last)?;
-                Ok(joined.swap_remove(index))
-            })
+            let after = match made {
+                Some(tree) => TreeProduct::new(tree),
+                None => {
+                    let all = all.clone();
+                    TreeProduct::lazy(digest, move |context| {
+                        let mut joined = join(&all, last, context)?;
+                        Ok(joined.swap_remove(index))
+                    })
+                }
+            };
+            after.with_contents_of(before)
         };
-        let joined = digests.into_iter().enumerate().map(product).collect();
+        let joined = digests.into_iter().take(all.len()).enumerate();
+        let joined = joined.map(product).collect();
         Ok(Product::Trees(Arc::new(joined)))
     }
 }
 
-fn join(trees: &[TreeProduct], last: bool) -> Result<Vec<Tree>, ActionError> {
-    let parts: Result<Vec<Part>, ActionError> = trees
+/// The digests of trees that were made to go together.
+struct Together {
+    last: bool,
+    trees: Vec<Digest>,
+}
+
+impl Part for Together {
+    fn name(&self) -> &'static str {
+        "join"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("on conflict", if self.last { "last" } else { "error" });
+        key.list("trees", self.trees.iter().map(Digest::to_string));
+    }
+}
+
+fn join(
+    trees: &[TreeProduct],
+    last: bool,
+    context: &Context<'_>,
+) -> Result<Vec<Tree>, ActionError> {
+    let parts: Result<Vec<wheel::Part>, ActionError> = trees
         .iter()
         .map(|tree| {
-            let tree = Tree::clone(&*tree.tree.get()?);
-            Ok(Part {
+            let tree = Tree::clone(&*tree.tree.get(context)?);
+            Ok(wheel::Part {
                 wheel: dist_info(&tree),
                 tree,
             })

@@ -9,7 +9,9 @@ use pep508_rs::PackageName;
 use rayon::prelude::*;
 
 use super::inputs::Inputs;
-use crate::graph::{ActionError, PackageError, PackageFile, Packages};
+use crate::graph::{
+    ActionError, Context, KeyWriter, PackageError, PackageFile, Packages, Part, Parts,
+};
 use crate::oci::Digest;
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Unreadable, Wanted};
 use crate::python::{Metadata, WheelName, guesses, similar, wheel};
@@ -26,6 +28,7 @@ const MANY: usize = 20_000;
 pub(super) struct Sources<'a> {
     packages: &'a dyn Packages,
     store: &'a Store,
+    parts: &'a dyn Parts,
     local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>>,
     /// Files that were uploaded later are left out.
     exclude_newer: Option<String>,
@@ -35,11 +38,9 @@ pub(super) struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// Lists the folders.
-    pub(super) fn new(
-        packages: &'a dyn Packages,
-        inputs: &Inputs,
-        store: &'a Store,
-    ) -> Result<Self, ActionError> {
+    pub(super) fn new(context: &Context<'a>, inputs: &Inputs) -> Result<Self, ActionError> {
+        let Context { store, parts, .. } = *context;
+        let packages = context.ports.packages;
         let mut wheels: Vec<(WheelName, PathBuf)> = Vec::new();
         for folder in &inputs.find_links {
             let unreadable = |error: std::io::Error| {
@@ -83,6 +84,7 @@ impl<'a> Sources<'a> {
         Ok(Self {
             packages,
             store,
+            parts,
             local,
             exclude_newer: inputs.exclude_newer.clone(),
             root: inputs.root.clone(),
@@ -119,12 +121,12 @@ impl<'a> Sources<'a> {
                 })?
             }
         };
-        let key = Digest::of(format!("metadata 1 {} {digest}", candidate.file).as_bytes());
-        let known = self.store.memo(&key).ok().flatten();
-        if let Some(serde_json::Value::String(text)) = known {
+        let file = &candidate.file;
+        let said = Said { file, digest };
+        if let Ok(Some(text)) = self.parts.known(&said) {
             return Ok(Arc::new(text));
         }
-        let text = wheel::metadata(path, &candidate.file, digest);
+        let text = wheel::metadata(path, file, digest);
         let text = text.map_err(|error| {
             IndexError::Malformed(Unreadable {
                 code: error.code(),
@@ -132,9 +134,8 @@ impl<'a> Sources<'a> {
                 help: error.help(),
             })
         })?;
-        self.store
-            .put_memo(&key, serde_json::json!(text))
-            .map_err(|error| failed(error.to_string()))?;
+        let kept = self.parts.keep(&said, &text, Vec::new());
+        kept.map_err(|error| failed(error.to_string()))?;
         Ok(Arc::new(text))
     }
 
@@ -184,6 +185,23 @@ impl<'a> Sources<'a> {
         let mut candidates = Vec::with_capacity(files.len());
         candidates.extend(files.iter().filter_map(|it| chosen.candidate(it)));
         Ok(candidates)
+    }
+}
+
+/// What a wheel of the workspace says of itself: the text of its METADATA.
+struct Said<'a> {
+    file: &'a str,
+    digest: Digest,
+}
+
+impl Part for Said<'_> {
+    fn name(&self) -> &'static str {
+        "metadata"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("wheel", self.file);
+        key.field("digest", &self.digest.to_string());
     }
 }
 

@@ -153,7 +153,7 @@ fn wheels(
     warnings: &mut BTreeSet<String>,
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
-    let sources = Sources::new(context.ports.packages, inputs, context.store)?;
+    let sources = Sources::new(context, inputs)?;
     let store = context.store;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     match inputs.locked(target).map_err(|error| of_input(&error))? {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::graph::{Origin, Ports, SourceText};
+use crate::graph::{Forgetful, Origin, Ports, SourceText};
 use crate::oci::MediaType;
 use crate::store::Store;
 use crate::tar::made;
@@ -87,6 +87,7 @@ impl Place {
         let context = Context {
             store: &self.store,
             ports: Ports::OFFLINE,
+            parts: &Forgetful,
             tick: &tick,
             note: &|_| {},
         };

@@ -1,0 +1,108 @@
+//! What is remembered: records of products under keys of actions, and values of parts under keys of their own. All of it is
+//! looked up and kept here, so that it is one place that knows where from.
+
+use std::sync::{Arc, Mutex};
+
+use super::event::PartSeen;
+use crate::graph::{ActionError, ActionKey, Part, Parts, Product};
+use crate::store::{Blob, Health, Record, Store};
+
+/// What a cache remembers.
+pub struct Memory<'a> {
+    store: &'a Arc<Store>,
+    /// What was looked up.
+    seen: Mutex<Vec<PartSeen>>,
+}
+
+/// What became of a look-up of a product.
+pub(super) enum Found {
+    /// It is recorded, and what outputs need of it is there.
+    Product(Product),
+    /// It is not recorded, or blobs that outputs need are gone.
+    Nothing,
+    /// Its record, or a blob that outputs need, is damaged: in words.
+    Damaged(String),
+}
+
+impl<'a> Memory<'a> {
+    /// Remembers in a cache.
+    pub fn new(store: &'a Arc<Store>) -> Self {
+        Self {
+            store,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Returns which parts were looked up or kept, in order.
+    pub(super) fn seen(self) -> Vec<PartSeen> {
+        let seen = self.seen.into_inner();
+        seen.unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    fn note(&self, part: &dyn Part, key: ActionKey, is_known: bool) {
+        let seen = self.seen.lock();
+        seen.unwrap_or_else(|poison| poison.into_inner())
+            .push(PartSeen {
+                name: part.name(),
+                key,
+                is_known,
+            });
+    }
+
+    /// Looks a product up; `needed` names the blobs that have to be there.
+    pub(super) fn product(
+        &self,
+        key: ActionKey,
+        needed: &dyn Fn(&Product) -> Vec<Blob>,
+    ) -> Result<Found, ActionError> {
+        let Some(record) = self.store.record(&key.0)? else {
+            return Ok(Found::Nothing);
+        };
+        let Some(product) = Product::from_value(record.product) else {
+            return Ok(Found::Damaged("its record in the cache is damaged".into()));
+        };
+        for blob in needed(&product) {
+            match self.store.check(&blob) {
+                Health::Whole => {}
+                Health::Missing => return Ok(Found::Nothing),
+                Health::Damaged => {
+                    let what = format!("the blob {} in the cache is damaged", blob.digest);
+                    return Ok(Found::Damaged(what));
+                }
+            }
+        }
+        Ok(Found::Product(product))
+    }
+
+    /// Records what an action made, if it can be recorded.
+    pub(super) fn put_product(&self, key: ActionKey, product: &Product) -> Result<(), ActionError> {
+        match product.to_record() {
+            Some(record) => Ok(self.store.put_record(&key.0, &record)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Parts for Memory<'_> {
+    fn find(&self, part: &dyn Part) -> Result<Option<serde_json::Value>, ActionError> {
+        let key = part.key();
+        let record = self.store.record(&key.0)?;
+        let is_whole = |blob: &Blob| self.store.check(blob) == Health::Whole;
+        let record = record.filter(|record| record.blobs.iter().all(is_whole));
+        if record.is_some() {
+            self.note(part, key, true);
+        }
+        Ok(record.map(|record| record.product))
+    }
+
+    fn put(
+        &self,
+        part: &dyn Part,
+        value: serde_json::Value,
+        blobs: Vec<Blob>,
+    ) -> Result<(), ActionError> {
+        let key = part.key();
+        self.note(part, key, false);
+        Ok(self.store.put_record(&key.0, &Record::new(value, blobs))?)
+    }
+}

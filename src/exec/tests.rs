@@ -1,0 +1,213 @@
+//! Tests of running graphs, with actions made for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::*;
+use crate::graph::{
+    Action, ActionError, Context, Graph, KeyWriter, Label, NodeId, Origin, Ports, Product,
+    SourceText, TreeProduct,
+};
+use crate::layer::Tree;
+use crate::oci::{Descriptor, Digest, MediaType};
+use crate::store::Store;
+
+struct Silent;
+
+impl Watch for Silent {
+    fn event(&self, _: &Event<'_>) {}
+}
+
+/// An action that makes a blob of its text, or does something wrong.
+struct Say {
+    text: &'static str,
+    runs: Arc<AtomicUsize>,
+}
+
+impl Action for Say {
+    fn name(&self) -> &'static str {
+        "say"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("text", self.text);
+    }
+
+    fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        match self.text {
+            "fail" => Err(ActionError::new("test", "failed")),
+            "panic" => panic!("on purpose"),
+            text => {
+                let blob = context.store.put_blob(text.as_bytes())?;
+                let descriptor = Descriptor::new(MediaType::OciLayer, blob.digest, blob.size);
+                Ok(Product::Layer(crate::graph::Layer {
+                    descriptor,
+                    diff_id: crate::oci::DiffId(blob.digest),
+                }))
+            }
+        }
+    }
+}
+
+struct Look;
+
+impl Action for Look {
+    fn name(&self) -> &'static str {
+        "look"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn parameters(&self, _: &mut dyn KeyWriter) {}
+
+    fn run(&self, _: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        Ok(Product::Tree(TreeProduct::new(Tree::default())))
+    }
+}
+
+fn add(
+    graph: &mut Graph,
+    action: impl Action + 'static,
+    inputs: Vec<NodeId>,
+    target: &str,
+) -> NodeId {
+    let origin = Origin {
+        source: Arc::new(SourceText {
+            name: String::new(),
+            text: String::new(),
+        }),
+        span: 0..0,
+    };
+    graph.add(
+        Arc::new(action),
+        inputs,
+        origin,
+        Label {
+            rule: "test",
+            target: target.into(),
+            platform: None,
+        },
+    )
+}
+
+fn run_on(graph: &Graph, folder: &std::path::Path, dry: bool) -> Vec<NodeResult> {
+    let store = Arc::new(Store::open(folder).unwrap());
+    let options = Options {
+        jobs: 2,
+        want_layers: true,
+        dry,
+        workspace: "w".into(),
+    };
+    run(
+        graph,
+        &store,
+        Ports::OFFLINE,
+        &options,
+        &Silent,
+        &AtomicBool::new(false),
+    )
+}
+
+fn outcomes(results: &[NodeResult]) -> Vec<Outcome> {
+    results.iter().map(|result| result.outcome).collect()
+}
+
+#[test]
+fn builds_once_then_hits() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let mut graph = Graph::default();
+    let look = add(&mut graph, Look, vec![], "look");
+    let say = |text| Say {
+        text,
+        runs: runs.clone(),
+    };
+    add(&mut graph, say("a"), vec![look], "a");
+    // The same key by another way: it runs once.
+    let other = add(&mut graph, say("b"), vec![], "b");
+    add(&mut graph, say("a"), vec![look], "a again");
+    add(&mut graph, say("c"), vec![other], "c");
+    use Outcome::{Built, Hit, Seen, Would};
+    assert_eq!(
+        outcomes(&run_on(&graph, folder.path(), true)),
+        [Seen, Would, Would, Would]
+    );
+    assert_eq!(runs.load(Ordering::Relaxed), 0);
+    assert_eq!(
+        outcomes(&run_on(&graph, folder.path(), false)),
+        [Seen, Built, Built, Built]
+    );
+    let again = run_on(&graph, folder.path(), false);
+    assert_eq!(outcomes(&again), [Seen, Hit, Hit, Hit]);
+    assert_eq!(again[1].why, Some(Why::Same));
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_failure_stops_what_needs_it_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let mut graph = Graph::default();
+    let say = |text| Say {
+        text,
+        runs: runs.clone(),
+    };
+    let fail = add(&mut graph, say("fail"), vec![], "fail");
+    let panic = add(&mut graph, say("panic"), vec![], "panic");
+    let good = add(&mut graph, say("good"), vec![], "good");
+    add(&mut graph, say("x"), vec![good, fail], "x");
+    add(&mut graph, say("y"), vec![good], "y");
+    add(&mut graph, say("z"), vec![panic], "z");
+    use Outcome::{Built, Failed, Skipped};
+    let results = run_on(&graph, folder.path(), false);
+    assert_eq!(
+        outcomes(&results),
+        [Failed, Failed, Built, Skipped, Built, Skipped]
+    );
+    let bug = results[1].error.as_ref().unwrap();
+    assert!(bug.message.contains("on purpose") && bug.failure == crate::graph::Failure::Bug);
+}
+
+#[test]
+fn lost_and_damaged_blobs_are_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let mut graph = Graph::default();
+    add(
+        &mut graph,
+        Say {
+            text: "a",
+            runs: runs.clone(),
+        },
+        vec![],
+        "a",
+    );
+    run_on(&graph, folder.path(), false);
+    let path = Store::open(folder.path())
+        .unwrap()
+        .blob_path(&Digest::of(b"a"));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(
+        outcomes(&run_on(&graph, folder.path(), false)),
+        [Outcome::Built]
+    );
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "b").unwrap();
+    assert_eq!(
+        outcomes(&run_on(&graph, folder.path(), false)),
+        [Outcome::Built]
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), b"a");
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn what_the_user_stopped_has_not_failed() {
+    let stopped = NodeResult::failed(ActionError::stopped());
+    assert_eq!(stopped.outcome, Outcome::Skipped);
+    let failed = NodeResult::failed(ActionError::new("imgdecl::test", "no"));
+    assert_eq!(failed.outcome, Outcome::Failed);
+}
