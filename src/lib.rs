@@ -42,11 +42,16 @@
 //! changes: it is cached by the digest of the tree, the facts that it used, and the compressor. So the tree of files that
 //! were touched but not changed ends the rebuild, and a tree below `/app` is one layer on every base.
 //!
+//! A product is known by its record; its bytes are read by whoever needs them, and only then. Where they are gone, the
+//! node that made them runs again.
+//!
 //! # Invariants
 //!
 //! 1. Only `layer` writes tar and compresses.
 //! 2. A [`layer::Tree`] cannot express a host fact.
-//! 3. Only `graph` decides what a key contains; its text and its hash are two readings of one list.
+//! 3. Only `graph` decides what a key contains; its text and its hash are two readings of one list. All that is remembered
+//!    lies under such a key, and only `exec` looks it up. A key holds texts that are written for it, with a version, and
+//!    neither what Rust prints for debugging nor the program's version.
 //! 4. A blob enters the store only under its own verified digest, and is hashed again by whoever reads it there. What
 //!    is linked out of it is trusted by its stamp.
 //! 5. `exec` knows no rule; a rule knows no thread.

@@ -384,6 +384,123 @@ fn blobs_are_hashed_by_whoever_reads_them() {
     assert_eq!(found, known.collect());
 }
 
+/// What actions made is looked up and kept by `exec` alone, under keys of `graph`; pages of other hosts, which are no
+/// results, by `index`.
+#[test]
+fn results_are_kept_by_exec_alone() {
+    let rules: [(&[&str], &[&str]); 2] = [
+        (
+            &[
+                "put_record(",
+                "put_last_key(",
+                "store.record(",
+                "cache.record(",
+                ".memo(",
+                "put_memo(",
+            ],
+            &["exec", "store"],
+        ),
+        (
+            &[".put_page(", "cache.page(", "store.page("],
+            &["index", "store"],
+        ),
+    ];
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for file in files("src") {
+        let code = code(&file.text);
+        for (number, line) in code.lines().enumerate() {
+            for (words, rooms) in rules {
+                let Some(word) = words.iter().find(|word| line.contains(**word)) else {
+                    continue;
+                };
+                match rooms.contains(&file.module.as_str()) {
+                    true => seen += 1,
+                    false => wrong.push(format!("{}:{}: {word}", file.name, number + 1)),
+                }
+            }
+        }
+        // Without the type no record can be made.
+        let knows = ["store", "graph", "exec"].contains(&file.module.as_str());
+        for part in code.split("crate::store::").skip(1) {
+            let used = part.split(';').next().unwrap_or_default();
+            let mut names = used.split(|it: char| !it.is_alphanumeric() && it != '_');
+            if !knows && names.any(|name| name == "Record") {
+                wrong.push(format!("{}: uses `store::Record`", file.name));
+            }
+        }
+    }
+    assert!(seen > 5, "only {seen} were found: the search is broken");
+    report(&wrong);
+}
+
+/// Returns the functions of a text: the line, the head and the body of each.
+fn functions(code: &str) -> Vec<(usize, &str, &str)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("fn ") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|it| it.is_alphanumeric() || it == '_') {
+            continue;
+        }
+        let rest = &code[at..];
+        let end = rest.find(['{', ';']).unwrap_or(rest.len());
+        if !rest[end..].starts_with('{') {
+            continue;
+        }
+        let mut depth = 0;
+        let body = rest[end..].char_indices().find_map(|(index, char)| {
+            match char {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            (depth == 0).then(|| &rest[end..=end + index])
+        });
+        let line = code[..at].matches('\n').count() + 1;
+        found.push((line, &rest[..end], body.unwrap_or_default()));
+    }
+    found
+}
+
+/// Keys are made of texts that are written for it, which stay as they are: what is printed for debugging does not.
+#[test]
+fn keys_hold_no_debug_text_and_no_version_of_the_program() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for file in files("src") {
+        let code = code(&file.text);
+        for (line, head, body) in functions(&code) {
+            let writes = head.contains("KeyWriter")
+                || head.starts_with("fn key_text")
+                || head.starts_with("fn write_key")
+                || head.starts_with("fn describe")
+                || head.starts_with("fn listing");
+            if !writes {
+                continue;
+            }
+            seen += 1;
+            for word in [":?}", ":#?}", "Debug", "CARGO_PKG_VERSION"] {
+                if body.contains(word) {
+                    wrong.push(format!("{}:{line}: {word} in a key", file.name));
+                }
+            }
+        }
+    }
+    assert!(seen > 25, "only {seen} were found: the search is broken");
+    report(&wrong);
+}
+
+/// The search itself finds what it must.
+#[test]
+fn functions_are_found_with_their_bodies() {
+    let text = "fn a(key: &mut dyn KeyWriter) {\n    if x { format!(\"{y:?}\") }\n}\nfn b();\npub fn c() -> u8 { 1 }\nmyfn d";
+    let found: Vec<(usize, bool, bool)> = functions(text)
+        .iter()
+        .map(|(line, head, body)| (*line, head.contains("KeyWriter"), body.contains(":?}")))
+        .collect();
+    assert_eq!(found, [(1, true, true), (5, false, false)]);
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     let mut wrong = Vec::new();

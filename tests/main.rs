@@ -22,6 +22,7 @@ mod peers;
 mod profile;
 mod python;
 mod python_images;
+mod records;
 mod registry;
 mod remote;
 mod run;

@@ -333,9 +333,20 @@ pub(super) fn failures(plan: &crate::plan::Plan, results: &[NodeResult]) -> Resu
     }
 }
 
-/// Prints the key of each action, and how it differs from the last one: where it is new, all of its text.
+/// Prints the key of each action, and how it differs from the last one: all of it where it is new. Likewise those of the
+/// parts that were found out anew.
 fn explain(plan: &crate::plan::Plan, results: &[NodeResult], store: &Store, workspace: &str) {
+    let show = |line: &str| ui::line(&format!("  {line}"));
     for ((_, node), result) in plan.graph.nodes().zip(results) {
+        let detail = node.action.detail().map(|detail| format!(" {detail}"));
+        let detail = detail.unwrap_or_default();
+        let what = format!("{} {}{detail}", node.action.name(), node.label);
+        for part in &result.parts {
+            if let Some(text) = &part.found_out {
+                ui::line(&format!("found out {} for {what}", part.name));
+                text.lines().for_each(show);
+            }
+        }
         let (Some(key), Some(why)) = (result.key, &result.why) else {
             continue;
         };
@@ -345,15 +356,8 @@ fn explain(plan: &crate::plan::Plan, results: &[NodeResult], store: &Store, work
             Why::Changed(lines) => format!("key changed in {} lines", lines.len()),
             Why::Unknown => "key unknown".to_owned(),
         };
-        let (outcome, action) = (result.outcome.word(), node.action.name());
-        let detail = node.action.detail().map(|detail| format!(" {detail}"));
-        let detail = detail.unwrap_or_default();
-        ui::line(&format!(
-            "{outcome} {action} {}{detail}: {about}",
-            node.label
-        ));
-        ui::line(&format!("  key {key}"));
-        let show = |line: &str| ui::line(&format!("  {line}"));
+        ui::line(&format!("{} {what}: {about}", result.outcome.word()));
+        show(&format!("key {key}"));
         match why {
             Why::Changed(lines) => lines.iter().for_each(|line| show(line)),
             Why::First => {

@@ -40,8 +40,8 @@ pub struct PartSeen {
     pub name: &'static str,
     /// Its key.
     pub key: ActionKey,
-    /// Whether it was remembered; else it was found out, and is remembered now.
-    pub is_known: bool,
+    /// The text of its key, if it was found out anew; else it was remembered.
+    pub found_out: Option<String>,
 }
 
 /// Why a node has another key than last time, or the same.

@@ -39,14 +39,15 @@ impl<'a> Memory<'a> {
         seen.unwrap_or_else(|poison| poison.into_inner())
     }
 
-    fn note(&self, part: &dyn Part, key: ActionKey, is_known: bool) {
+    fn note(&self, part: &dyn Part, key: ActionKey, found_out: Option<String>) {
         let seen = self.seen.lock();
-        seen.unwrap_or_else(|poison| poison.into_inner())
-            .push(PartSeen {
-                name: part.name(),
-                key,
-                is_known,
-            });
+        let mut seen = seen.unwrap_or_else(|poison| poison.into_inner());
+        let name = part.name();
+        seen.push(PartSeen {
+            name,
+            key,
+            found_out,
+        });
     }
 
     /// Looks a product up; `needed` names the blobs that have to be there.
@@ -90,7 +91,7 @@ impl Parts for Memory<'_> {
         let is_whole = |blob: &Blob| self.store.check(blob) == Health::Whole;
         let record = record.filter(|record| record.blobs.iter().all(is_whole));
         if record.is_some() {
-            self.note(part, key, true);
+            self.note(part, key, None);
         }
         Ok(record.map(|record| record.product))
     }
@@ -102,7 +103,7 @@ impl Parts for Memory<'_> {
         blobs: Vec<Blob>,
     ) -> Result<(), ActionError> {
         let key = part.key();
-        self.note(part, key, false);
+        self.note(part, key, Some(part.key_text()));
         Ok(self.store.put_record(&key.0, &Record::new(value, blobs))?)
     }
 }

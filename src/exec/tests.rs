@@ -211,3 +211,155 @@ fn what_the_user_stopped_has_not_failed() {
     let failed = NodeResult::failed(ActionError::new("imgdecl::test", "no"));
     assert_eq!(failed.outcome, Outcome::Failed);
 }
+
+/// An action that keeps a tree in the store. From its second run on it fails, if it is to.
+struct Keep {
+    runs: Arc<AtomicUsize>,
+    fails: bool,
+}
+
+impl Action for Keep {
+    fn name(&self) -> &'static str {
+        "keep"
+    }
+
+    fn parameters(&self, _: &mut dyn KeyWriter) {}
+
+    fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+        if self.runs.fetch_add(1, Ordering::Relaxed) > 0 && self.fails {
+            return Err(ActionError::new("test", "failed"));
+        }
+        let contents = context.store.put_blob(CONTENTS)?;
+        let kept = TreeProduct::keep(Tree::default(), contents, "", context.store)?;
+        Ok(Product::Tree(kept))
+    }
+}
+
+const CONTENTS: &[u8] = b"contents";
+
+/// Hands on what it gets, without a record of it.
+struct HandOn;
+
+impl Action for HandOn {
+    fn name(&self) -> &'static str {
+        "hand on"
+    }
+
+    fn is_cached(&self) -> bool {
+        false
+    }
+
+    fn parameters(&self, _: &mut dyn KeyWriter) {}
+
+    fn run(&self, _: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        Ok(inputs[0].clone())
+    }
+}
+
+/// Reads a tree and its contents. It says so before, or is found to when it does.
+struct Read {
+    number: usize,
+    says: bool,
+}
+
+impl Action for Read {
+    fn name(&self) -> &'static str {
+        "read"
+    }
+
+    fn parameters(&self, key: &mut dyn KeyWriter) {
+        key.field("number", &self.number.to_string());
+    }
+
+    fn reads(&self, inputs: &[Product]) -> Vec<crate::store::Blob> {
+        match &inputs[0] {
+            Product::Tree(tree) if self.says => tree.reads(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let Product::Tree(tree) = &inputs[0] else {
+            panic!("not a tree")
+        };
+        tree.tree.get(context)?;
+        for blob in tree.reads() {
+            context.read(&blob)?;
+        }
+        let text = format!("read {}", self.number);
+        let blob = context.store.put_blob(text.as_bytes())?;
+        let descriptor = Descriptor::new(MediaType::OciLayer, blob.digest, blob.size);
+        Ok(Product::Layer(crate::graph::Layer {
+            descriptor,
+            diff_id: crate::oci::DiffId(blob.digest),
+        }))
+    }
+}
+
+/// A tree, handed on twice, and two that read it.
+fn chain(fails: bool, says: bool) -> (Graph, Arc<AtomicUsize>) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let mut graph = Graph::default();
+    let keep = Keep {
+        runs: runs.clone(),
+        fails,
+    };
+    let keep = add(&mut graph, keep, vec![], "keep");
+    let first = add(&mut graph, HandOn, vec![keep], "first");
+    let second = add(&mut graph, HandOn, vec![first], "second");
+    for number in 0..2 {
+        add(&mut graph, Read { number, says }, vec![second], "read");
+    }
+    (graph, runs)
+}
+
+/// Removes the blob of some bytes.
+fn lose(folder: &std::path::Path, bytes: &[u8]) {
+    let store = Store::open(folder).unwrap();
+    std::fs::remove_file(store.blob_path(&Digest::of(bytes))).unwrap();
+}
+
+/// The listing of a tree without entries.
+const LISTING: &[u8] = b"[]";
+
+#[test]
+fn what_is_read_and_lost_is_made_again_once_by_who_made_it() {
+    use Outcome::{Built, Hit, Seen, Would};
+    for says in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (graph, runs) = chain(false, says);
+        let built = [Built, Seen, Seen, Built, Built];
+        assert_eq!(outcomes(&run_on(&graph, folder.path(), false)), built);
+        // Nobody reads it: nobody misses it.
+        lose(folder.path(), CONTENTS);
+        lose(folder.path(), LISTING);
+        let hits = [Hit, Seen, Seen, Hit, Hit];
+        for dry in [true, false] {
+            assert_eq!(outcomes(&run_on(&graph, folder.path(), dry)), hits);
+        }
+        lose(folder.path(), b"read 0");
+        lose(folder.path(), b"read 1");
+        let would = outcomes(&run_on(&graph, folder.path(), true));
+        let first = if says { Would } else { Hit };
+        assert_eq!(would, [first, Seen, Seen, Would, Would]);
+        assert_eq!(outcomes(&run_on(&graph, folder.path(), false)), built);
+        assert_eq!(runs.load(Ordering::Relaxed), 2);
+        assert_eq!(outcomes(&run_on(&graph, folder.path(), false)), hits);
+    }
+}
+
+#[test]
+fn what_cannot_be_made_again_fails_for_all_that_read_it() {
+    use Outcome::{Failed, Skipped};
+    let folder = tempfile::tempdir().unwrap();
+    let (graph, runs) = chain(true, true);
+    run_on(&graph, folder.path(), false);
+    lose(folder.path(), CONTENTS);
+    lose(folder.path(), b"read 0");
+    lose(folder.path(), b"read 1");
+    let failed = [Failed, Skipped, Skipped, Skipped, Skipped];
+    assert_eq!(outcomes(&run_on(&graph, folder.path(), false)), failed);
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    // The record without its bytes is still there, and found wanting the next time, too.
+    assert_eq!(outcomes(&run_on(&graph, folder.path(), false)), failed);
+}
