@@ -473,9 +473,13 @@ fn keys_hold_no_debug_text_and_no_version_of_the_program() {
             let writes = head.contains("KeyWriter")
                 || head.starts_with("fn key_text")
                 || head.starts_with("fn write_key")
-                || head.starts_with("fn describe")
-                || head.starts_with("fn listing");
-            if !writes {
+                || head.starts_with("fn quote");
+            // What is cached by its digest is written by hand as well.
+            let is_listing = file.module == "layer"
+                && ["fn describe", "fn listing"]
+                    .iter()
+                    .any(|it| head.starts_with(it));
+            if !writes && !is_listing {
                 continue;
             }
             seen += 1;

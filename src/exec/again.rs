@@ -61,6 +61,15 @@ impl Coordinator<'_> {
         if self.shared.options.dry {
             return self.would(id, &way.owners, known);
         }
+        let failed = |owner: &NodeId| {
+            let result = self.results[owner.0 as usize].as_ref();
+            let outcome = result.map(|result| result.outcome);
+            matches!(outcome, Some(Outcome::Failed | Outcome::Skipped))
+        };
+        // It was tried for another node, which came before.
+        if way.owners.iter().any(failed) {
+            return self.end(id, NodeResult::ended(Outcome::Skipped));
+        }
         let mut is_new = false;
         for owner in &way.owners {
             if self.again.done.contains(owner) || self.again.running.contains_key(owner) {

@@ -292,6 +292,8 @@ pub struct Node {
     pub origin: Origin,
     /// Its name for people.
     pub label: Label,
+    /// How many nodes before it in the graph have the same action and name: a layer may be on several bases.
+    twins: u32,
 }
 
 impl Node {
@@ -312,9 +314,14 @@ impl Node {
 
     /// Returns what identifies this node from build to build, whatever its key: where the last key is remembered.
     pub fn identity(&self, workspace: &str) -> Digest {
+        let (name, twins) = (self.name(), self.twins);
+        Digest::of(format!("{workspace}\0{name}\0{twins}").as_bytes())
+    }
+
+    /// Returns what the node is called, with its action: not by this alone is it told from all others.
+    fn name(&self) -> String {
         let detail = self.action.detail().unwrap_or_default();
-        let (name, label) = (self.action.name(), &self.label);
-        Digest::of(format!("{workspace}\0{name}\0{label}\0{detail}").as_bytes())
+        format!("{}\0{}\0{detail}", self.action.name(), self.label)
     }
 }
 
@@ -323,6 +330,8 @@ impl Node {
 pub struct Graph {
     nodes: Vec<Node>,
     known: BTreeMap<(Digest, Vec<NodeId>), NodeId>,
+    /// How many nodes there are of each name.
+    names: BTreeMap<String, u32>,
 }
 
 impl Graph {
@@ -343,12 +352,17 @@ impl Graph {
             .entry((parameters.finish().0, inputs.clone()))
             .or_insert(next);
         if id == next {
-            self.nodes.push(Node {
+            let mut node = Node {
                 action,
                 inputs,
                 origin,
                 label,
-            });
+                twins: 0,
+            };
+            let twins = self.names.entry(node.name()).or_default();
+            node.twins = *twins;
+            *twins += 1;
+            self.nodes.push(node);
         }
         id
     }

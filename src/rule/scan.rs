@@ -47,8 +47,8 @@ impl TreeSpec {
             "src",
             &src.map_or("-".to_owned(), |src| src.path.display().to_string()),
         );
-        let slash = if self.into { "/" } else { "" };
-        key.field("dest", &format!("/{}{slash}", self.dest));
+        key.field("dest", &format!("/{}", self.dest));
+        key.flag("into", self.into);
         match &self.include {
             Some(include) => include.write_key("include", key),
             None => key.field("include", "all"),
