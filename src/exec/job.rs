@@ -283,6 +283,10 @@ impl Shared<'_> {
                 note: &|_| {},
             },
         );
+        // A text that was cut short would be compared with the next one.
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(ActionError::stopped());
+        }
         let why = match self.store.last_key(&identity)? {
             Some((_, last)) => Why::Changed(compare(&last, &text)),
             None => Why::First,

@@ -11,6 +11,13 @@ pub const TEXTS: u32 = 1;
 pub fn quote(text: &str, out: &mut String) {
     use std::fmt::Write as _;
     out.push('"');
+    // Nearly all paths are like that, and a tree may have many.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for char in text.chars() {
         match char {
             '"' => out.push_str("\\\""),

@@ -328,7 +328,7 @@ impl Action for Known {
         key.field("digest", &self.digest.to_string());
         key.field("manifest", &self.pin.manifest.to_string());
         key.field("platform", &self.platform.to_string());
-        let notable = self.pin.facts.notable();
+        let notable = self.pin.facts.iter();
         let notable: Vec<String> = notable.map(|(path, fact)| fact.key_text(path)).collect();
         key.list("notable", notable);
     }
