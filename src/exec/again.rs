@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{Event, Outcome, Why};
-use super::job::Build;
+use super::job::{Build, Lost};
 use super::schedule::{Coordinator, NodeResult};
-use crate::graph::{ActionError, ActionKey, NodeId};
+use crate::graph::{ActionKey, NodeId};
 use crate::store::Blob;
 
 /// How often a node looks again without anything having been made for it: its look may have come just before.
@@ -44,19 +44,18 @@ struct Way {
 }
 
 impl Coordinator<'_> {
-    /// Takes the news that a node cannot run because `blobs` are gone or damaged.
+    /// Takes the news that a node cannot run because of what it cannot read. With its key, if it is known.
     pub(super) fn lost(
         &mut self,
         id: NodeId,
-        blobs: &[Blob],
+        Lost { blobs, error }: Lost,
         known: Option<(ActionKey, Why)>,
-        error: ActionError,
     ) {
         let mut way = Way::default();
-        self.find(id, blobs, &mut way);
+        self.find(id, &blobs, &mut way);
         way.between.retain(|_, leads| *leads);
         if way.owners.is_empty() {
-            return self.end(id, NodeResult::failed(error));
+            return self.end(id, NodeResult::failed(*error));
         }
         if self.shared.options.dry {
             return self.would(id, &way.owners, known);
@@ -70,8 +69,9 @@ impl Coordinator<'_> {
         if way.owners.iter().any(failed) {
             return self.end(id, NodeResult::ended(Outcome::Skipped));
         }
-        let mut is_new = false;
+        let mut waits = false;
         for owner in &way.owners {
+            waits |= !self.again.done.contains(owner);
             if self.again.done.contains(owner) || self.again.running.contains_key(owner) {
                 continue;
             }
@@ -81,13 +81,12 @@ impl Coordinator<'_> {
             self.shared.watch.event(&Event::Note(&text));
             self.again.running.insert(*owner, BTreeSet::new());
             self.start_again(*owner);
-            is_new = true;
         }
-        if !is_new {
+        if !waits {
             let looks = self.again.looks.entry(id).or_default();
             *looks += 1;
             if *looks > LOOKS {
-                return self.end(id, NodeResult::failed(error));
+                return self.end(id, NodeResult::failed(*error));
             }
         }
         // In the order of the graph: what lies between is started from below.

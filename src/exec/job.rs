@@ -32,10 +32,17 @@ pub(super) enum Report {
     /// The action has to run, and blobs of what lies below it are gone or damaged: the nodes that made them must run again
     /// first. With the key, if it is known.
     Lost {
-        blobs: Vec<Blob>,
+        lost: Lost,
         known: Option<(ActionKey, Why)>,
-        error: Box<ActionError>,
     },
+}
+
+/// What an action cannot read.
+pub(super) struct Lost {
+    /// Blobs of what lies below that are gone or damaged.
+    pub(super) blobs: Vec<Blob>,
+    /// The error, for where nobody can make them again.
+    pub(super) error: Box<ActionError>,
 }
 
 /// A node that has to run.
@@ -50,17 +57,19 @@ pub(super) struct Build {
 pub(super) fn look(shared: &Shared<'_>, id: NodeId, node: &Node, inputs: &[Product]) -> Report {
     guard(|| {
         if !node.action.is_cached() {
-            return match shared.run(id, node, inputs) {
+            return Ok(match shared.run(id, node, inputs)? {
+                Ran::Done(result) => Report::Done(result),
                 // A plan has no network: what must be fetched first is no failure of it.
-                Err(error) if shared.options.dry && error.is_offline() => {
+                Ran::Failed(error) if shared.options.dry && error.is_offline() => {
                     let why = Some(Why::Unknown);
-                    Ok(done(NodeResult {
+                    done(NodeResult {
                         why,
                         ..NodeResult::ended(Outcome::Would)
-                    }))
+                    })
                 }
-                other => lost_or(other, None, done),
-            };
+                Ran::Failed(error) => return Err(error),
+                Ran::Lost(lost) => Report::Lost { lost, known: None },
+            });
         }
         let key = node.key(inputs);
         let why = shared.why(node, inputs, key)?;
@@ -70,10 +79,9 @@ pub(super) fn look(shared: &Shared<'_>, id: NodeId, node: &Node, inputs: &[Produ
             return Ok(hit(product, key, why));
         }
         Ok(match shared.lost(node, inputs) {
-            Some((blobs, error)) => Report::Lost {
-                blobs,
+            Some(lost) => Report::Lost {
+                lost,
                 known: Some((key, why)),
-                error,
             },
             None => Report::Miss { key, why },
         })
@@ -98,17 +106,17 @@ pub(super) fn build(
         if let Some(product) = shared.recorded(key, node, &needed, false)? {
             return Ok(hit(product, key, why));
         }
-        let known = Some((key, why.clone()));
-        if let Some((blobs, error)) = shared.lost(node, inputs) {
-            return Ok(Report::Lost {
-                blobs,
-                known,
-                error,
-            });
-        }
-        let result = match lost_or(shared.run(id, node, inputs), known, done)? {
-            Report::Done(result) => *result,
-            lost => return Ok(lost),
+        let ran = match shared.lost(node, inputs) {
+            Some(lost) => Ran::Lost(lost),
+            None => shared.run(id, node, inputs)?,
+        };
+        let result = match ran {
+            Ran::Done(result) => *result,
+            Ran::Failed(error) => return Err(error),
+            Ran::Lost(lost) => {
+                let known = Some((key, why));
+                return Ok(Report::Lost { lost, known });
+            }
         };
         if let Some(product) = &result.product {
             Memory::new(shared.store).put_product(key, product)?;
@@ -123,23 +131,14 @@ pub(super) fn build(
     })
 }
 
-/// Makes a report of what a run came to: `done`, or that it found something lost.
-fn lost_or(
-    ran: Result<NodeResult, ActionError>,
-    known: Option<(ActionKey, Why)>,
-    done: impl FnOnce(NodeResult) -> Report,
-) -> Result<Report, ActionError> {
-    match ran {
-        Ok(result) => Ok(done(result)),
-        Err(error) => match error.lost {
-            Some(blob) => Ok(Report::Lost {
-                blobs: vec![blob],
-                known,
-                error: Box::new(error),
-            }),
-            None => Err(error),
-        },
-    }
+/// What a run came to.
+enum Ran {
+    /// It made its product.
+    Done(Box<NodeResult>),
+    /// It failed.
+    Failed(ActionError),
+    /// It could not read what lies below.
+    Lost(Lost),
 }
 
 fn done(result: NodeResult) -> Report {
@@ -177,7 +176,7 @@ fn guard(job: impl FnOnce() -> Result<Report, ActionError>) -> Report {
 }
 
 impl Shared<'_> {
-    fn run(&self, id: NodeId, node: &Node, inputs: &[Product]) -> Result<NodeResult, ActionError> {
+    fn run(&self, id: NodeId, node: &Node, inputs: &[Product]) -> Result<Ran, ActionError> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(ActionError::stopped());
         }
@@ -214,12 +213,20 @@ impl Shared<'_> {
         if self.cancel.load(Ordering::Relaxed) && product.is_err() {
             return Err(ActionError::stopped());
         }
-        Ok(NodeResult {
-            product: Some(product?),
-            parts: memory.seen(),
-            bytes: bytes.load(Ordering::Relaxed),
-            millis: start.elapsed().as_millis() as u64,
-            ..NodeResult::ended(Outcome::Seen)
+        let seen = memory.seen();
+        Ok(match product {
+            Ok(product) => Ran::Done(Box::new(NodeResult {
+                product: Some(product),
+                parts: seen.parts,
+                bytes: bytes.load(Ordering::Relaxed),
+                millis: start.elapsed().as_millis() as u64,
+                ..NodeResult::ended(Outcome::Seen)
+            })),
+            Err(error) if seen.lost.is_empty() => Ran::Failed(error),
+            Err(error) => Ran::Lost(Lost {
+                blobs: seen.lost,
+                error: Box::new(error),
+            }),
         })
     }
 
@@ -232,7 +239,7 @@ impl Shared<'_> {
         is_first: bool,
     ) -> Result<Option<Product>, ActionError> {
         Ok(match Memory::new(self.store).product(key, needed)? {
-            Found::Product(product) => Some(product),
+            Found::Product(product) => Some(*product),
             Found::Nothing => None,
             Found::Damaged(what) => {
                 self.tell(is_first, node, &what);
@@ -241,18 +248,19 @@ impl Shared<'_> {
         })
     }
 
-    /// Returns the blobs that the node's action reads and that are gone or damaged, and the error of the first.
-    fn lost(&self, node: &Node, inputs: &[Product]) -> Option<(Vec<Blob>, Box<ActionError>)> {
-        let mut lost = Vec::new();
+    /// Returns the blobs that the node's action reads and that are gone or damaged.
+    fn lost(&self, node: &Node, inputs: &[Product]) -> Option<Lost> {
+        let mut blobs = Vec::new();
         let mut first = None;
         for blob in node.action.reads(inputs) {
             let health = self.store.check(&blob);
             if health != Health::Whole {
                 first.get_or_insert_with(|| ActionError::lost(&blob, health));
-                lost.push(blob);
+                blobs.push(blob);
             }
         }
-        first.map(|error| (lost, Box::new(error)))
+        let error = Box::new(first?);
+        Some(Lost { blobs, error })
     }
 
     /// Tells of damage, the first time that it is seen.

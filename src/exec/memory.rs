@@ -1,7 +1,7 @@
 //! What is remembered: records of products under keys of actions, and values of parts under keys of their own. All of it is
 //! looked up and kept here, so that it is one place that knows where from.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::event::PartSeen;
 use crate::graph::{ActionError, ActionKey, Part, Parts, Product};
@@ -10,14 +10,22 @@ use crate::store::{Blob, Health, Record, Store};
 /// What a cache remembers.
 pub struct Memory<'a> {
     store: &'a Arc<Store>,
-    /// What was looked up.
-    seen: Mutex<Vec<PartSeen>>,
+    seen: Mutex<Seen>,
+}
+
+/// What an action asked of the cache.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// The parts that were looked up or kept, in order.
+    pub(super) parts: Vec<PartSeen>,
+    /// The blobs that were to be read, and are gone or damaged.
+    pub(super) lost: Vec<Blob>,
 }
 
 /// What became of a look-up of a product.
 pub(super) enum Found {
     /// It is recorded, and what outputs need of it is there.
-    Product(Product),
+    Product(Box<Product>),
     /// It is not recorded, or blobs that outputs need are gone.
     Nothing,
     /// Its record, or a blob that outputs need, is damaged: in words.
@@ -33,17 +41,20 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Returns which parts were looked up or kept, in order.
-    pub(super) fn seen(self) -> Vec<PartSeen> {
+    /// Returns what was asked.
+    pub(super) fn seen(self) -> Seen {
         let seen = self.seen.into_inner();
         seen.unwrap_or_else(|poison| poison.into_inner())
     }
 
-    fn note(&self, part: &dyn Part, key: ActionKey, found_out: Option<String>) {
+    fn see(&self) -> MutexGuard<'_, Seen> {
         let seen = self.seen.lock();
-        let mut seen = seen.unwrap_or_else(|poison| poison.into_inner());
+        seen.unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    fn note(&self, part: &dyn Part, key: ActionKey, found_out: Option<String>) {
         let name = part.name();
-        seen.push(PartSeen {
+        self.see().parts.push(PartSeen {
             name,
             key,
             found_out,
@@ -72,7 +83,7 @@ impl<'a> Memory<'a> {
                 }
             }
         }
-        Ok(Found::Product(product))
+        Ok(Found::Product(Box::new(product)))
     }
 
     /// Records what an action made, if it can be recorded.
@@ -105,5 +116,9 @@ impl Parts for Memory<'_> {
         let key = part.key();
         self.note(part, key, Some(part.key_text()));
         Ok(self.store.put_record(&key.0, &Record::new(value, blobs))?)
+    }
+
+    fn lost(&self, blob: &Blob) {
+        self.see().lost.push(*blob);
     }
 }

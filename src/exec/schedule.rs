@@ -361,14 +361,10 @@ impl<'a> Coordinator<'a> {
                     is_again: false,
                 },
             ),
-            Report::Lost {
-                blobs,
-                known,
-                error,
-            } => {
+            Report::Lost { lost, known } => {
                 self.keys.retain(|_, holder| *holder != id);
                 self.retry_at = None;
-                self.lost(id, &blobs, known, *error);
+                self.lost(id, lost, known);
             }
             Report::Done(result) => {
                 self.keys.retain(|_, holder| *holder != id);

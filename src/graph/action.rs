@@ -97,8 +97,15 @@ impl Context<'_> {
     pub fn read(&self, blob: &Blob) -> Result<Vec<u8>, ActionError> {
         match self.store.check(blob) {
             Health::Whole => Ok(self.store.read_blob(blob)?),
-            health => Err(ActionError::lost(blob, health)),
+            health => Err(self.lost(blob, health)),
         }
+    }
+
+    /// Makes the error of an input's blob that was to be read, and that the store cannot give; whoever runs the action is
+    /// told.
+    pub fn lost(&self, blob: &Blob, health: Health) -> ActionError {
+        self.parts.lost(blob);
+        ActionError::lost(blob, health)
     }
 }
 
@@ -117,8 +124,6 @@ pub struct ActionError {
     pub help: Option<String>,
     /// The places in the manifest that have their part in it, the first one first, if they are nearer than the node's own.
     pub origins: Vec<Origin>,
-    /// A blob of an input that was to be read, and that is gone or damaged. Nothing else is wrong then.
-    pub lost: Option<Blob>,
 }
 
 /// What kind of failure it was.
@@ -154,7 +159,6 @@ impl ActionError {
             causes: Vec::new(),
             help: None,
             origins: Vec::new(),
-            lost: None,
         }
     }
 
@@ -167,7 +171,6 @@ impl ActionError {
         let message = format!("the blob {} in the cache {how}", blob.digest);
         Self {
             failure: Failure::Cache,
-            lost: Some(*blob),
             ..Self::new("imgdecl::cache", message)
         }
         .help("run `imgdecl cache verify`: it removes what is damaged")

@@ -58,6 +58,10 @@ pub trait Parts: Sync {
         value: serde_json::Value,
         blobs: Vec<Blob>,
     ) -> Result<(), ActionError>;
+
+    /// Takes note that a blob of an input was to be read, and is gone or damaged. The action fails then; whoever runs it has
+    /// the blob made again, and runs it once more.
+    fn lost(&self, blob: &Blob);
 }
 
 impl dyn Parts + '_ {
@@ -115,4 +119,6 @@ impl Parts for Forgetful {
     fn put(&self, _: &dyn Part, _: serde_json::Value, _: Vec<Blob>) -> Result<(), ActionError> {
         Ok(())
     }
+
+    fn lost(&self, _: &Blob) {}
 }

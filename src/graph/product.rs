@@ -40,7 +40,7 @@ pub struct TreeProduct {
     /// The tree.
     pub tree: Arc<Lazy<Tree>>,
     /// Where it lies in the store, if it is kept there.
-    kept: Option<Kept>,
+    kept: Option<Arc<Kept>>,
     /// The blob of the store that holds the contents, if they lie there.
     contents: Option<Blob>,
 }
@@ -105,7 +105,7 @@ impl Base {
         Arc::new(Lazy::new(move |context| {
             let text = String::from_utf8(context.read(&blob)?).ok();
             let facts = text.and_then(|text| Facts::parse(&text));
-            let facts = facts.ok_or_else(|| ActionError::lost(&blob, Health::Damaged));
+            let facts = facts.ok_or_else(|| context.lost(&blob, Health::Damaged));
             Ok(Arc::new(facts?))
         }))
     }
@@ -241,7 +241,7 @@ impl Product {
         let saved = match self {
             Self::Found(_) | Self::Stack(_) | Self::Trees(_) => return None,
             Self::Tree(tree) => Saved::Tree {
-                kept: tree.kept.clone()?,
+                kept: Kept::clone(tree.kept.as_ref()?),
                 digest: tree.digest,
             },
             Self::Base(base) => Saved::Base {
@@ -357,38 +357,43 @@ impl TreeProduct {
             name: name.to_owned(),
         };
         Ok(Self {
-            kept: Some(kept),
+            kept: Some(Arc::new(kept)),
             contents: Some(contents),
             ..Self::new(tree)
         })
     }
 
     fn load(kept: Kept, digest: Digest) -> Self {
-        let contents = Some(kept.contents);
-        let Kept { listing, name, .. } = kept.clone();
+        let kept = Arc::new(kept);
+        let known = kept.clone();
         let make = move |context: &Context<'_>| {
-            let bytes = context.read(&listing)?;
+            let Kept {
+                listing,
+                contents,
+                name,
+            } = &*known;
+            let bytes = context.read(listing)?;
             let container = Container {
-                path: context.store.blob_path(&kept.contents.digest),
-                digest: kept.contents.digest,
+                path: context.store.blob_path(&contents.digest),
+                digest: contents.digest,
                 name: name.clone(),
             };
             let tree = listing::parse(&bytes, container);
             let tree = tree.filter(|tree| tree.digest() == digest);
-            let tree = tree.ok_or_else(|| ActionError::lost(&listing, Health::Damaged))?;
+            let tree = tree.ok_or_else(|| context.lost(listing, Health::Damaged))?;
             Ok(Arc::new(tree))
         };
         Self {
             digest,
             tree: Arc::new(Lazy::new(make)),
-            kept: Some(kept.clone()),
-            contents,
+            contents: Some(kept.contents),
+            kept: Some(kept),
         }
     }
 
     /// Returns the blobs that hold the tree, if it is kept in the store.
     fn stored(&self) -> Vec<Blob> {
-        let both = |kept: &Kept| [kept.listing, kept.contents];
+        let both = |kept: &Arc<Kept>| [kept.listing, kept.contents];
         self.kept.iter().flat_map(both).collect()
     }
 
