@@ -18,7 +18,7 @@
 //! | 0 | [`shown`] | what may be shown of texts from outside: no controls, no credentials | where texts come from |
 //! | 1 | [`store`] | the cache folder: blobs by digest, records, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
-//! | 2 | [`graph`] | actions, keys, products, origins, the ports to the network | how anything is run |
+//! | 2 | [`graph`] | actions, recorded parts, keys, products, origins, the ports to the network | how anything is run |
 //! | 2 | [`python`] | targets, requirements, the resolver, and what wheels become in layers | rules, HTTP, the graph |
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
@@ -26,7 +26,7 @@
 //! | 4 | [`rule`] | one file for each rule: base, files, tar, image, group | threads, HTTP, the terminal |
 //! | 5 | [`pin`] | brings `image.lock` up to date, by the rules and through the ports | threads, HTTP |
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
-//! | 6 | [`exec`] | coordinator, jobs, events | rules, TOML, HTTP, the terminal |
+//! | 6 | [`exec`] | coordinator, jobs, what is remembered, events | rules, TOML, HTTP, the terminal |
 //! | 6 | [`net`] | exchanges with hosts: connections, TLS, proxies, time limits, tries | what is asked: registries, rules |
 //! | 7 | [`daemon`] | Docker and podman on this machine: their sockets, and loading images into them | rules, exec, the store |
 //! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |

@@ -99,11 +99,9 @@ pub(super) fn build(
 ) -> Report {
     guard(|| {
         let layers = shared.options.want_layers;
-        let needed = |product: &Product| match is_again {
-            true => product.blobs(),
-            false => product.for_outputs(layers),
-        };
-        if let Some(product) = shared.recorded(key, node, &needed, false)? {
+        let needed = |product: &Product| product.for_outputs(layers);
+        // A record whose bytes were asked for in vain is none.
+        if !is_again && let Some(product) = shared.recorded(key, node, &needed, false)? {
             return Ok(hit(product, key, why));
         }
         let ran = match shared.lost(node, inputs) {
@@ -264,7 +262,7 @@ impl Shared<'_> {
     }
 
     /// Tells of damage, the first time that it is seen.
-    pub(super) fn tell(&self, is_first: bool, node: &Node, what: &str) {
+    fn tell(&self, is_first: bool, node: &Node, what: &str) {
         if !is_first {
             return;
         }

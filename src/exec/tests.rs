@@ -349,6 +349,26 @@ fn what_is_read_and_lost_is_made_again_once_by_who_made_it() {
 }
 
 #[test]
+fn a_listing_that_only_looks_whole_is_made_again() {
+    use Outcome::{Built, Hit, Seen};
+    let folder = tempfile::tempdir().unwrap();
+    let (graph, runs) = chain(false, true);
+    run_on(&graph, folder.path(), false);
+    let store = Store::open(folder.path()).unwrap();
+    let path = store.blob_path(&Digest::of(LISTING));
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "{}").unwrap();
+    let file = std::fs::File::options().append(true).open(&path).unwrap();
+    file.set_modified(time).unwrap();
+    lose(folder.path(), b"read 0");
+    let built = [Built, Seen, Seen, Built, Hit];
+    assert_eq!(outcomes(&run_on(&graph, folder.path(), false)), built);
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    assert_eq!(std::fs::read(&path).unwrap(), LISTING);
+}
+
+#[test]
 fn what_cannot_be_made_again_fails_for_all_that_read_it() {
     use Outcome::{Failed, Skipped};
     let folder = tempfile::tempdir().unwrap();

@@ -96,7 +96,10 @@ impl Context<'_> {
     /// When it cannot be read. Where it is gone or damaged, the error says so: whoever runs the action has it made again.
     pub fn read(&self, blob: &Blob) -> Result<Vec<u8>, ActionError> {
         match self.store.check(blob) {
-            Health::Whole => Ok(self.store.read_blob(blob)?),
+            Health::Whole => match self.store.read_blob(blob) {
+                Err(StoreError::Damaged(_)) => Err(self.lost(blob, Health::Damaged)),
+                other => Ok(other?),
+            },
             health => Err(self.lost(blob, health)),
         }
     }
@@ -104,6 +107,10 @@ impl Context<'_> {
     /// Makes the error of an input's blob that was to be read, and that the store cannot give; whoever runs the action is
     /// told.
     pub fn lost(&self, blob: &Blob, health: Health) -> ActionError {
+        if health == Health::Damaged {
+            // It may have looked whole, and would again: this finds out.
+            let _ = self.store.sound(&blob.digest);
+        }
         self.parts.lost(blob);
         ActionError::lost(blob, health)
     }

@@ -101,7 +101,7 @@ pub struct Base {
 
 impl Base {
     /// Returns the facts that a blob of the store holds: they are read when someone asks for them.
-    pub fn facts_of(blob: Blob) -> Arc<Lazy<Facts>> {
+    fn facts_of(blob: Blob) -> Arc<Lazy<Facts>> {
         Arc::new(Lazy::new(move |context| {
             let text = String::from_utf8(context.read(&blob)?).ok();
             let facts = text.and_then(|text| Facts::parse(&text));
