@@ -1,5 +1,6 @@
 //! What all layer rules share: trees are put onto what lies below, and written.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::host::content_error;
@@ -8,7 +9,7 @@ use crate::graph::{
 };
 use crate::layer::{self, Facts, Placed, ResolveError, Reuse, WriteError, compressor_id, resolve};
 use crate::oci::{Compression, Descriptor, Digest};
-use crate::store::{Blob, Piece, Store};
+use crate::store::{Blob, Health, Piece, Store, StoreError};
 
 /// Puts the trees of one layer onto the image below: its first input, if it `has_below`.
 pub(super) struct StackAction {
@@ -212,8 +213,18 @@ impl Action for LayerAction {
         let changes = stack.changes.get(context)?;
         let store = context.store;
         let containers = changes.containers();
+        let check = |path: &Path| match store.sound_file(path) {
+            Err(StoreError::Damaged(damage)) => {
+                let blobs = self.reads(inputs);
+                match blobs.iter().find(|blob| blob.digest == damage.digest) {
+                    Some(blob) => Err(context.lost(blob, Health::Damaged)),
+                    None => Err(StoreError::Damaged(damage).into()),
+                }
+            }
+            other => other.map(drop).map_err(ActionError::from),
+        };
         for (path, _) in containers.iter().filter(|(_, is_bare)| **is_bare) {
-            store.sound_file(path)?;
+            check(path)?;
         }
         let mut blob = store.writer()?;
         let written = layer::write(
@@ -228,7 +239,7 @@ impl Action for LayerAction {
             Err(WriteError::Content(error)) => {
                 // What lies in the cache was right when it came there.
                 for path in containers.keys() {
-                    store.sound_file(path)?;
+                    check(path)?;
                 }
                 return Err(content_error(&error, None));
             }

@@ -84,7 +84,7 @@ impl<'a> Again<'a> {
             rule::lend(&lock, (from, &known), (&to, &parts))
         });
         lent.map_err(|error| {
-            report::error(error.code(), &error, Some(error.help().to_owned()));
+            report::error(error.code, &error, error.help.clone());
             Exit::Cache
         })?;
         let _ = self.cache.set(made);

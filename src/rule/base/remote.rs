@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
 use crate::python::Pythons;
 use crate::rule::{Cache, Need};
 use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
-use crate::store::{Blob, Health};
+use crate::store::{Blob, Health, StoreError};
 
 /// A registry's repository, as a source of images. What is fetched is kept in the store.
 struct Remote<'a> {
