@@ -151,7 +151,7 @@ fn what_is_read_from_a_rotten_cache_is_never_wrong() {
         victims.iter().for_each(|it| rot(it, way, &mut rng));
         // Every third time much is made again of what is in the cache.
         if number % 3 == 0 {
-            remove(&space.cache().join("records-v1"));
+            remove(&space.cache().join("records-v2"));
         }
         if number % 2 == 0 {
             copied.iter().for_each(|it| remove(it));
@@ -320,7 +320,7 @@ fn a_rotten_copy_of_a_base_is_the_cache_s_fault_and_heals() {
                 }
                 rot(&path, way, &mut rng);
                 if forget {
-                    remove(&cache.join("records-v1"));
+                    remove(&cache.join("records-v2"));
                     fs::remove_file(space.path().join("image.lock")).expect("a lock");
                 }
                 let what = format!("{way} {forget} {}", path.display());
@@ -367,7 +367,7 @@ fn a_rotten_wheel_is_fetched_again() {
         space.write("image.toml", manifest("/opt"));
         let other = space.ok(&args).stdout;
         for (text, expected) in [("/usr", &right), ("/opt", &other)] {
-            for bucket in ["records-v1", "segments-v1"] {
+            for bucket in ["records-v2", "segments-v1"] {
                 remove(&space.cache().join(bucket));
             }
             rot(&kept, way, &mut rng);
@@ -485,7 +485,7 @@ fn a_cache_is_private_to_its_user() {
         fs::set_permissions(space.cache(), fs::Permissions::from_mode(mode)).expect("a mode");
     };
     space.ok(&["build", "--output", "oci:out"]);
-    for name in ["", "blobs-v1", "records-v1", "tmp-v1"] {
+    for name in ["", "blobs-v1", "records-v2", "tmp-v1"] {
         assert_eq!(mode(&space.cache().join(name)), 0o700, "{name}");
     }
     // Blobs of a layout are read by whoever may read the layout.
