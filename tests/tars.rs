@@ -221,9 +221,9 @@ fn generated_archives_are_read_as_other_readers_do() {
     }
     for Known { reader, odd, why } in KNOWN {
         let count = used.get(&(*reader, *odd)).copied().unwrap_or(0);
-        println!("{reader:>6} {odd:?}: {why} ({count} times the first reason)");
+        eprintln!("{reader:>6} {odd:?}: {why} ({count} times the first reason)");
     }
-    println!("equal: {equal:?} of {ARCHIVES}");
+    eprintln!("equal: {equal:?} of {ARCHIVES}");
     assert!(
         unexplained.is_empty(),
         "{} of {ARCHIVES} archives:\n{}",
@@ -280,7 +280,7 @@ fn generated_layers_are_unpacked_as_umoci_does() {
             (Err(error), Ok(_)) => wrong.push(format!("{number} {odds:?}: we refuse it: {error}")),
         }
     }
-    println!("unpacked by both: {both}, by none: {none}, of {UNPACKED}");
+    eprintln!("unpacked by both: {both}, by none: {none}, of {UNPACKED}");
     assert!(
         wrong.is_empty(),
         "{}",

@@ -238,7 +238,7 @@ mod tests {
             panic!("{event:?}");
         };
         assert_eq!(consumed, bytes.len());
-        let records = entry.pax.as_deref().unwrap_or_default();
+        let records = entry.pax.unwrap_or_default();
         let records = crate::tar::made::all_of(records);
         let mtime = records.get(&b"mtime"[..]).map(|text| {
             let text = std::str::from_utf8(text).unwrap();

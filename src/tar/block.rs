@@ -145,24 +145,37 @@ impl Block {
         }
     }
 
-    /// Returns what an old GNU header says of a sparse file: offsets and lengths of its data, whether a block with more
-    /// of them follows, and the size of the whole file.
-    pub(super) fn sparse(&self) -> io::Result<(Vec<(u64, u64)>, bool, u64)> {
+    /// Returns what an old GNU header says of a sparse file, and the size of the whole file in bytes.
+    pub(super) fn sparse(&self) -> io::Result<(Extents, u64)> {
         let Some(gnu) = self.0.as_gnu() else {
             return Err(io::Error::other(
                 "a sparse file has a header that is not GNU tar's",
             ));
         };
-        let map = extents(&gnu.sparse)?;
-        Ok((map, gnu.isextended[0] != 0, number(&gnu.realsize)?))
+        let extents = Extents {
+            list: extents(&gnu.sparse)?,
+            has_more: gnu.isextended[0] != 0,
+        };
+        Ok((extents, number(&gnu.realsize)?))
     }
 }
 
-/// Reads a block that goes on an old GNU sparse header: offsets and lengths, and whether another one follows.
-pub(super) fn sparse_more(bytes: &[u8; BLOCK]) -> io::Result<(Vec<(u64, u64)>, bool)> {
+/// A part of the list of a sparse file's data, as old GNU headers have it.
+pub(super) struct Extents {
+    /// Offset and length of each piece, in bytes.
+    pub(super) list: Vec<(u64, u64)>,
+    /// Whether a block with more of them follows.
+    pub(super) has_more: bool,
+}
+
+/// Reads a block that goes on an old GNU sparse header.
+pub(super) fn sparse_more(bytes: &[u8; BLOCK]) -> io::Result<Extents> {
     let mut block = ::tar::GnuExtSparseHeader::new();
     block.as_mut_bytes().copy_from_slice(bytes);
-    Ok((extents(block.sparse())?, block.isextended[0] != 0))
+    Ok(Extents {
+        list: extents(block.sparse())?,
+        has_more: block.isextended[0] != 0,
+    })
 }
 
 /// Reads offsets and lengths up to the first empty one.

@@ -515,9 +515,10 @@ impl<I: Input> Entries<I> {
 
     /// Reads the map of an old GNU header, which goes on in blocks behind it.
     fn old_map(&mut self, header: &Block, path: &[u8]) -> Result<Map, TarError> {
-        let (mut extents, mut has_more, size) = header.sparse()?;
+        let (mut extents, size) = header.sparse()?;
+        let mut list = extents.list;
         let mut blocks = 0;
-        while has_more {
+        while extents.has_more {
             blocks += BLOCK as u64;
             if blocks > MAX_MAP {
                 return Err(refused(
@@ -527,11 +528,10 @@ impl<I: Input> Entries<I> {
             }
             let block = self.block()?;
             let block = block.ok_or_else(|| damaged("it ends within a header"))?;
-            let more;
-            (more, has_more) = block::sparse_more(&block)?;
-            extents.extend(more);
+            extents = block::sparse_more(&block)?;
+            list.append(&mut extents.list);
         }
-        Map::new(extents, size).map_err(|why| refused(path.to_vec(), why))
+        Map::new(list, size).map_err(|why| refused(path.to_vec(), why))
     }
 
     /// Reads the map that stands before the data of a sparse file of `size` bytes. Returns it, and how many bytes of data
