@@ -31,9 +31,10 @@
 //! | 7 | [`daemon`] | Docker and podman on this machine: their sockets, and loading images into them | rules, exec, the store |
 //! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
-//! | 7 | [`output`] | one file for each sink: layout, archive, docker archive | rules, exec |
 //! | 7 | [`runtime`] | layers as files again: the applier, bundles for OCI runtimes | rules, exec, the graph, registries |
-//! | 8 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
+//! | 8 | [`output`] | one file for each sink: layout, archives, registries, Docker and podman | rules, exec |
+//! | 9 | [`work`] | build, lock, push, plan, verify, diff, inspect, unpack, run: values and events | arguments, the environment, the terminal, exit codes |
+//! | 10 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
 //!
 //! # How a layer comes about
 //!
@@ -78,7 +79,7 @@ pub mod layer;
 pub mod lock;
 pub mod net;
 pub mod oci;
-pub mod output;
+pub(crate) mod output;
 pub mod pin;
 pub mod plan;
 pub mod python;
@@ -90,4 +91,5 @@ pub mod source;
 pub mod spec;
 pub mod store;
 pub mod tar;
-pub mod ui;
+pub(crate) mod ui;
+pub(crate) mod work;

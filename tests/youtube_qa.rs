@@ -117,7 +117,8 @@ impl Clone {
     #[track_caller]
     fn planned(&self) -> BTreeMap<String, usize> {
         let output = self.ok(&["plan", ".", "all", "--format", "json"]);
-        let nodes: Vec<Value> = serde_json::from_str(&output.stdout).expect("JSON");
+        let plan: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        let nodes = plan["nodes"].as_array().expect("nodes");
         let mut found = BTreeMap::new();
         for node in nodes.iter().filter(|node| node["outcome"] == "build") {
             let word = |key: &str| node[key].as_str().expect("a word").to_owned();
@@ -488,11 +489,8 @@ fn a_wheel_for_one_platform(clone: &Clone) {
 /// What a plan says of a push, image by image.
 fn forecast(clone: &Clone) -> Vec<Value> {
     let output = clone.ok(&["plan", ".", "all", "--push", "--format", "json"]);
-    let nodes: Vec<Value> = serde_json::from_str(&output.stdout).expect("JSON");
-    let found: Vec<Value> = nodes
-        .into_iter()
-        .filter(|it| it["action"] == "push")
-        .collect();
+    let plan: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    let found = plan["pushes"].as_array().expect("pushes").clone();
     assert_eq!(found.len(), 3, "{found:?}");
     found
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::oci::Platform;
-use crate::output::Sink;
+use crate::output::Word;
 use crate::ui::Mode;
+use crate::work::image::Open as OpenRequest;
+use crate::work::{Choice, Network as HowReached};
 
 /// Container images from one TOML file: reproducible layers, built in parallel, cached by digest.
 #[derive(Parser)]
@@ -69,6 +71,47 @@ pub(super) struct Net {
     pub(super) authfile: Option<PathBuf>,
 }
 
+impl Net {
+    /// Says how registries alone are reached.
+    pub(super) fn registries(&self, offline: bool) -> HowReached {
+        HowReached {
+            offline,
+            authfile: self.authfile.clone(),
+            index_url: None,
+        }
+    }
+
+    /// Says how registries and package indexes are reached.
+    pub(super) fn network(&self, index: &Index, offline: bool) -> HowReached {
+        HowReached {
+            index_url: index.index_url.clone(),
+            ..self.registries(offline)
+        }
+    }
+}
+
+impl Common {
+    /// Says what was chosen of a workspace.
+    pub(super) fn choice(&self) -> Choice {
+        Choice {
+            words: self.words.clone(),
+            set: self.set.clone(),
+            platforms: self.platform.clone(),
+        }
+    }
+}
+
+impl Open {
+    /// Says how images are found.
+    pub(super) fn request(&self) -> OpenRequest {
+        OpenRequest {
+            network: self.net.network(&self.index, self.offline),
+            platforms: self.platform.clone(),
+            set: self.set.clone(),
+        }
+    }
+}
+
 /// How Python packages are found.
 #[derive(clap::Args)]
 pub(super) struct Index {
@@ -116,7 +159,7 @@ pub(super) struct Build {
     /// Where images go: `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`; repeatable. `none` writes nothing: digests
     /// need no bytes
     #[arg(long, short, value_name = "OUTPUT")]
-    pub(super) output: Vec<Sink>,
+    pub(super) output: Vec<Word>,
 
     /// Pushes the images to their repositories. Without `--output`, nothing else is written
     #[arg(long, conflicts_with = "offline")]

@@ -1,25 +1,52 @@
-//! The environment: variables, and what git says.
+//! The environment: variables, the working folder, the program itself.
 #![expect(
     clippy::disallowed_methods,
     reason = "the one file that reads the environment"
 )]
 
-use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::daemon;
-use crate::oci::{Digest, Platform};
+use crate::oci::Platform;
 use crate::registry::{Places, Proxies};
-use crate::rule::digest_of;
-use crate::spec::Host;
-use crate::store::{Store, blob_of_file};
+use crate::work::{Environment, IndexEnvironment};
+
+/// Reads all that the work asks of the environment.
+pub(super) fn read() -> Environment {
+    Environment {
+        here: current_dir().map_err(|error| error.to_string()),
+        cache: cache_dir(),
+        epoch: epoch(),
+        is_ci: is_ci(),
+        platform: host_platform(),
+        config: config_file(),
+        credentials: places(),
+        proxies: proxies(),
+        daemons: daemons(),
+        indexes: indexes(),
+        programs: program_folders(),
+        executable: executable().map_err(|error| error.to_string()),
+        settings_of_home: settings_of_home(),
+    }
+}
+
+/// Returns SOURCE_DATE_EPOCH, in seconds since 1970.
+fn epoch() -> Result<Option<u64>, String> {
+    match env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if !text.is_empty() => {
+            let seconds = text.trim().parse();
+            seconds
+                .map(Some)
+                .map_err(|_| format!("SOURCE_DATE_EPOCH is `{text}`, and not a number of seconds"))
+        }
+        _ => Ok(None),
+    }
+}
 
 /// Returns the cache folder: IMGDECL_CACHE_DIR, or `imgdecl` in the XDG cache folder.
-pub(super) fn cache_dir() -> Result<PathBuf, String> {
+fn cache_dir() -> Result<PathBuf, String> {
     if let Some(own) = path("IMGDECL_CACHE_DIR") {
         return current_dir()
             .map(|here| here.join(own))
@@ -35,7 +62,7 @@ pub(super) fn cache_dir() -> Result<PathBuf, String> {
 }
 
 /// Returns the working folder.
-pub(super) fn current_dir() -> std::io::Result<PathBuf> {
+fn current_dir() -> std::io::Result<PathBuf> {
     env::current_dir()
 }
 
@@ -45,12 +72,12 @@ pub(super) fn no_color() -> bool {
 }
 
 /// Tells whether this is a CI system, which builds what was committed.
-pub(super) fn is_ci() -> bool {
+fn is_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "0" && value != "false")
 }
 
 /// Returns the platform whose images run on this machine.
-pub(super) fn host_platform() -> Platform {
+fn host_platform() -> Platform {
     let architecture = match env::consts::ARCH {
         "x86_64" => "amd64",
         "x86" => "386",
@@ -71,8 +98,7 @@ pub(super) fn variable(name: &str) -> Option<String> {
 }
 
 /// Returns the folders in which programs are looked for.
-#[cfg(target_os = "linux")]
-pub(super) fn program_folders() -> Vec<PathBuf> {
+fn program_folders() -> Vec<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect()
 }
 
@@ -84,7 +110,7 @@ fn path(name: &str) -> Option<PathBuf> {
 
 /// Returns the file in which the user says how registries are reached: IMGDECL_CONFIG, or `imgdecl/config.toml` in the
 /// XDG config folder. Tells, too, whether the user named it.
-pub(super) fn config_file() -> Option<(PathBuf, bool)> {
+fn config_file() -> Option<(PathBuf, bool)> {
     let folder = path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
     let folder = folder.or_else(|| Some(path("HOME")?.join(".config")));
     let named = path("IMGDECL_CONFIG").map(|path| (path, true));
@@ -92,11 +118,9 @@ pub(super) fn config_file() -> Option<(PathBuf, bool)> {
 }
 
 /// Returns where credentials for registries are looked for.
-pub(super) fn places(authfile: Option<&Path>) -> Places {
+fn places() -> Places {
     Places {
-        authfile: authfile
-            .map(Path::to_owned)
-            .or_else(|| path("REGISTRY_AUTH_FILE")),
+        authfile: path("REGISTRY_AUTH_FILE"),
         docker_auth_config: env::var("DOCKER_AUTH_CONFIG")
             .ok()
             .filter(|text| !text.is_empty()),
@@ -109,7 +133,7 @@ pub(super) fn places(authfile: Option<&Path>) -> Places {
 }
 
 /// Returns the proxies, by the variables that curl and others know.
-pub(super) fn proxies() -> Proxies {
+fn proxies() -> Proxies {
     let text = |names: [&str; 2]| {
         let values = names.into_iter().filter_map(|name| env::var(name).ok());
         values.into_iter().find(|text| !text.is_empty())
@@ -123,7 +147,7 @@ pub(super) fn proxies() -> Proxies {
 }
 
 /// Returns what the environment says of Docker and podman.
-pub(super) fn daemons() -> daemon::Settings {
+fn daemons() -> daemon::Settings {
     let text = |name: &str| env::var(name).ok().filter(|text| !text.is_empty());
     daemon::Settings {
         docker_host: text("DOCKER_HOST"),
@@ -137,20 +161,8 @@ pub(super) fn daemons() -> daemon::Settings {
     }
 }
 
-/// What the environment says of package indexes.
-pub(super) struct IndexEnvironment {
-    /// The variables of uv and pip that say indexes, and those with credentials for them.
-    pub(super) variables: BTreeMap<String, String>,
-    /// Where `.netrc` is.
-    pub(super) netrc: Option<PathBuf>,
-    /// Where `uv.toml` may be: the user's before the system's.
-    pub(super) uv: Vec<PathBuf>,
-    /// Where `pip.conf` may be: those that others override come last.
-    pub(super) pip: Vec<PathBuf>,
-}
-
 /// Returns what the environment says of package indexes, by the rules of uv and pip.
-pub(super) fn indexes() -> IndexEnvironment {
+fn indexes() -> IndexEnvironment {
     let is_ours = |name: &str| {
         let starts = ["UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL"];
         starts.iter().any(|start| name.starts_with(start))
@@ -210,12 +222,12 @@ pub(super) fn indexes() -> IndexEnvironment {
 }
 
 /// Returns the program that is running.
-pub(super) fn executable() -> std::io::Result<PathBuf> {
+fn executable() -> std::io::Result<PathBuf> {
     env::current_exe()
 }
 
 /// Returns the variables with which a process whose home is elsewhere finds the user's own settings and credentials.
-pub(super) fn settings_of_home() -> Vec<(&'static str, PathBuf)> {
+fn settings_of_home() -> Vec<(&'static str, PathBuf)> {
     let Some(home) = path("HOME") else {
         return Vec::new();
     };
@@ -230,116 +242,4 @@ pub(super) fn settings_of_home() -> Vec<(&'static str, PathBuf)> {
     own.map(|(name, file)| (name, home.join(file)))
         .filter(|(_, file)| file.exists())
         .collect()
-}
-
-/// Returns the folder of git's own files and the topmost folder of the work tree that a folder lies in.
-pub(super) fn git_folders(folder: &Path) -> Option<(PathBuf, PathBuf)> {
-    let asked = ["rev-parse", "--absolute-git-dir", "--show-toplevel"];
-    let mut command = Command::new("git");
-    let output = command.arg("-C").arg(folder).args(asked).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let mut lines = text.lines().map(PathBuf::from);
-    let (git, top) = (lines.next()?, lines.next()?);
-    let is_whole = output.status.success() && git.is_absolute() && top.is_absolute();
-    is_whole.then_some((git, top))
-}
-
-/// Returns the files that git knows in a work tree, relative to its topmost folder.
-pub(super) fn git_files(top: &Path) -> Vec<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut command = Command::new("git");
-    let output = command.arg("-C").arg(top).args(["ls-files", "-z"]).output();
-    let Some(output) = output.ok().filter(|it| it.status.success()) else {
-        return Vec::new();
-    };
-    let names = output.stdout.split(|&byte| byte == 0);
-    let names = names.filter(|it| !it.is_empty());
-    names
-        .map(|name| PathBuf::from(std::ffi::OsStr::from_bytes(name)))
-        .collect()
-}
-
-/// The host, as the language sees it.
-pub(super) struct RealHost {
-    epoch: Option<u64>,
-    /// What remembers the digests of files, once it is open.
-    store: OnceLock<Arc<Store>>,
-    /// The digests of files that were asked for in this run.
-    digests: Mutex<BTreeMap<PathBuf, Digest>>,
-}
-
-impl RealHost {
-    /// Reads SOURCE_DATE_EPOCH.
-    pub(super) fn new() -> Result<Self, String> {
-        let epoch = match env::var("SOURCE_DATE_EPOCH") {
-            Ok(text) if !text.is_empty() => {
-                let seconds = text.trim().parse().map_err(|_| {
-                    format!("SOURCE_DATE_EPOCH is `{text}`, and not a number of seconds")
-                })?;
-                Some(seconds)
-            }
-            _ => None,
-        };
-        Ok(Self {
-            epoch,
-            store: OnceLock::new(),
-            digests: Mutex::default(),
-        })
-    }
-
-    /// Has digests of files remembered from run to run.
-    pub(super) fn remember(&self, store: &Arc<Store>) {
-        let _ = self.store.set(store.clone());
-    }
-}
-
-impl Host for RealHost {
-    fn git(&self, folder: &Path, what: &str) -> Result<String, String> {
-        let arguments: &[&str] = match what {
-            "commit" => &["rev-parse", "HEAD"],
-            "tag" => &["describe", "--tags", "--exact-match"],
-            "time" => &["log", "-1", "--format=%ct"],
-            _ => &["status", "--porcelain"],
-        };
-        let output = Command::new("git")
-            .arg("-C")
-            .arg(folder)
-            .args(arguments)
-            .output();
-        let output = output.map_err(|error| format!("git cannot be run: {error}"))?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            return Err(text.lines().next().unwrap_or("git failed").to_owned());
-        }
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Ok(match what {
-            "dirty" if text.is_empty() => String::new(),
-            "dirty" => "-dirty".to_owned(),
-            _ => text,
-        })
-    }
-
-    fn source_date_epoch(&self) -> Option<u64> {
-        self.epoch
-    }
-
-    fn digest(&self, path: &Path) -> Result<Digest, String> {
-        let digests = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = digests().get(path) {
-            return Ok(*known);
-        }
-        let digest = match self.store.get() {
-            Some(store) => digest_of(path, store).map_err(|error| {
-                let causes = error.causes.iter().map(|cause| format!(": {cause}"));
-                format!("{}{}", error.message, causes.collect::<String>())
-            })?,
-            None => {
-                let blob = blob_of_file(path);
-                let blob = blob.map_err(|error| format!("cannot read {}: {error}", path.display()));
-                blob?.digest
-            }
-        };
-        digests().insert(path.to_owned(), digest);
-        Ok(digest)
-    }
 }

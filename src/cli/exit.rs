@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::work::Blame;
+
 /// How the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Exit {
@@ -20,7 +22,6 @@ pub(super) enum Exit {
     /// 130: stopped by Ctrl-C, as shells say it.
     Stopped,
     /// What the process of a container that we ran ended with.
-    #[cfg(target_os = "linux")]
     Process(u8),
 }
 
@@ -35,7 +36,6 @@ impl Exit {
             Self::Cache => 4,
             Self::Bug => 101,
             Self::Stopped => 130,
-            #[cfg(target_os = "linux")]
             Self::Process(code) => code,
         }
     }
@@ -44,5 +44,18 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
+    }
+}
+
+impl From<Blame> for Exit {
+    fn from(blame: Blame) -> Self {
+        match blame {
+            Blame::Build => Self::Failed,
+            Blame::Usage => Self::Usage,
+            Blame::Remote => Self::Remote,
+            Blame::Cache => Self::Cache,
+            Blame::Bug => Self::Bug,
+            Blame::Program(code) => Self::Process(code),
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! `rules` and `schema`: the language, from the code.
 
 use super::exit::Exit;
-use super::report;
-use super::setup::usage;
+use super::print;
 use crate::rule::{self, RULES};
 use crate::spec::suggest;
-use crate::ui;
+use crate::work::Failed;
 
-pub(super) fn rules(name: Option<&str>) -> Result<Exit, Exit> {
+pub(super) fn rules(name: Option<&str>) -> Result<Exit, Failed> {
     let Some(name) = name else {
         return print(&rule::table_of_rules());
     };
@@ -19,22 +18,15 @@ pub(super) fn rules(name: Option<&str>) -> Result<Exit, Exit> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the rules are: {}", names.join(", ")),
             };
-            Err(usage(
+            Err(Failed::usage(
                 "imgdecl::cli::rule",
-                &format!("there is no rule `{name}`"),
+                format!("there is no rule `{name}`"),
                 Some(help),
             ))
         }
     }
 }
 
-pub(super) fn schema() -> Result<Exit, Exit> {
+pub(super) fn schema() -> Result<Exit, Failed> {
     print(&format!("{:#}\n", rule::schema()))
-}
-
-fn print(text: &str) -> Result<Exit, Exit> {
-    ui::data(text).map(|()| Exit::Done).map_err(|error| {
-        report::error("imgdecl::stdout", &error, None);
-        Exit::Failed
-    })
 }

@@ -1,14 +1,14 @@
 //! What runs on the lanes: looking a node up, and running its action.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::event::{Event, Outcome, Watch, Why};
 use super::memory::{Found, Memory};
 use super::schedule::{NodeResult, Options};
 use crate::graph::{
-    ActionError, ActionKey, Context, Failure, Node, NodeId, Ports, Product, compare,
+    ActionError, ActionKey, Context, Failure, Node, NodeId, Ports, Product, Stop, compare,
 };
 use crate::store::{Blob, Health, KeyLock, Store};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct Shared<'a> {
     pub(super) ports: Ports<'a>,
     pub(super) options: &'a Options,
     pub(super) watch: &'a dyn Watch,
-    pub(super) cancel: &'a AtomicBool,
+    pub(super) stop: &'a Stop,
 }
 
 /// What a job found out.
@@ -175,7 +175,7 @@ fn guard(job: impl FnOnce() -> Result<Report, ActionError>) -> Report {
 
 impl Shared<'_> {
     fn run(&self, id: NodeId, node: &Node, inputs: &[Product]) -> Result<Ran, ActionError> {
-        if self.cancel.load(Ordering::Relaxed) {
+        if self.stop.is_asked() {
             return Err(ActionError::stopped());
         }
         let action = node.action.name();
@@ -193,7 +193,7 @@ impl Shared<'_> {
                     bytes: more,
                 });
             }
-            !self.cancel.load(Ordering::Relaxed)
+            !self.stop.is_asked()
         };
         let start = Instant::now();
         let memory = Memory::new(self.store);
@@ -208,7 +208,7 @@ impl Shared<'_> {
             inputs,
         );
         // An action that was stopped may report whatever error that led to.
-        if self.cancel.load(Ordering::Relaxed) && product.is_err() {
+        if self.stop.is_asked() && product.is_err() {
             return Err(ActionError::stopped());
         }
         let seen = memory.seen();
@@ -285,12 +285,12 @@ impl Shared<'_> {
                 store: self.store,
                 ports: Ports::OFFLINE,
                 parts: &memory,
-                tick: &|_| !self.cancel.load(Ordering::Relaxed),
+                tick: &|_| !self.stop.is_asked(),
                 note: &|_| {},
             },
         );
         // A text that was cut short would be compared with the next one.
-        if self.cancel.load(Ordering::Relaxed) {
+        if self.stop.is_asked() {
             return Err(ActionError::stopped());
         }
         let why = match self.store.last_key(&identity)? {

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use rayon::Scope as Pool;
 use super::again::Again;
 use super::event::{Event, Outcome, PartSeen, Watch, Why};
 use super::job::{self, Build, Report, Shared};
-use crate::graph::{ActionError, ActionKey, Failure, Graph, Lane, NodeId, Ports, Product};
+use crate::graph::{ActionError, ActionKey, Failure, Graph, Lane, NodeId, Ports, Product, Stop};
 use crate::store::Store;
 
 /// How a graph is run.
@@ -63,14 +62,14 @@ const NET: usize = 8;
 
 /// Runs all nodes of a graph; returns what became of each, in the order of the graph.
 ///
-/// A failure stops what depends on it; the rest finishes. `cancel` stops all.
+/// A failure stops what depends on it; the rest finishes. `stop` stops all.
 pub fn run(
     graph: &Graph,
     store: &Arc<Store>,
     ports: Ports<'_>,
     options: &Options,
     watch: &dyn Watch,
-    cancel: &AtomicBool,
+    stop: &Stop,
 ) -> Vec<NodeResult> {
     let jobs = options.jobs.max(1);
     let pool = rayon::ThreadPoolBuilder::new()
@@ -85,7 +84,7 @@ pub fn run(
         ports,
         options,
         watch,
-        cancel,
+        stop,
     };
     let (sender, receiver) = mpsc::channel();
     let results = thread::scope(|net| {
@@ -203,7 +202,7 @@ impl<'a> Coordinator<'a> {
         'a: 'cpu + 'net,
     {
         loop {
-            if self.shared.cancel.load(Ordering::Relaxed) {
+            if self.shared.stop.is_asked() {
                 self.ready.clear();
                 self.parked.clear();
             }

@@ -1,12 +1,12 @@
 //! Tests of running graphs, with actions made for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::graph::{
     Action, ActionError, Context, Graph, KeyWriter, Label, NodeId, Origin, Ports, Product,
-    SourceText, TreeProduct,
+    SourceText, Stop, TreeProduct,
 };
 use crate::layer::Tree;
 use crate::oci::{Descriptor, Digest, MediaType};
@@ -107,7 +107,7 @@ fn run_on(graph: &Graph, folder: &std::path::Path, dry: bool) -> Vec<NodeResult>
         Ports::OFFLINE,
         &options,
         &Silent,
-        &AtomicBool::new(false),
+        &Stop::default(),
     )
 }
 

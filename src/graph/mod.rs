@@ -11,6 +11,7 @@ mod origin;
 mod part;
 mod ports;
 mod product;
+mod stop;
 
 pub use action::{Action, ActionError, Context, Failure, Graph, Label, Lane, Node, NodeId};
 pub use key::{ActionKey, HashKey, KeyWriter, Lines, TextKey, compare};
@@ -21,3 +22,4 @@ pub use part::Forgetful;
 pub use part::{Part, Parts};
 pub use ports::{PackageError, PackageFile, Packages, Pick, Ports, Registry, WantedWheel};
 pub use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};
+pub use stop::Stop;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::Tick;
 use super::deflated::{Damage, Deflated};
 use crate::oci::{Digest, Hasher};
 
@@ -127,6 +128,9 @@ pub enum ContentError {
     /// The file changed between the time its digest was taken and the time it was written.
     #[error("{} changed while it was read", .0.display())]
     Changed(PathBuf),
+    /// The user stopped it.
+    #[error("stopped")]
+    Stopped,
     /// A member of an archive is not what the archive says.
     #[error("`{member}` in {archive} is damaged: {}", damage.words())]
     Damaged {
@@ -215,7 +219,7 @@ impl Content {
             let found = match offset == 0 && length as u64 == self.size {
                 true => Digest::of(&out[start..]),
                 false if after == *stamp => self.digest,
-                false => Self::of_host(folder, below, after)?.digest,
+                false => Self::of_host(folder, below, after, &|_| true)?.digest,
             };
             if found != self.digest {
                 return Err(ContentError::Changed(path));
@@ -251,11 +255,16 @@ impl Content {
     /// Takes the digest of the file of the host `below` a folder.
     ///
     /// # Errors
-    /// When it cannot be read, or changes meanwhile.
-    pub fn of_host(folder: &Arc<Path>, below: &str, stamp: Stamp) -> Result<Self, ContentError> {
+    /// When it cannot be read, changes meanwhile, or `tick` says to stop: it hears of bytes that were hashed.
+    pub fn of_host(
+        folder: &Arc<Path>,
+        below: &str,
+        stamp: Stamp,
+        tick: Tick<'_>,
+    ) -> Result<Self, ContentError> {
         let mut stamp = stamp;
         for _ in 0..3 {
-            let (content, after) = Self::read_host(folder, below, stamp)?;
+            let (content, after) = Self::read_host(folder, below, stamp, tick)?;
             if after == stamp {
                 return Ok(content);
             }
@@ -270,6 +279,7 @@ impl Content {
         folder: &Arc<Path>,
         below: &str,
         stamp: Stamp,
+        tick: Tick<'_>,
     ) -> Result<(Self, Stamp), ContentError> {
         let path = folder.join(below);
         stamp.settle();
@@ -291,6 +301,9 @@ impl Content {
             offset += count as u64;
             if offset > stamp.size {
                 break;
+            }
+            if !tick(count as u64) {
+                return Err(ContentError::Stopped);
             }
         }
         let after = Stamp::of(&file.metadata().map_err(fail)?);
@@ -318,7 +331,7 @@ mod tests {
     fn content(folder: &Path, bytes: &[u8]) -> Content {
         fs::write(folder.join("file"), bytes).unwrap();
         let stamp = Stamp::of(&fs::metadata(folder.join("file")).unwrap());
-        Content::of_host(&folder.into(), "file", stamp).unwrap()
+        Content::of_host(&folder.into(), "file", stamp, &|_| true).unwrap()
     }
 
     fn read(content: &Content) -> Result<Vec<u8>, ContentError> {

@@ -3,16 +3,58 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{GoOn, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours, unread};
+use super::{
+    GoOn, Kind, Needs, OCI_LAYOUT, Output, OutputError, Report, Sink, Stoppable, Supply, fail,
+    merge, ours, unread, wait_for,
+};
 use crate::layer::{padding, plain_header};
 use crate::oci::{Index, MAX_DOCUMENT, OURS};
 use crate::store::{Blob, BlobReader, Store};
 use crate::tar::{BLOCK, Entries};
+
+/// The kind of sink.
+pub(super) const KIND: Kind = Kind {
+    word: "oci-archive",
+    place: Some("FILE"),
+    make: |path| Arc::new(OciArchive(path)),
+};
+
+/// An OCI image layout as one tar.
+pub(super) struct OciArchive(pub(crate) PathBuf);
+
+impl fmt::Display for OciArchive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "oci-archive:{}", self.0.display())
+    }
+}
+
+impl Sink for OciArchive {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.0.clone(), partial(&self.0)]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Bytes
+    }
+
+    fn check(&self) -> Result<(), OutputError> {
+        check(&self.0)
+    }
+
+    fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError> {
+        let go_on = || !supply.stop.is_asked();
+        write(&self.0, &oci(images), supply.store()?, &go_on)?;
+        (supply.note)(&format!("written {self}"));
+        Ok(Vec::new())
+    }
+}
 
 /// Makes sure that `path` is an archive of ours, or not there.
 pub(super) fn check(path: &Path) -> Result<(), OutputError> {
@@ -70,10 +112,10 @@ pub(super) fn write(
     };
     fs::create_dir_all(folder).map_err(fail(folder))?;
     let partial = partial(path);
-    let target = Target::new(folder, &partial)?;
+    let target = Target::new(folder, &partial, go_on)?;
     check(path)?;
     let written = fill(target.file(), archive, store, go_on, &partial)
-        .and_then(|()| target.commit(folder, &partial, path));
+        .and_then(|()| target.commit(folder, &partial, path, go_on));
     if written.is_err() && target.has_name() {
         let _ = fs::remove_file(&partial);
     }
@@ -102,15 +144,15 @@ enum Target {
 }
 
 impl Target {
-    fn new(folder: &Path, partial: &Path) -> Result<Self, OutputError> {
+    fn new(folder: &Path, partial: &Path, go_on: GoOn<'_>) -> Result<Self, OutputError> {
         match nameless(folder) {
             Some(file) => {
-                let _alone = alone(folder)?;
-                clear(partial)?;
+                let _alone = alone(folder, go_on)?;
+                clear(partial, go_on)?;
                 Ok(Self::Nameless(file))
             }
             None => {
-                let file = lock(partial)?;
+                let file = lock(partial, go_on)?;
                 file.set_len(0).map_err(fail(partial))?;
                 Ok(Self::Named(file))
             }
@@ -128,11 +170,17 @@ impl Target {
     }
 
     /// Puts the whole archive in the place of an older one.
-    fn commit(&self, folder: &Path, partial: &Path, path: &Path) -> Result<(), OutputError> {
+    fn commit(
+        &self,
+        folder: &Path,
+        partial: &Path,
+        path: &Path,
+        go_on: GoOn<'_>,
+    ) -> Result<(), OutputError> {
         if let Self::Nameless(file) = self {
             // A file can be named where nothing is, and only then renamed: one build after the other.
-            let _alone = alone(folder)?;
-            clear(partial)?;
+            let _alone = alone(folder, go_on)?;
+            clear(partial, go_on)?;
             check(path)?;
             name(file, partial).map_err(fail(partial))?;
             return fs::rename(partial, path).map_err(|error| {
@@ -179,18 +227,18 @@ fn name(_: &File, _: &Path) -> io::Result<()> {
 }
 
 /// Keeps other builds away that give names to files of a folder.
-fn alone(folder: &Path) -> Result<File, OutputError> {
+fn alone(folder: &Path, go_on: GoOn<'_>) -> Result<File, OutputError> {
     let file = File::open(folder).map_err(fail(folder))?;
-    file.lock().map_err(fail(folder))?;
+    wait_for(&file, folder, go_on)?;
     Ok(file)
 }
 
 /// Removes the partial file that a killed build left, once nobody writes it any more.
-fn clear(partial: &Path) -> Result<(), OutputError> {
+fn clear(partial: &Path, go_on: GoOn<'_>) -> Result<(), OutputError> {
     if fs::symlink_metadata(partial).is_err() {
         return Ok(());
     }
-    let held = lock(partial)?;
+    let held = lock(partial, go_on)?;
     let removed = fs::remove_file(partial).map_err(fail(partial));
     drop(held);
     removed
@@ -198,7 +246,7 @@ fn clear(partial: &Path) -> Result<(), OutputError> {
 
 /// Opens the partial file, alone. Its name is the same each time, so that the next build takes over what a killed one
 /// left.
-fn lock(partial: &Path) -> Result<File, OutputError> {
+fn lock(partial: &Path, go_on: GoOn<'_>) -> Result<File, OutputError> {
     loop {
         // Never through a link, and nothing that would block: only a file of ours is written.
         if fs::symlink_metadata(partial).is_ok_and(|there| !there.is_file()) {
@@ -206,7 +254,7 @@ fn lock(partial: &Path) -> Result<File, OutputError> {
         }
         let file = File::options().create(true).append(true).open(partial);
         let file = file.map_err(fail(partial))?;
-        file.lock().map_err(fail(partial))?;
+        wait_for(&file, partial, go_on)?;
         // The one who held the lock has renamed the file meanwhile: then it is the finished archive.
         let locked = file.metadata().map_err(fail(partial))?;
         match fs::symlink_metadata(partial) {
@@ -227,14 +275,14 @@ pub(super) fn partial(path: &Path) -> PathBuf {
 }
 
 /// The archive of an OCI layout.
-pub(super) fn oci(outputs: &[Output<'_>]) -> Archive {
+fn oci(outputs: &[Output]) -> Archive {
     let index = Index::new(merge(Vec::new(), outputs), ours());
     let blobs = outputs.iter().flat_map(Output::blobs).collect();
     Archive::new(&index, &[], &blobs)
 }
 
 /// What lies in an image archive, in order. The blobs are in the store.
-pub struct Archive {
+pub(super) struct Archive {
     parts: Vec<Part>,
     size: u64,
 }
@@ -280,12 +328,12 @@ impl Archive {
     }
 
     /// Returns the size of the archive in bytes.
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         self.size
     }
 
     /// Returns the bytes of the archive. `go_on` says, now and then, whether to.
-    pub fn reader<'a>(&'a self, store: &'a Store, go_on: GoOn<'a>) -> impl Read + 'a {
+    pub(super) fn reader<'a>(&'a self, store: &'a Store, go_on: GoOn<'a>) -> impl Read + 'a {
         Stoppable {
             inner: Reader {
                 parts: self.parts.iter(),

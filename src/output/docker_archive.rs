@@ -5,42 +5,102 @@
 //! it: `io.containerd.image.name` is the name, and `org.opencontainers.image.ref.name` the bare image tag.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::archive::Archive;
-use super::{Output, OutputError, ours};
-use crate::graph::Image;
+use super::archive::{self, Archive};
+use super::{Kind, Needs, Output, OutputError, Report, Sink, Supply, ours};
+use crate::graph::{Image, Origin};
 use crate::oci::{
     Annotations, CONTAINERD_NAME, Compression, DiffId, Digest, Index, Platform, REF_NAME, Reference,
 };
 use crate::store::Blob;
 
+/// The kind of sink.
+pub(super) const KIND: Kind = Kind {
+    word: "docker-archive",
+    place: Some("FILE"),
+    make: |path| Arc::new(ToDockerArchive(path)),
+};
+
+/// An OCI image layout as one tar, of one platform, with what Docker reads besides.
+pub(super) struct ToDockerArchive(pub(crate) PathBuf);
+
+impl fmt::Display for ToDockerArchive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "docker-archive:{}", self.0.display())
+    }
+}
+
+impl Sink for ToDockerArchive {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.0.clone(), archive::partial(&self.0)]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Bytes
+    }
+
+    fn check(&self) -> Result<(), OutputError> {
+        archive::check(&self.0)
+    }
+
+    fn check_images(&self, images: &[Planned<'_>], host: &Platform) -> Result<(), OutputError> {
+        Planned::check(images, host)
+    }
+
+    fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError> {
+        let go_on = || !supply.stop.is_asked();
+        note_zstd(images, supply.note);
+        let docker = DockerArchive::new(images, supply.host)?;
+        archive::write(&self.0, &docker.archive, supply.store()?, &go_on)?;
+        (supply.note)(&format!("written {self}"));
+        Ok(Vec::new())
+    }
+}
+
+/// Warns of layers that an old Docker cannot read.
+fn note_zstd(images: &[Output], note: &dyn Fn(&str)) {
+    for image in images {
+        let of_platforms = image.images().into_iter();
+        let mut layers = of_platforms.flat_map(|(_, image)| &image.layers);
+        if layers.any(|it| it.descriptor.media_type.compression() == Some(Compression::Zstd)) {
+            let name = &image.name;
+            note(&format!(
+                "{name} has layers in zstd, which Docker reads since version 23"
+            ));
+        }
+    }
+}
+
 /// An archive for Docker, and what is in it.
-pub struct DockerArchive {
+pub(super) struct DockerArchive {
     /// The archive.
-    pub archive: Archive,
+    pub(super) archive: Archive,
     /// What was picked of each image.
-    pub images: Vec<Picked>,
+    pub(super) images: Vec<Picked>,
 }
 
 /// One platform of an image, with its names.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Picked {
+pub(super) struct Picked {
     /// The name of the target.
-    pub target: String,
+    pub(super) target: String,
     /// The platform.
-    pub platform: Platform,
+    pub(super) platform: Platform,
     /// The full names, as `docker.io/library/app:latest`.
-    pub names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// The digest of the manifest.
-    pub manifest: Digest,
+    pub(super) manifest: Digest,
     /// The digest of the config.
-    pub config: Digest,
+    pub(super) config: Digest,
     /// The diff_ids of the layers, bottom first.
-    pub diff_ids: Vec<DiffId>,
+    pub(super) diff_ids: Vec<DiffId>,
     /// Whether any layer is zstd.
-    pub has_zstd: bool,
+    pub(super) has_zstd: bool,
 }
 
 /// An entry of `manifest.json` (Docker's image spec 1.2, "Combined Image JSON + Filesystem Changeset Format").
@@ -57,30 +117,23 @@ impl DockerArchive {
     ///
     /// # Errors
     /// When an image has several platforms and none is the host's, or a name that Docker does not take.
-    pub fn new(outputs: &[Output<'_>], host: &Platform) -> Result<Self, OutputError> {
+    pub(super) fn new(outputs: &[Output], host: &Platform) -> Result<Self, OutputError> {
         let mut images = Vec::new();
         let mut manifests = BTreeMap::new();
         let mut entries = Vec::new();
         let mut blobs = BTreeSet::new();
         let all: Vec<_> = outputs.iter().map(Output::images).collect();
-        let platforms = all.iter().map(|images| {
-            let platforms = images.iter().map(|(platform, _)| platform.clone());
-            platforms.collect()
+        let planned = outputs.iter().zip(&all).map(|(output, images)| Planned {
+            target: &output.name,
+            repository: output.repository.as_deref(),
+            tags: &output.tags,
+            platforms: images.iter().map(|it| it.0.clone()).collect(),
+            origin: None,
         });
-        let platforms: Vec<Vec<Platform>> = platforms.collect();
-        let planned = outputs
-            .iter()
-            .zip(&platforms)
-            .map(|(output, platforms)| Planned {
-                target: &output.name,
-                repository: output.repository.as_deref(),
-                tags: &output.tags,
-                platforms,
-            });
         let planned: Vec<Planned<'_>> = planned.collect();
         Planned::check(&planned, host)?;
         for (planned, all) in planned.iter().zip(&all) {
-            let at = pick(planned.target, planned.platforms, host)?;
+            let at = pick(planned.target, &planned.platforms, host)?;
             let (platform, image) = (&all[at].0, all[at].1);
             let names = planned.names()?;
             for name in &names {
@@ -150,16 +203,18 @@ fn pick(target: &str, platforms: &[Platform], host: &Platform) -> Result<usize, 
 }
 
 /// What an image is called, and which platforms it has: known before it is built.
-#[derive(Clone, Copy, Debug)]
-pub struct Planned<'a> {
+#[derive(Clone, Debug)]
+pub(crate) struct Planned<'a> {
     /// The name of the target.
-    pub target: &'a str,
+    pub(crate) target: &'a str,
     /// Registry and repository, if the manifest says.
-    pub repository: Option<&'a str>,
+    pub(crate) repository: Option<&'a str>,
     /// The image tags.
-    pub tags: &'a [String],
+    pub(crate) tags: &'a [String],
     /// The platforms.
-    pub platforms: &'a [Platform],
+    pub(crate) platforms: Vec<Platform>,
+    /// Its place in the manifest, where it comes from one.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Planned<'_> {
@@ -168,10 +223,10 @@ impl Planned<'_> {
     /// # Errors
     /// When an image has several platforms and none is the host's, or a name that Docker does not take or another image
     /// has: of two, one would be lost.
-    pub fn check(images: &[Self], host: &Platform) -> Result<(), OutputError> {
+    pub(crate) fn check(images: &[Self], host: &Platform) -> Result<(), OutputError> {
         let mut seen: BTreeMap<Reference, &str> = BTreeMap::new();
         for image in images {
-            pick(image.target, image.platforms, host)?;
+            pick(image.target, &image.platforms, host)?;
             for name in image.names()? {
                 let text = name.to_string();
                 if let Some(first) = seen.insert(name, image.target) {
@@ -221,12 +276,13 @@ mod tests {
             .collect();
         let planned: Vec<Planned<'_>> = images
             .iter()
-            .zip(&platforms)
+            .zip(platforms)
             .map(|(&(target, repository, _), platforms)| Planned {
                 target,
                 repository,
                 tags: &tags,
                 platforms,
+                origin: None,
             })
             .collect();
         Planned::check(&planned, &parse(&host)).map_err(|error| error.to_string())

@@ -1,12 +1,15 @@
 //! `oci:DIR`: an OCI image layout (image-spec, image-layout.md). Blobs first, `index.json` last and at once.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{
-    GoOn, LAYOUT_VERSION, OCI_LAYOUT, Output, OutputError, Stoppable, fail, merge, ours, unread,
+    GoOn, Kind, LAYOUT_VERSION, Needs, OCI_LAYOUT, Output, OutputError, Report, Sink, Stoppable,
+    Supply, fail, merge, ours, unread, wait_for,
 };
 use crate::oci::{Descriptor, Digest, Index, Manifest, OURS};
 use crate::source::read_document;
@@ -17,8 +20,45 @@ const PARTIAL: &str = ".partial";
 /// Such files in the folder of the layout itself.
 const OURS_PARTIAL: [&str; 2] = ["index.json.partial", "oci-layout.partial"];
 
+/// The kind of sink.
+pub(super) const KIND: Kind = Kind {
+    word: "oci",
+    place: Some("DIR"),
+    make: |path| Arc::new(Layout(path)),
+};
+
+/// An OCI image layout in a folder.
+pub(crate) struct Layout(pub(crate) PathBuf);
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "oci:{}", self.0.display())
+    }
+}
+
+impl Sink for Layout {
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.0.clone()]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Bytes
+    }
+
+    fn check(&self) -> Result<(), OutputError> {
+        check(&self.0)
+    }
+
+    fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError> {
+        let go_on = || !supply.stop.is_asked();
+        write(&self.0, images, supply.store()?, &go_on)?;
+        (supply.note)(&format!("written {self}"));
+        Ok(Vec::new())
+    }
+}
+
 /// Makes sure that `root` is a layout of ours, empty, or not there.
-pub(super) fn check(root: &Path) -> Result<(), OutputError> {
+fn check(root: &Path) -> Result<(), OutputError> {
     let not_ours = || OutputError::NotOurs(root.to_owned());
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
@@ -59,16 +99,16 @@ pub(super) fn check(root: &Path) -> Result<(), OutputError> {
     Ok(())
 }
 
-pub(super) fn write(
+fn write(
     root: &Path,
-    outputs: &[Output<'_>],
+    outputs: &[Output],
     store: &Store,
     go_on: GoOn<'_>,
 ) -> Result<(), OutputError> {
     fs::create_dir_all(root).map_err(fail(root))?;
     // The folder itself is the lock: two builds into one layout come one after the other.
     let lock = File::open(root).map_err(fail(root))?;
-    lock.lock().map_err(fail(root))?;
+    wait_for(&lock, root, go_on)?;
     check(root)?;
     let written = fill(root, outputs, store, go_on);
     if written.is_err()
@@ -83,7 +123,7 @@ pub(super) fn write(
 /// Writes blobs and index, and removes what the new index does not need.
 fn fill(
     root: &Path,
-    outputs: &[Output<'_>],
+    outputs: &[Output],
     store: &Store,
     go_on: GoOn<'_>,
 ) -> Result<(), OutputError> {
@@ -194,7 +234,7 @@ fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<()
     let partial = blobs.join(format!("{}{PARTIAL}", blob.digest.hex()));
     let _ = fs::remove_file(&partial);
     if !store.link_blob(blob, &partial)? {
-        if mends(&path, blob) {
+        if mends(&path, blob, go_on) {
             return Ok(());
         }
         let mut target = create(&partial)?;
@@ -213,10 +253,10 @@ fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<()
 }
 
 /// Seals a copy of a blob that was made before the store's own file, if all its bytes are right.
-fn mends(path: &Path, blob: &Blob) -> bool {
+fn mends(path: &Path, blob: &Blob, go_on: GoOn<'_>) -> bool {
     let there = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.len() == blob.size);
     there
-        && blob_of_file(path).is_ok_and(|found| found == *blob)
+        && blob_of_file(path, &|_| go_on()).is_ok_and(|found| found == *blob)
         && File::open(path).and_then(|it| seal_copy(&it)).is_ok()
 }
 

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Loaded, Output, PushCounts};
+use super::Output;
 
 /// Describes finished images as JSON: a list of one object for each.
-pub fn metadata(outputs: &[Output<'_>]) -> Value {
+pub(crate) fn metadata(outputs: &[Output]) -> Value {
     outputs
         .iter()
         .map(|output| {
@@ -45,22 +45,8 @@ pub fn metadata(outputs: &[Output<'_>]) -> Value {
                 "tags": output.tags,
                 "platforms": platforms,
             });
-            if let Some(push) = output.push {
-                let PushCounts {
-                    sent,
-                    mounted,
-                    skipped,
-                } = push;
-                value["push"] = json!({"sent": sent, "mounted": mounted, "skipped": skipped});
-            }
-            if let Some(Loaded {
-                names,
-                platform,
-                image_id,
-            }) = &output.load
-            {
-                value["load"] =
-                    json!({"names": names, "platform": platform.to_string(), "image_id": image_id});
+            for (name, report) in &output.reports {
+                value[*name] = report.clone();
             }
             value
         })

@@ -1,71 +1,61 @@
-//! Where finished images go: one file per sink. An output that exists and is not one of ours is never overwritten.
+//! Where finished images go: one file per sink, each with a line in [`KINDS`] if an `--output` can name it. An output that
+//! exists and is not one of ours is never overwritten.
 //!
 //! Knows nothing of rules, or of how anything was built.
 
 mod archive;
+mod daemon;
 mod docker_archive;
 mod layout;
 mod metadata;
+mod nothing;
+mod registry;
 
-pub use archive::Archive;
-pub use docker_archive::{DockerArchive, Picked, Planned};
-pub use metadata::metadata;
+pub(crate) use daemon::Daemon;
+pub(crate) use docker_archive::Planned;
+pub(crate) use layout::Layout;
+pub(crate) use metadata::metadata;
+pub(crate) use registry::{Registry, check_repositories};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::daemon::DaemonError;
 use crate::graph::{Image, Index, Product};
+use crate::graph::{Origin, Stop};
 use crate::oci::{
     Annotations, CONTAINERD_NAME, Descriptor, Digest, OURS, Platform, REF_NAME, Reference,
     ReferenceError,
 };
+use crate::registry::RegistryError;
 use crate::store::{Blob, Damage, Store, StoreError};
 
 /// A finished image, and its names.
-pub struct Output<'a> {
+pub(crate) struct Output {
     /// The name of the target.
-    pub name: String,
+    pub(crate) name: String,
     /// Registry and repository, if the manifest says.
-    pub repository: Option<String>,
+    pub(crate) repository: Option<String>,
     /// The image tags.
-    pub tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// The image or index.
-    pub product: &'a Product,
-    /// What its push did, if it was pushed.
-    pub push: Option<PushCounts>,
-    /// What became of it in a daemon, if it was loaded into one.
-    pub load: Option<Loaded>,
+    pub(crate) product: Product,
+    /// What sinks report of it to scripts, each under a name of its own.
+    pub(crate) reports: Vec<(&'static str, Value)>,
 }
 
-/// An image in a daemon.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Loaded {
-    /// The full names that it has there.
-    pub names: Vec<String>,
-    /// The platform that was loaded.
-    pub platform: Platform,
-    /// The daemon's own name for it.
-    pub image_id: String,
-}
-
-/// Bytes of a push, by what became of the blobs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PushCounts {
-    /// Sent by us.
-    pub sent: u64,
-    /// Taken by the registry from another of its repositories.
-    pub mounted: u64,
-    /// There already.
-    pub skipped: u64,
-}
-
-impl Output<'_> {
+impl Output {
     /// Returns the manifest or index.
-    pub fn descriptor(&self) -> Descriptor {
-        match self.product {
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        match &self.product {
             Product::Index(index) => index.descriptor.clone(),
             Product::Image(image) => image.manifest.clone(),
             _ => unreachable!("plans make images and indexes"),
@@ -73,8 +63,8 @@ impl Output<'_> {
     }
 
     /// Returns the image of each platform.
-    pub fn images(&self) -> Vec<(Platform, &Image)> {
-        match self.product {
+    pub(crate) fn images(&self) -> Vec<(Platform, &Image)> {
+        match &self.product {
             Product::Index(index) => index
                 .images
                 .iter()
@@ -86,7 +76,7 @@ impl Output<'_> {
     }
 
     /// Returns the repository, or the name where there is none: what stands before the `@`.
-    pub fn reference(&self) -> String {
+    pub(crate) fn reference(&self) -> String {
         let name = self.repository.clone().unwrap_or_else(|| self.name.clone());
         format!("{name}@{}", self.descriptor().digest)
     }
@@ -107,7 +97,7 @@ impl Output<'_> {
 
     /// Returns all blobs of the image: index, manifests, configs, layers.
     fn blobs(&self) -> BTreeSet<Blob> {
-        let index: Option<&Index> = match self.product {
+        let index: Option<&Index> = match &self.product {
             Product::Index(index) => Some(index),
             _ => None,
         };
@@ -126,91 +116,148 @@ impl Output<'_> {
     }
 }
 
-/// Where to put images.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Sink {
-    /// An OCI image layout in a folder.
-    Layout(PathBuf),
-    /// An OCI image layout as one tar.
-    OciArchive(PathBuf),
-    /// The same, of one platform, with what Docker reads besides.
-    DockerArchive(PathBuf),
-    /// Nothing is written: digests need no bytes.
-    Nothing,
+/// What a sink takes of images.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Needs {
+    /// Their digests.
+    Digests,
+    /// Layers that were built; those of a base may stay in their registry.
+    Layers,
+    /// All bytes.
+    Bytes,
 }
 
-impl Sink {
-    /// The names by which sinks are chosen.
-    pub const NAMES: &'static str = "oci:DIR, oci-archive:FILE, docker-archive:FILE or none";
-
-    /// Returns the path that the sink writes, if any.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Layout(path) | Self::OciArchive(path) | Self::DockerArchive(path) => Some(path),
-            Self::Nothing => None,
-        }
-    }
-
+/// Where images go.
+pub(crate) trait Sink: fmt::Display + Send + Sync {
     /// Returns all paths that the sink writes.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        match self {
-            Self::Layout(path) => vec![path.clone()],
-            Self::OciArchive(path) | Self::DockerArchive(path) => {
-                vec![path.clone(), archive::partial(path)]
-            }
-            Self::Nothing => Vec::new(),
-        }
+    fn paths(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
-    /// Returns the same sink with its path below `folder`, unless it is absolute.
-    #[must_use]
-    pub fn below(&self, folder: &Path) -> Self {
-        match self {
-            Self::Layout(path) => Self::Layout(folder.join(path)),
-            Self::OciArchive(path) => Self::OciArchive(folder.join(path)),
-            Self::DockerArchive(path) => Self::DockerArchive(folder.join(path)),
-            Self::Nothing => Self::Nothing,
-        }
-    }
+    /// Says what the sink takes of images.
+    fn needs(&self) -> Needs;
 
-    /// Makes sure, before anything is built, that the sink can take images: it is ours, or not there.
+    /// Makes sure, before anything is planned, that the sink can take images: it is ours, or not there.
     ///
     /// # Errors
-    /// When it is not ours.
-    pub fn check(&self) -> Result<(), OutputError> {
-        match self {
-            Self::Layout(path) => layout::check(path),
-            Self::OciArchive(path) | Self::DockerArchive(path) => archive::check(path),
-            Self::Nothing => Ok(()),
-        }
+    /// When it cannot.
+    fn check(&self) -> Result<(), OutputError> {
+        Ok(())
     }
 
-    /// Writes images. Of an image of several platforms, a sink that holds one only takes that of `host`. `go_on` says, now
-    /// and then, whether to.
+    /// Makes sure, before anything is built, that the sink can take these images. Of an image of several platforms, a sink
+    /// that holds one only takes that of `host`.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn check_images(&self, images: &[Planned<'_>], host: &Platform) -> Result<(), OutputError> {
+        let _ = (images, host);
+        Ok(())
+    }
+
+    /// Writes images. Returns what it reports of each to scripts, in their order; it may be nothing at all.
     ///
     /// # Errors
     /// When the sink cannot be written, or was stopped; then it is as it was.
-    pub fn write(
-        &self,
-        outputs: &[Output<'_>],
-        host: &Platform,
-        store: &Store,
-        go_on: GoOn<'_>,
-    ) -> Result<(), OutputError> {
-        match self {
-            Self::Layout(path) => layout::write(path, outputs, store, go_on),
-            Self::OciArchive(path) => archive::write(path, &archive::oci(outputs), store, go_on),
-            Self::DockerArchive(path) => {
-                let docker = DockerArchive::new(outputs, host)?;
-                archive::write(path, &docker.archive, store, go_on)
+    fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError>;
+}
+
+/// What a sink reports of an image to scripts: a value, and its name.
+pub(crate) type Report = (&'static str, Value);
+
+/// What a sink may use while it writes.
+pub(crate) struct Supply<'a> {
+    /// The cache, if that is what holds the images.
+    pub(crate) store: Option<&'a Store>,
+    /// All blobs, wherever they are.
+    pub(crate) blobs: &'a dyn crate::registry::Blobs,
+    /// The platform of this machine.
+    pub(crate) host: &'a Platform,
+    /// The wish to stop.
+    pub(crate) stop: &'a Stop,
+    /// Tells people what was done.
+    pub(crate) note: &'a dyn Fn(&str),
+    /// Hears of bytes that need not be sent: those that were mounted, and those that were there.
+    pub(crate) unsent: &'a dyn Fn(u64, u64),
+}
+
+impl<'a> Supply<'a> {
+    fn store(&self) -> Result<&'a Store, OutputError> {
+        self.store.ok_or(OutputError::NoCache)
+    }
+}
+
+/// A kind of sink that a word on the command line names.
+pub(crate) struct Kind {
+    /// The word before the colon.
+    pub(crate) word: &'static str,
+    /// What follows the colon, as `DIR`; nothing where there is no colon.
+    pub(crate) place: Option<&'static str>,
+    /// Makes the sink at a place.
+    make: fn(PathBuf) -> Arc<dyn Sink>,
+}
+
+/// The kinds of sinks that a word on the command line names.
+pub(crate) const KINDS: &[&Kind] = &[
+    &layout::KIND,
+    &archive::KIND,
+    &docker_archive::KIND,
+    &nothing::KIND,
+];
+
+/// What a word on the command line names: a kind of sink, and a place.
+#[derive(Clone)]
+pub(crate) struct Word {
+    kind: &'static Kind,
+    place: PathBuf,
+}
+
+impl Word {
+    /// Makes the sink; its place is below `folder`, unless it is absolute.
+    pub(crate) fn below(&self, folder: &Path) -> Arc<dyn Sink> {
+        (self.kind.make)(folder.join(&self.place))
+    }
+}
+
+impl FromStr for Word {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = |kind: &&Kind| match kind.place {
+            Some(place) => format!("{}:{place}", kind.word),
+            None => kind.word.to_owned(),
+        };
+        let forms: Vec<String> = KINDS.iter().map(form).collect();
+        let expected = match forms.split_last() {
+            Some((last, [])) => last.clone(),
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        };
+        let (word, place) = match text.split_once(':') {
+            Some((_, "")) => return Err(format!("`{text}` names no file: expected {expected}")),
+            Some((word, place)) => (word, Some(place)),
+            None => (text, None),
+        };
+        let fits = |kind: &&&Kind| kind.word == word && kind.place.is_some() == place.is_some();
+        match (KINDS.iter().find(fits), place) {
+            (Some(kind), Some(path)) if kind.place == Some("DIR") && path.contains(':') => {
+                Err(format!(
+                    "`{path}` is no folder: `{}` takes a folder alone, as images have the names of their targets",
+                    form(kind)
+                ))
             }
-            Self::Nothing => Ok(()),
+            (_, Some("-")) => Err("an output cannot go to stdout: name a file".to_owned()),
+            (Some(kind), place) => Ok(Self {
+                kind,
+                place: place.unwrap_or_default().into(),
+            }),
+            (None, _) => Err(format!("`{text}` is no output: expected {expected}")),
         }
     }
 }
 
 /// Tells whether to go on; false when the user asked to stop.
-pub type GoOn<'a> = &'a dyn Fn() -> bool;
+pub(crate) type GoOn<'a> = &'a dyn Fn() -> bool;
 
 /// Reads as long as it is to go on.
 struct Stoppable<'a, R> {
@@ -227,39 +274,9 @@ impl<R: Read> Read for Stoppable<'_, R> {
     }
 }
 
-impl FromStr for Sink {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "none" => Ok(Self::Nothing),
-            Some((_, "")) => Err(format!("`{text}` names no file: expected {}", Self::NAMES)),
-            Some(("oci", path)) if path.contains(':') => Err(format!(
-                "`{path}` is no folder: `oci:DIR` takes a folder alone, as images have the names of their targets"
-            )),
-            Some((_, "-")) => Err("an output cannot go to stdout: name a file".to_owned()),
-            Some(("oci", path)) => Ok(Self::Layout(path.into())),
-            Some(("oci-archive", path)) => Ok(Self::OciArchive(path.into())),
-            Some(("docker-archive", path)) => Ok(Self::DockerArchive(path.into())),
-            _ => Err(format!("`{text}` is no output: expected {}", Self::NAMES)),
-        }
-    }
-}
-
-impl fmt::Display for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Layout(path) => write!(f, "oci:{}", path.display()),
-            Self::OciArchive(path) => write!(f, "oci-archive:{}", path.display()),
-            Self::DockerArchive(path) => write!(f, "docker-archive:{}", path.display()),
-            Self::Nothing => f.write_str("none"),
-        }
-    }
-}
-
 /// An output that was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum OutputError {
+pub(crate) enum OutputError {
     /// It exists, and is not one of ours.
     #[error("{} exists, and was not written by imgdecl", .0.display())]
     NotOurs(PathBuf),
@@ -310,6 +327,40 @@ pub enum OutputError {
     /// The cache cannot give a blob.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The images are in no cache, which such a sink reads them from.
+    #[error("images that are in no cache can only be pushed")]
+    NoCache,
+    /// The user stopped it.
+    #[error("stopped")]
+    Stopped,
+    /// Images that are to be pushed have no repository: their names and places.
+    #[error("there is no repository to push to")]
+    NoRepository(Vec<(String, Origin)>),
+    /// A repository is none.
+    #[error(transparent)]
+    Repository(ReferenceError),
+    /// A registry did not take all images: an error for each that it did not take.
+    #[error("a registry did not take all images")]
+    Push(Vec<RegistryError>),
+    /// Docker or podman cannot be reached, or did not take the images.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// Docker or podman cannot read a layer.
+    #[error("`{image}` has layers in zstd, which {daemon} cannot read")]
+    Zstd {
+        /// The image.
+        image: String,
+        /// The daemon's name.
+        daemon: String,
+    },
+    /// Docker or podman took an image, and has it not.
+    #[error("{daemon} took the images, but has no {name}")]
+    Lost {
+        /// The full name of the image.
+        name: String,
+        /// The daemon's name.
+        daemon: String,
+    },
 }
 
 fn fail(path: &Path) -> impl FnOnce(io::Error) -> OutputError + use<> {
@@ -329,6 +380,21 @@ fn unread(path: &Path) -> impl FnOnce(io::Error) -> OutputError + use<> {
     }
 }
 
+/// How long to wait before a lock is tried again.
+const WAIT: Duration = Duration::from_millis(20);
+
+/// Waits for the lock of an output: another build may be at it.
+fn wait_for(file: &File, path: &Path, go_on: GoOn<'_>) -> Result<(), OutputError> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(fail(path)(error)),
+            Err(TryLockError::WouldBlock) if go_on() => std::thread::sleep(WAIT),
+            Err(TryLockError::WouldBlock) => return Err(OutputError::Stopped),
+        }
+    }
+}
+
 /// The `oci-layout` file (image-spec, image-layout.md).
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The version that it says.
@@ -340,7 +406,7 @@ fn ours() -> Annotations {
 }
 
 /// Returns the entries sorted by name: those of `outputs`, and those of `before` that have other names.
-fn merge(before: Vec<Descriptor>, outputs: &[Output<'_>]) -> Vec<Descriptor> {
+fn merge(before: Vec<Descriptor>, outputs: &[Output]) -> Vec<Descriptor> {
     let name = |descriptor: &Descriptor| {
         descriptor
             .annotations

@@ -134,9 +134,8 @@ fn content(
         reason = "decides what to remember, never a byte"
     )]
     let now = std::time::SystemTime::now();
-    let content = Content::of_host(folder, below, stamp);
+    let content = Content::of_host(folder, below, stamp, tick);
     let content = content.map_err(|error| content_error(&error, origin))?;
-    tick(content.size);
     if !stamp.is_recent(now) {
         let stats = Stats(vec![Stat {
             path: "".into(),
@@ -170,16 +169,16 @@ pub(super) fn known(path: &Path, stamp: &Stamp, store: &Store) -> Option<Digest>
 /// Returns the digest of a regular file, from the stat cache of `store` if it did not change.
 ///
 /// # Errors
-/// When it cannot be read, or remembered.
-pub fn digest_of(path: &Path, store: &Store) -> Result<Digest, ActionError> {
-    blob_of(path, store).map(|blob| blob.digest)
+/// When it cannot be read, or remembered, or `tick` says to stop.
+pub fn digest_of(path: &Path, store: &Store, tick: Tick<'_>) -> Result<Digest, ActionError> {
+    blob_of(path, store, tick).map(|blob| blob.digest)
 }
 
 /// Returns the digest and the size of a regular file, from the stat cache of `store` if it did not change.
 ///
 /// # Errors
-/// When it cannot be read, or remembered.
-pub(super) fn blob_of(path: &Path, store: &Store) -> Result<Blob, ActionError> {
+/// When it cannot be read, or remembered, or `tick` says to stop.
+pub(super) fn blob_of(path: &Path, store: &Store, tick: Tick<'_>) -> Result<Blob, ActionError> {
     let unreadable = |error: &dyn std::error::Error| {
         let message = format!("cannot read {}", path.display());
         ActionError::new("imgdecl::host::unreadable", message).because(error)
@@ -192,8 +191,7 @@ pub(super) fn blob_of(path: &Path, store: &Store) -> Result<Blob, ActionError> {
         return Err(unreadable(&error));
     };
     let stamp = Stamp::of(&metadata);
-    let Content { digest, size, .. } =
-        content(&folder.into(), name, stamp, (store, &|_| true), None)?;
+    let Content { digest, size, .. } = content(&folder.into(), name, stamp, (store, tick), None)?;
     Ok(Blob { digest, size })
 }
 
@@ -211,6 +209,7 @@ pub(super) fn row(stamp: &Stamp) -> [i64; 5] {
 /// Explains an error of content.
 pub(super) fn content_error(error: &ContentError, origin: Option<&Origin>) -> ActionError {
     let (code, help) = match error {
+        ContentError::Stopped => return ActionError::stopped(),
         ContentError::Changed(_) => (
             "imgdecl::host::changed",
             "run the build again when nothing writes to the file",

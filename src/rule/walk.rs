@@ -268,12 +268,9 @@ pub(super) fn digests(
     let fresh: Result<Vec<(usize, Digest)>, ActionError> = unknown
         .par_iter()
         .map(|(index, item, stamp)| {
-            let content = Content::of_host(root, &item.path, *stamp)
-                .map_err(|error| content_error(&error, None))?;
-            match (context.tick)(content.size) {
-                true => Ok((*index, content.digest)),
-                false => Err(ActionError::stopped()),
-            }
+            let content = Content::of_host(root, &item.path, *stamp, context.tick);
+            let content = content.map_err(|error| content_error(&error, None))?;
+            Ok((*index, content.digest))
         })
         .collect();
     for (index, digest) in fresh? {

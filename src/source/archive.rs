@@ -66,7 +66,7 @@ impl Archive {
     ///
     /// # Errors
     /// When it cannot be read, or is no image archive.
-    pub fn open(path: &Path, tmp: &Path) -> Result<Self, SourceError> {
+    pub fn open(path: &Path, tmp: &Path, go_on: GoOn<'_>) -> Result<Self, SourceError> {
         let fail = |source| SourceError::Io {
             path: path.to_owned(),
             source,
@@ -82,7 +82,11 @@ impl Archive {
                 let mut copy = tempfile::tempfile_in(tmp).map_err(fail)?;
                 let size = file.metadata().map_err(fail)?.len();
                 let decoder = other.decoder(reader).map_err(fail)?;
-                io::copy(&mut Bounded::new(decoder, size), &mut copy).map_err(fail)?;
+                let mut decoder = While {
+                    inner: Bounded::new(decoder, size),
+                    go_on,
+                };
+                io::copy(&mut decoder, &mut copy).map_err(fail)?;
                 Arc::new(copy)
             }
         };
@@ -358,6 +362,24 @@ fn relative(folder: &layer::LayerPath, target: &str) -> Option<String> {
     Some(at.to_string())
 }
 
+/// Tells, now and then, whether to go on.
+type GoOn<'a> = &'a dyn Fn() -> bool;
+
+/// Reads as long as it is to go on.
+struct While<'a, R> {
+    inner: R,
+    go_on: GoOn<'a>,
+}
+
+impl<R: Read> Read for While<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.go_on)() {
+            true => self.inner.read(buffer),
+            false => Err(io::Error::other("stopped")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -388,7 +410,7 @@ mod tests {
             let path = folder.path().join("a.tar");
             let first = image("first", is_compressed);
             std::fs::write(&path, &first).unwrap();
-            let archive = Archive::open(&path, folder.path()).unwrap();
+            let archive = Archive::open(&path, folder.path(), &|| true).unwrap();
             assert!(archive.is_unchanged().unwrap());
             let mut other = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
             other.write_all(&image("other", is_compressed)).unwrap();
@@ -406,7 +428,9 @@ mod tests {
     #[test]
     fn a_folder_is_no_archive() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Archive::open(folder.path(), folder.path()).err().unwrap();
+        let error = Archive::open(folder.path(), folder.path(), &|| true)
+            .err()
+            .unwrap();
         assert!(matches!(error, SourceError::Io { .. }), "{error}");
     }
 }

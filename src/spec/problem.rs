@@ -4,19 +4,21 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
-
 use crate::graph::{Origin, SourceText};
 
 /// One thing that is wrong with a manifest.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    code: &'static str,
-    message: String,
-    help: Option<String>,
-    source: Arc<NamedSource<String>>,
-    labels: Vec<LabeledSpan>,
-    start: usize,
+    /// The name of the kind of problem, as `imgdecl::spec::index`.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: Option<String>,
+    /// The manifest.
+    pub source: Arc<SourceText>,
+    /// The places in it, the first of which is where it is wrong, and what stands at each.
+    pub labels: Vec<(Range<usize>, Option<String>)>,
 }
 
 impl Problem {
@@ -28,19 +30,12 @@ impl Problem {
         message: impl Into<String>,
         label: impl Into<String>,
     ) -> Self {
-        let start = span.start;
         Self {
             code,
             message: message.into(),
             help: None,
-            source: Arc::new(
-                NamedSource::new(source.name.clone(), source.text.clone()).with_language("toml"),
-            ),
-            labels: vec![LabeledSpan::new_primary_with_span(
-                Some(label.into()).filter(|it| !it.is_empty()),
-                span,
-            )],
-            start,
+            source: source.clone(),
+            labels: vec![(span, Some(label.into()).filter(|it| !it.is_empty()))],
         }
     }
 
@@ -73,18 +68,13 @@ impl Problem {
     /// Underlines another place of the same manifest.
     #[must_use]
     pub fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.labels
-            .push(LabeledSpan::new_with_span(Some(label.into()), span));
+        self.labels.push((span, Some(label.into())));
         self
     }
 
-    fn sort_key(&self) -> (String, usize, &'static str, &str) {
-        (
-            self.source.name().to_owned(),
-            self.start,
-            self.code,
-            &self.message,
-        )
+    fn sort_key(&self) -> (&str, usize, &'static str, &str) {
+        let start = self.labels.first().map_or(0, |(span, _)| span.start);
+        (&self.source.name, start, self.code, &self.message)
     }
 }
 
@@ -95,26 +85,6 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
-
-impl Diagnostic for Problem {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.code))
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&*self.source)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        Some(Box::new(self.labels.iter().cloned()))
-    }
-}
 
 /// All that is wrong, so far.
 #[derive(Clone, Debug, Default)]

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::{
     BLOBS, Blob, LAST, LOCK, LOCKS, PAGES, RECORDS, RETIRED, Record, SEGMENTS, STATS, Store,
-    StoreError, blob, read, segments,
+    StoreError, blob, blob_of_file, read, segments,
 };
 use crate::oci::Digest;
 
@@ -236,8 +236,8 @@ impl Store {
     /// there, too.
     ///
     /// # Errors
-    /// When the cache folder cannot be read.
-    pub fn verify(&self, tick: &dyn Fn(u64)) -> Result<Verified, StoreError> {
+    /// When the cache folder cannot be read, or `tick` says to stop: it hears of bytes that were hashed.
+    pub fn verify(&self, tick: &dyn Fn(u64) -> bool) -> Result<Verified, StoreError> {
         let mut verified = Verified::default();
         for file in walk(&self.root.join(BLOBS))? {
             let fail = |source| StoreError::Io {
@@ -245,14 +245,14 @@ impl Store {
                 path: file.path.clone(),
                 source,
             };
-            if Some(blob::hash(&file.path).map_err(fail)?) == file.digest() {
+            let found = blob_of_file(&file.path, tick).map_err(fail)?;
+            if Some(found.digest) == file.digest() {
                 verified.whole += 1;
             } else {
                 File::open(&file.path).iter().for_each(blob::unseal);
                 let removed = verified.remove(file.path);
                 verified.damaged.extend(removed);
             }
-            tick(file.size);
         }
         for file in self.records()? {
             if file.record()?.is_none() {
@@ -426,10 +426,10 @@ mod tests {
         let path = store.blob_path(&blob.digest);
         fs::remove_file(&path).unwrap();
         fs::write(&path, b"axxxxxxxxy").unwrap();
-        let verified = store.verify(&|_| ()).unwrap();
+        let verified = store.verify(&|_| true).unwrap();
         assert_eq!((verified.whole, verified.damaged), (1, vec![path]));
         assert_eq!(
-            store.verify(&|_| ()).unwrap(),
+            store.verify(&|_| true).unwrap(),
             Verified {
                 whole: 1,
                 ..Verified::default()

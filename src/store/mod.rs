@@ -23,11 +23,12 @@ pub use segments::Piece;
 pub use stat::{Stat, Stats};
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::oci::Digest;
 
@@ -43,7 +44,14 @@ pub struct Store {
     maps: segments::Maps,
     /// The blobs that this process hashed or wrote.
     sound: Mutex<BTreeSet<Digest>>,
+    go_on: GoOn,
 }
+
+/// Tells, now and then, whether to go on; false once the user asked to stop.
+pub type GoOn = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// How long to wait before the lock of a cache is tried again, which another process has for itself.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// A store that cannot be used, or a blob that is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +144,16 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or used.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let opened = Self::open_to_write(root);
+        Self::open_while(root, Arc::new(|| true))
+    }
+
+    /// The same, as long as `go_on` says so: another process may have the cache for itself. What is hashed later goes on as
+    /// long, too.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or used, or the user asked to stop.
+    pub fn open_while(root: &Path, go_on: GoOn) -> Result<Self, StoreError> {
+        let opened = Self::open_to_write(root, &go_on);
         match &opened {
             Err(StoreError::Io { source, .. }) if root.join(BLOBS).is_dir() => {
                 use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
@@ -144,11 +161,11 @@ impl Store {
                     PermissionDenied | ReadOnlyFilesystem => Ok(Self {
                         // The lock of another user need not be readable: then there is nobody to keep away.
                         _shared: File::open(root.join(LOCK))
-                            .and_then(|file| file.lock_shared().map(|()| file))
+                            .and_then(|file| lock_shared(&file, &go_on).map(|()| file))
                             .ok(),
                         session: None,
                         refused: Some(source.kind()),
-                        ..Self::at(root)
+                        ..Self::at(root, go_on)
                     }),
                     _ => opened,
                 }
@@ -157,7 +174,7 @@ impl Store {
         }
     }
 
-    fn open_to_write(root: &Path) -> Result<Self, StoreError> {
+    fn open_to_write(root: &Path, go_on: &GoOn) -> Result<Self, StoreError> {
         let fail = |doing, path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::Io {
@@ -182,17 +199,17 @@ impl Store {
             .create(true)
             .append(true)
             .open(&path)
-            .and_then(|file| file.lock_shared().map(|()| file))
+            .and_then(|file| lock_shared(&file, go_on).map(|()| file))
             .map_err(fail("lock", &path))?;
         close_once(root).map_err(fail("close", root))?;
         Ok(Self {
             _shared: Some(shared),
             session: Some(session::Session::start(&root.join(TMP))?),
-            ..Self::at(root)
+            ..Self::at(root, go_on.clone())
         })
     }
 
-    fn at(root: &Path) -> Self {
+    fn at(root: &Path, go_on: GoOn) -> Self {
         Self {
             root: root.to_owned(),
             _shared: None,
@@ -200,7 +217,14 @@ impl Store {
             refused: None,
             maps: segments::Maps::default(),
             sound: Mutex::default(),
+            go_on,
         }
+    }
+
+    /// Hashes a file, until the user asks to stop.
+    fn hash(&self, path: &Path) -> io::Result<Digest> {
+        let tick = |_: u64| (self.go_on)();
+        blob_of_file(path, &tick).map(|blob| blob.digest)
     }
 
     /// Returns why nothing can be written, where that is so.
@@ -309,5 +333,17 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
             path: path.to_owned(),
             source,
         }),
+    }
+}
+
+/// Waits for a lock that others may have, too.
+fn lock_shared(file: &File, go_on: &GoOn) -> io::Result<()> {
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if go_on() => std::thread::sleep(WAIT),
+            Err(TryLockError::WouldBlock) => return Err(io::Error::other("stopped")),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! upload of it cannot end well. Only a link, for which nothing is read, trusts the seal.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,9 @@ pub fn damage(path: &Path, digest: Digest) -> Option<Damage> {
     Some(Damage { digest, path })
 }
 
+/// How many bytes are copied before it is asked whether to go on.
+const STEP: usize = 1 << 20;
+
 impl Store {
     /// Opens the blob's bytes, to be read from the beginning.
     ///
@@ -94,8 +97,13 @@ impl Store {
             digest: blob.digest,
             path: path.clone(),
         };
-        if self.check(blob) == Health::Damaged {
-            return Err(damage.into());
+        match self.check(blob) {
+            Health::Damaged => return Err(damage.into()),
+            // It may be that nobody found out.
+            Health::Missing if !(self.go_on)() => {
+                return Err(self.unreadable(blob, io::Error::other("stopped")));
+            }
+            Health::Missing | Health::Whole => {}
         }
         let file = File::open(&path).map_err(|source| self.unreadable(blob, source))?;
         Ok(BlobReader {
@@ -144,7 +152,7 @@ impl Store {
         if self.is_known_sound(digest) {
             return Ok(true);
         }
-        let found = hash(&path).map_err(|source| StoreError::Io {
+        let found = self.hash(&path).map_err(|source| StoreError::Io {
             doing: "read",
             path: path.clone(),
             source,
@@ -191,10 +199,19 @@ impl Store {
         }
         let mut reader = self.open_blob(blob)?;
         let mut writer = other.writer()?;
-        io::copy(&mut reader, &mut writer).map_err(|source| match Damage::of(&source) {
-            Some(damage) => damage.clone().into(),
-            None => other.unwritable(source),
-        })?;
+        let mut buffer = vec![0; STEP];
+        loop {
+            let read = reader.read(&mut buffer);
+            let count = read.map_err(|source| self.unreadable(blob, source))?;
+            if count == 0 {
+                break;
+            }
+            let written = writer.write_all(&buffer[..count]);
+            written.map_err(|source| other.unwritable(source))?;
+            if !(self.go_on)() {
+                return Err(self.unreadable(blob, io::Error::other("stopped")));
+            }
+        }
         writer.complete_verified_as(blob, "a blob of another cache")?;
         Ok(true)
     }

@@ -1,30 +1,42 @@
-//! What people see while a build runs: lines on a terminal, plain lines elsewhere, or JSON events for scripts.
+//! What people and scripts see: progress on stderr while work is done, as lines on a terminal, plain lines elsewhere, or
+//! JSON events; and the texts and JSON of what came of it.
 //!
-//! Writes to stderr only. Takes events and knows nothing of how they come about.
+//! Takes events and values, and knows nothing of how they come about.
 
+mod diff;
+mod explain;
 mod fancy;
+mod inspect;
+mod inspect_json;
 mod plain;
+mod plan;
 mod profile;
 mod transfer;
 
-pub use profile::{Profile, Watched};
+pub(crate) use diff::{json as diff_json, text as diff_text};
+pub(crate) use diff::{verified as verify_text, verified_json as verify_json};
+pub(crate) use inspect::text as inspect_text;
+pub(crate) use inspect_json::{Shown, json as inspect_json};
+pub(crate) use plan::{json as plan_json, text as plan_text};
+pub(crate) use profile::Profile;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::exec::{Event, Outcome, Watch};
-use crate::graph::NodeId;
+use crate::graph::{NodeId, Stop};
+use crate::lock;
 use crate::shown;
+use crate::work::{Events, News};
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Lines that move on a terminal, plain lines elsewhere.
     #[default]
     Auto,
@@ -37,15 +49,18 @@ pub enum Mode {
 }
 
 /// Shows a build, and counts what happened.
-pub struct Progress {
+pub(crate) struct Progress {
     show: Show,
     start: Instant,
     counts: Mutex<Counts>,
     /// The actions that were counted as recorded: one whose bytes turn out to be gone runs after all.
     hits: Mutex<BTreeSet<NodeId>>,
     transfers: transfer::Transfers,
-    /// Set when the user asks to stop.
-    cancel: &'static AtomicBool,
+    stop: Stop,
+    /// Whether the keys of actions are shown.
+    explains: bool,
+    /// What is measured besides.
+    profile: Option<Arc<Profile>>,
 }
 
 enum Show {
@@ -57,30 +72,30 @@ enum Show {
 
 /// What happened in a build.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Counts {
+struct Counts {
     /// Actions that ran.
-    pub built: u64,
+    pub(crate) built: u64,
     /// Actions whose product was recorded.
-    pub hit: u64,
+    pub(crate) hit: u64,
     /// Actions that failed.
-    pub failed: u64,
+    pub(crate) failed: u64,
     /// Actions that did not run because of a failure.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// Bytes of files, archives and layers that were read or written.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Bytes that came from registries.
-    pub pulled: u64,
+    pub(crate) pulled: u64,
     /// Bytes that went to registries.
-    pub pushed: u64,
+    pub(crate) pushed: u64,
     /// Bytes that registries took from other repositories of theirs.
-    pub mounted: u64,
+    pub(crate) mounted: u64,
     /// Bytes that were to be pushed, and were there already.
-    pub there: u64,
+    pub(crate) there: u64,
 }
 
 impl Progress {
     /// Starts to show a build.
-    pub fn new(mode: Mode, cancel: &'static AtomicBool) -> Self {
+    pub(crate) fn new(mode: Mode, stop: Stop) -> Self {
         let show = match mode {
             Mode::Auto if io::stderr().is_terminal() => Show::Fancy(fancy::Fancy::new()),
             Mode::Auto | Mode::Plain => Show::Plain,
@@ -93,12 +108,26 @@ impl Progress {
             counts: Mutex::default(),
             hits: Mutex::default(),
             transfers: transfer::Transfers::default(),
-            cancel,
+            stop,
+            explains: false,
+            profile: None,
         }
     }
 
+    /// Shows the key of each action, and how it differs from the last one, if that is wanted.
+    #[must_use]
+    pub(crate) fn explaining(self, explains: bool) -> Self {
+        Self { explains, ..self }
+    }
+
+    /// Measures as well, if that is wanted.
+    #[must_use]
+    pub(crate) fn measured_by(self, profile: Option<Arc<Profile>>) -> Self {
+        Self { profile, ..self }
+    }
+
     /// Returns what happened so far.
-    pub fn counts(&self) -> Counts {
+    fn counts(&self) -> Counts {
         let counts = self
             .counts
             .lock()
@@ -122,7 +151,7 @@ impl Progress {
     }
 
     /// Counts bytes that a push did not send: those that were mounted, and those that were there already.
-    pub fn unsent(&self, mounted: u64, there: u64) {
+    fn unsent(&self, mounted: u64, there: u64) {
         let counts = self.counts.lock();
         let mut counts = counts.unwrap_or_else(|poison| poison.into_inner());
         counts.mounted += mounted;
@@ -130,7 +159,7 @@ impl Progress {
     }
 
     /// Says something between the lines.
-    pub fn note(&self, text: &str) {
+    fn say(&self, text: &str) {
         match &self.show {
             Show::Fancy(fancy) => fancy.line(text),
             Show::Plain => line(text),
@@ -140,7 +169,7 @@ impl Progress {
     }
 
     /// Ends the show, with a summary only if there was something to do: for commands that are after something else.
-    pub fn close(&self) {
+    fn close(&self) {
         let counts = self.counts();
         let did = counts.built + counts.failed + counts.skipped > 0 || counts.pulled > 0;
         if did || matches!(self.show, Show::Json) {
@@ -149,7 +178,7 @@ impl Progress {
     }
 
     /// Ends the show with a summary.
-    pub fn finish(&self) {
+    fn finish(&self) {
         let Counts {
             built,
             hit,
@@ -201,8 +230,54 @@ impl Progress {
     }
 }
 
+impl Events for Progress {
+    fn news(&self, news: &News<'_>) {
+        match news {
+            News::Phase(name) => self.profile.iter().for_each(|it| it.phase(name)),
+            News::LockIsTaken => {
+                self.say(&format!("another imgdecl is at {}; waiting", lock::FILE));
+            }
+            News::Resolves(need) => match need.payload {
+                Some(_) => self.say(&format!("resolving {}", need.target)),
+                None => self.say(&format!("resolving {}", need.wanted)),
+            },
+            News::Locked(changes) => {
+                self.say(&match changes.is_empty() {
+                    true => format!(
+                        "{} was brought up to date: nothing else was chosen",
+                        lock::FILE
+                    ),
+                    false => format!("{} was brought up to date:", lock::FILE),
+                });
+                changes.iter().for_each(|it| self.say(&format!("  {it}")));
+            }
+            News::Lacks(needs) => explain::lacks(needs).iter().for_each(|it| line(it)),
+            News::Ran {
+                graph,
+                results,
+                store,
+                workspace,
+            } => {
+                if self.explains {
+                    let lines = explain::keys(graph, results, store, workspace);
+                    lines.iter().for_each(|it| line(it));
+                }
+            }
+            News::Unsent { mounted, there } => self.unsent(*mounted, *there),
+            News::Unpacks(name) => self.say(&format!("unpacking {name}")),
+            News::Over {
+                only_if_busy: false,
+            } => self.finish(),
+            News::Over { only_if_busy: true } => self.close(),
+        }
+    }
+}
+
 impl Watch for Progress {
     fn event(&self, event: &Event<'_>) {
+        if let Some(profile) = &self.profile {
+            profile.event(event);
+        }
         {
             let mut counts = self
                 .counts
@@ -285,13 +360,13 @@ fn json_event(told: &Event<'_>) {
 }
 
 /// Writes a line to stderr, as it may be shown. A closed stderr is no reason to fail.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     say(&shown::text(text));
 }
 
 /// Writes a line to stderr that may have colours of our own: `make` makes it with them, and without. It is written
 /// without where something in it looks like more than a text.
-pub fn coloured(has_colours: bool, make: impl Fn(bool) -> String) {
+pub(crate) fn coloured(has_colours: bool, make: impl Fn(bool) -> String) {
     let plain = make(false);
     match shown::text(&plain) {
         Cow::Borrowed(_) if has_colours => say(&make(true)),
@@ -312,7 +387,7 @@ fn say(text: &str) {
 ///
 /// # Errors
 /// When stdout cannot be written. A reader that went away is no error.
-pub fn data(text: &str) -> io::Result<()> {
+pub(crate) fn data(text: &str) -> io::Result<()> {
     match io::stdout().lock().write_all(shown::data(text).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
@@ -323,7 +398,7 @@ pub fn data(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// When stdout cannot be written. A reader that went away is no error.
-pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
+pub(crate) fn bytes(bytes: &[u8]) -> io::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -332,17 +407,17 @@ pub fn bytes(bytes: &[u8]) -> io::Result<bool> {
 }
 
 /// Tells whether stdout is a terminal.
-pub fn is_terminal() -> bool {
+pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
 /// Formats data as JSON so that they pass [`data`] unchanged: what a terminal would obey is escaped.
-pub fn json(value: serde_json::Value) -> String {
+pub(crate) fn json(value: serde_json::Value) -> String {
     shown::json_data(value)
 }
 
 /// Formats a text so that everything odd in it can be seen: on one line, with escapes.
-pub fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for char in text.chars() {
         match shown::is_obeyed(char) || matches!(char, '\n' | '\t' | '\\') {
@@ -354,7 +429,7 @@ pub fn visible(text: &str) -> String {
 }
 
 /// Formats a number of bytes.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000.0 {

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::Progress;
 use crate::exec::{Event, Watch};
 
 /// The row of the command's phases.
@@ -19,7 +18,7 @@ const PHASES: usize = 0;
 const RECORDS: usize = 1;
 
 /// Times, as they are measured.
-pub struct Profile {
+pub(crate) struct Profile {
     start: Instant,
     state: Mutex<State>,
 }
@@ -47,7 +46,7 @@ struct Span {
 
 impl Profile {
     /// Starts to measure.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let rows = [(PHASES, "phases"), (RECORDS, "records")];
         let rows = rows.map(|(row, name)| (row, (None, name.to_owned())));
         Self {
@@ -68,7 +67,7 @@ impl Profile {
     }
 
     /// Ends the phase that was, and begins one.
-    pub fn phase(&self, name: &'static str) {
+    pub(crate) fn phase(&self, name: &'static str) {
         let now = self.now();
         self.change(|state| {
             state.end_phase(now);
@@ -77,7 +76,7 @@ impl Profile {
     }
 
     /// Ends the last phase, and returns the trace.
-    pub fn finish(&self) -> Value {
+    pub(crate) fn finish(&self) -> Value {
         let now = self.now();
         self.change(|state| {
             state.end_phase(now);
@@ -170,22 +169,5 @@ impl Watch for Profile {
             }),
             Event::Progress { .. } | Event::Note(_) => {}
         }
-    }
-}
-
-/// Shows a build, and measures it if that is wanted.
-pub struct Watched<'a> {
-    /// What people see.
-    pub progress: &'a Progress,
-    /// What is measured.
-    pub profile: Option<&'a Profile>,
-}
-
-impl Watch for Watched<'_> {
-    fn event(&self, event: &Event<'_>) {
-        if let Some(profile) = self.profile {
-            profile.event(event);
-        }
-        self.progress.event(event);
     }
 }

@@ -175,11 +175,11 @@ impl Monitor for Progress {
     }
 
     fn note(&self, text: &str) {
-        Self::note(self, text);
+        self.say(text);
     }
 
     fn is_stopped(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+        self.stop.is_asked()
     }
 }
 

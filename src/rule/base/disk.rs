@@ -132,7 +132,8 @@ impl DiskImage<'_> {
         }
         // What is made of the archive is remembered under its digest: it must be that archive from end to end.
         for _ in 0..TRIES {
-            let archive = Archive::open(&path, context.store.tmp()).map_err(explain)?;
+            let archive = Archive::open(&path, context.store.tmp(), &|| (context.tick)(0))
+                .map_err(explain)?;
             if self.digest(&path, &archive, context)? != self.root {
                 break;
             }

@@ -80,7 +80,7 @@ fn place(
         None => {}
     }
     for path in inputs.find_links.iter().map(|it| it.join(&wheel.file)) {
-        if blob_of_file(&path).is_ok_and(|it| it.digest == pin.sha256) {
+        if blob_of_file(&path, context.tick).is_ok_and(|it| it.digest == pin.sha256) {
             return Ok(WheelPlace::Path(between(folder, &path)));
         }
     }

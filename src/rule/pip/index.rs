@@ -12,6 +12,7 @@ use super::inputs::Inputs;
 use crate::graph::{
     ActionError, Context, KeyWriter, PackageError, PackageFile, Packages, Part, Parts,
 };
+use crate::layer::Tick;
 use crate::oci::Digest;
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Unreadable, Wanted};
 use crate::python::{Metadata, WheelName, guesses, similar, wheel};
@@ -28,6 +29,7 @@ const MANY: usize = 20_000;
 pub(super) struct Sources<'a> {
     packages: &'a dyn Packages,
     store: &'a Store,
+    tick: Tick<'a>,
     parts: &'a dyn Parts,
     local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>>,
     /// Files that were uploaded later are left out.
@@ -39,7 +41,9 @@ pub(super) struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// Lists the folders.
     pub(super) fn new(context: &Context<'a>, inputs: &Inputs) -> Result<Self, ActionError> {
-        let Context { store, parts, .. } = *context;
+        let Context {
+            store, parts, tick, ..
+        } = *context;
         let packages = context.ports.packages;
         let mut wheels: Vec<(WheelName, PathBuf)> = Vec::new();
         for folder in &inputs.find_links {
@@ -59,7 +63,9 @@ impl<'a> Sources<'a> {
             wheels[before..].sort_by(|one, other| one.1.cmp(&other.1));
         }
         // A folder may serve many targets: what it holds is hashed once. Of several errors, the first is told.
-        let blobs = wheels.par_iter().map(|(_, path)| blob_of(path, store));
+        let blobs = wheels
+            .par_iter()
+            .map(|(_, path)| blob_of(path, store, tick));
         let blobs: Vec<Result<Blob, ActionError>> = blobs.collect();
         let mut local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>> = BTreeMap::new();
         for ((name, path), blob) in wheels.into_iter().zip(blobs) {
@@ -84,6 +90,7 @@ impl<'a> Sources<'a> {
         Ok(Self {
             packages,
             store,
+            tick,
             parts,
             local,
             exclude_newer: inputs.exclude_newer.clone(),
@@ -102,6 +109,11 @@ impl<'a> Sources<'a> {
         found.map(|(_, path)| path.clone())
     }
 
+    /// Returns what hears of bytes that are hashed, and says whether to go on.
+    pub(super) fn tick(&self) -> Tick<'a> {
+        self.tick
+    }
+
     /// Returns where a wheel of the folders lies, from the workspace's root.
     pub(super) fn listed_at(&self, candidate: &Candidate) -> Option<String> {
         let path = self.own(candidate).filter(|_| &*candidate.index == LOCAL)?;
@@ -115,7 +127,7 @@ impl<'a> Sources<'a> {
         let digest = match candidate.sha256 {
             Some(digest) => digest,
             None => {
-                let digest = digest_of(path, self.store);
+                let digest = digest_of(path, self.store, self.tick);
                 digest.map_err(|error| {
                     failed(format!("cannot read {}: {}", path.display(), error.message))
                 })?

@@ -238,7 +238,7 @@ fn of_candidate(
     let (mut sha256, mut size) = (candidate.sha256, candidate.size);
     if sha256.is_none() {
         let found = match sources.own(candidate) {
-            Some(path) => Some(blob_of(&path, store)?),
+            Some(path) => Some(blob_of(&path, store, sources.tick())?),
             // The index says nothing of it: it is what comes now, and from then on the lock decides.
             None if !candidate.index.is_empty() => Some(sources.unsaid(candidate, store)?),
             // Who names a URL says what is there.

@@ -1,0 +1,328 @@
+//! `build`: plans, resolves what the lock lacks, runs the graph, and hands the images to the sinks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::file::write_file;
+use super::lock::{self, Lacking};
+use super::net::{Net, Network};
+use super::workspace::{Choice, Workspace};
+use super::{Failed, News, NodeFailure, Session};
+use crate::exec::{self, NodeResult, Options};
+use crate::graph::{Failure, Graph, Product};
+use crate::oci::{Descriptor, Digest, Reference};
+use crate::output::{
+    Daemon, Layout, Needs, Output, OutputError, Planned, Registry, Sink, Supply, Word, metadata,
+};
+use crate::plan::{Plan, PlannedImage};
+use crate::registry::Blobs;
+use crate::shown;
+use crate::source::read_document;
+use crate::store::{Blob, Health, Store};
+
+/// What is to be built, and where it goes.
+#[derive(Default)]
+pub(crate) struct Request {
+    /// The manifest, and which of its images.
+    pub(crate) choice: Choice,
+    /// How the network is reached.
+    pub(crate) network: Network,
+    /// Where images go. If nowhere, and they are neither pushed nor loaded, to the default layout.
+    pub(crate) outputs: Vec<Word>,
+    /// Images go to their repositories.
+    pub(crate) push: bool,
+    /// Registries are asked for every blob.
+    pub(crate) check: bool,
+    /// Images go to Docker or podman.
+    pub(crate) load: bool,
+    /// What image.lock lacks is an error; where nothing is said, a CI system wants it so.
+    pub(crate) locked: Option<bool>,
+    /// Image tags in place of the images' own.
+    pub(crate) tags: Vec<String>,
+    /// A file for what scripts may want to know, from the working folder.
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// How many actions run at once; the number of CPUs if nothing is said.
+    pub(crate) jobs: Option<u16>,
+    /// Other files that are written, and so are no inputs, from the working folder.
+    pub(crate) written: Vec<PathBuf>,
+}
+
+/// Builds images. Returns them in the order of the manifests.
+///
+/// # Errors
+/// When anything of it cannot be done.
+pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>, Failed> {
+    session.news(&News::Phase("read manifests"));
+    let here = session.here()?;
+    let metadata_file = request.metadata_file.as_ref().map(|path| here.join(path));
+    let named = request.outputs.iter().map(|word| word.below(here));
+    let named: Vec<Arc<dyn Sink>> = named.collect();
+    let written = named.iter().flat_map(|sink| sink.paths());
+    let written = written.chain(metadata_file.iter().cloned());
+    let written = written.chain(request.written.iter().map(|path| here.join(path)));
+    let workspace = Workspace::new(session, &request.choice, written.collect())?;
+    let layout = Layout(workspace.out());
+    let mut sinks: Vec<&dyn Sink> = named.iter().map(|sink| &**sink).collect();
+    if sinks.is_empty() && !request.push && !request.load {
+        sinks.push(&layout);
+    }
+    if let Some(path) = &metadata_file {
+        check_metadata(path, &sinks)?;
+    }
+    for sink in &sinks {
+        sink.check()?;
+    }
+    let store = workspace.store(session)?;
+    let net = Net::of(session, &workspace, &request.network, &store)?;
+    let daemons = session.environment.daemons.clone();
+    let daemon = Daemon::new(daemons, session.events.clone());
+    let registry = net.client().filter(|_| request.push);
+    let registry = registry.map(|client| Registry {
+        client,
+        is_checked: request.check,
+    });
+    let mut elsewhere: Vec<&dyn Sink> = Vec::new();
+    if request.load {
+        daemon.check()?;
+        elsewhere.push(&daemon);
+    }
+    elsewhere.extend(registry.iter().map(|it| it as &dyn Sink));
+    let all = || sinks.iter().chain(&elsewhere);
+    let needs = all().map(|sink| sink.needs()).max();
+    let needs = needs.unwrap_or(Needs::Digests);
+
+    session.news(&News::Phase("plan and lock"));
+    let lacking = Lacking::of(session, request.locked, request.network.offline);
+    let with_bytes = needs == Needs::Bytes;
+    let plan = lock::complete(session, &workspace, with_bytes, lacking, &store, &net)?;
+    let images = planned(&workspace, &plan, &request.tags);
+    let host = &session.environment.platform;
+    for sink in all() {
+        sink.check_images(&images, host)?;
+    }
+
+    session.news(&News::Phase("run actions"));
+    let options = Options {
+        want_layers: needs >= Needs::Layers,
+        ..options(&workspace, request.jobs, false)
+    };
+    let (ports, watch) = (net.ports(), &*session.events);
+    let results = exec::run(&plan.graph, &store, ports, &options, watch, &session.stop);
+    session.news(&News::Phase("write outputs"));
+    let (graph, results) = (&plan.graph, &results[..]);
+    session.news(&News::Ran {
+        graph,
+        results,
+        store: &store,
+        workspace: &options.workspace,
+    });
+    if results.iter().any(|result| result.error.is_some()) {
+        session.news(&OVER);
+    }
+    failures(session, graph, results)?;
+
+    let product = |image: &PlannedImage| results[image.node.0 as usize].product.clone();
+    let mut images = outputs(&plan, &request.tags, &product);
+    let blobs = Built::new(&store, results);
+    let supply = Supply {
+        store: Some(&store),
+        blobs: &blobs,
+        host,
+        stop: &session.stop,
+        note: &|text| session.note(text),
+        unsent: &|mounted, there| session.news(&News::Unsent { mounted, there }),
+    };
+    for sink in sinks {
+        write(session, sink, &mut images, &supply)?;
+    }
+    if !elsewhere.is_empty() {
+        session.news(&News::Phase("load and push"));
+    }
+    for sink in elsewhere {
+        write(session, sink, &mut images, &supply).inspect_err(|_| session.news(&OVER))?;
+    }
+    session.news(&OVER);
+    finish(&images, metadata_file.as_deref())?;
+    Ok(images)
+}
+
+/// The end of a command that builds or pushes.
+pub(super) const OVER: News<'static> = News::Over {
+    only_if_busy: false,
+};
+
+/// Hands images to a sink, and notes in them what it reports.
+pub(super) fn write(
+    session: &Session,
+    sink: &dyn Sink,
+    images: &mut [Output],
+    supply: &Supply<'_>,
+) -> Result<(), Failed> {
+    let written = sink.write(images, supply);
+    session.go_on()?;
+    for (image, report) in images.iter_mut().zip(written?) {
+        image.reports.push(report);
+    }
+    Ok(())
+}
+
+/// Says what is known of the images of a plan before they are built.
+pub(super) fn planned<'a>(
+    workspace: &'a Workspace,
+    plan: &'a Plan,
+    tags: &'a [String],
+) -> Vec<Planned<'a>> {
+    let planned = plan.images.iter().map(|image| Planned {
+        target: &image.name,
+        repository: image.names.repository.as_deref(),
+        tags: tags_of(image, tags),
+        platforms: image.platforms.iter().map(|it| it.0.clone()).collect(),
+        origin: workspace.origin(&image.id),
+    });
+    planned.collect()
+}
+
+/// Makes the outputs of a plan: the one place that does. `product` finds each image; one without is left out.
+pub(super) fn outputs(
+    plan: &Plan,
+    tags: &[String],
+    product: &dyn Fn(&PlannedImage) -> Option<Product>,
+) -> Vec<Output> {
+    let output = |image: &PlannedImage| {
+        Some(Output {
+            name: image.name.clone(),
+            repository: image.names.repository.clone(),
+            tags: tags_of(image, tags).to_vec(),
+            product: product(image)?,
+            reports: Vec::new(),
+        })
+    };
+    plan.images.iter().filter_map(output).collect()
+}
+
+/// Returns the image tags that the user named, or else the image's own.
+fn tags_of<'a>(image: &'a PlannedImage, tags: &'a [String]) -> &'a [String] {
+    match tags {
+        [] => &image.names.tags,
+        tags => tags,
+    }
+}
+
+/// Writes what scripts may want to know of images.
+pub(super) fn finish(images: &[Output], metadata_file: Option<&Path>) -> Result<(), Failed> {
+    let Some(path) = metadata_file else {
+        return Ok(());
+    };
+    let text = shown::json_data(metadata(images));
+    write_file(path, text.as_bytes()).map_err(|source| {
+        let path = path.to_owned();
+        Failed::from(OutputError::Io { path, source })
+    })
+}
+
+/// Says how a graph is run.
+pub(super) fn options(workspace: &Workspace, jobs: Option<u16>, dry: bool) -> Options {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Options {
+        jobs: jobs.map_or(cpus, usize::from),
+        want_layers: true,
+        dry,
+        workspace: workspace.spec.root.display().to_string(),
+    }
+}
+
+/// Gathers all failures of a run.
+pub(super) fn failures(
+    session: &Session,
+    graph: &Graph,
+    results: &[NodeResult],
+) -> Result<(), Failed> {
+    let mut failures = Vec::new();
+    let mut told = BTreeSet::new();
+    let mut is_stopped = session.stop.is_asked();
+    for ((_, node), result) in graph.nodes().zip(results) {
+        let Some(error) = &result.error else { continue };
+        // Platforms that fail alike are one piece of news.
+        if let Some(place) = error.origins.first()
+            && !told.insert((
+                &error.message,
+                &error.causes,
+                &place.source.name,
+                place.span.start,
+            ))
+        {
+            continue;
+        }
+        match error.failure {
+            Failure::Stopped => is_stopped = true,
+            _ => failures.push(NodeFailure {
+                label: node.label.clone(),
+                origin: node.origin.clone(),
+                error: error.clone(),
+            }),
+        }
+    }
+    Failed::of_nodes(failures, is_stopped)
+}
+
+/// Makes sure that the metadata overwrites nothing but metadata, and lies in no output.
+pub(super) fn check_metadata(path: &Path, sinks: &[&dyn Sink]) -> Result<(), OutputError> {
+    let not_ours = || OutputError::NotOurs(path.to_owned());
+    let mut written = sinks.iter().flat_map(|sink| sink.paths());
+    if written.any(|sink| path.starts_with(sink)) {
+        return Err(not_ours());
+    }
+    if std::fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let bytes = read_document(path).map_err(|_| not_ours())?;
+    let known: Option<Vec<serde_json::Value>> = serde_json::from_slice(&bytes).ok();
+    let is_ours = |image: &serde_json::Value| {
+        image.get("reference").is_some() && image.get("platforms").is_some()
+    };
+    match bytes.is_empty() || known.is_some_and(|images| images.iter().all(is_ours)) {
+        true => Ok(()),
+        false => Err(not_ours()),
+    }
+}
+
+/// The blobs of a build: in the store, and base layers where they came from.
+struct Built<'a> {
+    store: &'a Store,
+    origins: BTreeMap<Digest, Reference>,
+}
+
+impl<'a> Built<'a> {
+    fn new(store: &'a Store, results: &[NodeResult]) -> Self {
+        let mut origins = BTreeMap::new();
+        for result in results {
+            if let Some(Product::Base(base)) = &result.product
+                && let Some(remote) = &base.remote
+            {
+                let digests = base.layers.iter().map(|layer| layer.descriptor.digest);
+                origins.extend(digests.map(|digest| (digest, remote.clone())));
+            }
+        }
+        Self { store, origins }
+    }
+}
+
+impl Blobs for Built<'_> {
+    fn open(&self, descriptor: &Descriptor) -> io::Result<Option<Box<dyn Read + Send>>> {
+        let blob = Blob::from(descriptor);
+        match self.store.check(&blob) {
+            Health::Whole => {}
+            Health::Missing => return Ok(None),
+            // A damaged one is as good as none where it can be had from where it came.
+            Health::Damaged if self.origins.contains_key(&blob.digest) => return Ok(None),
+            Health::Damaged => {}
+        }
+        Ok(Some(Box::new(self.store.open_blob(&blob)?)))
+    }
+
+    fn origin(&self, digest: &Digest) -> Option<Reference> {
+        self.origins.get(digest).cloned()
+    }
+}

@@ -1,0 +1,36 @@
+//! The work behind the commands, as functions: each takes a [`Session`] and a plain request, returns a value or a [`Failed`],
+//! and tells what happens as events. They print nothing, exit nowhere, read nothing of the environment, and know no command
+//! line: `cli` makes the requests, and `ui` shows what comes of them.
+
+mod export;
+mod failure;
+mod file;
+mod forecast;
+mod host;
+mod indexes;
+mod net;
+mod session;
+mod workspace;
+
+pub(crate) mod build;
+pub(crate) mod cache;
+pub(crate) mod diff;
+pub(crate) mod image;
+pub(crate) mod inspect;
+pub(crate) mod lock;
+pub(crate) mod plan;
+pub(crate) mod push;
+pub(crate) mod resolve;
+#[cfg(target_os = "linux")]
+pub(crate) mod run;
+pub(crate) mod unpack;
+pub(crate) mod verify;
+
+pub(crate) use export::Exported;
+pub(crate) use failure::{Blame, Failed, NodeFailure, Told};
+pub(crate) use file::write_file;
+pub(crate) use forecast::Forecast;
+pub(crate) use lock::needs_registry;
+pub(crate) use net::Network;
+pub(crate) use session::{Environment, Events, IndexEnvironment, News, Session};
+pub(crate) use workspace::Choice;

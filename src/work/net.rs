@@ -1,0 +1,118 @@
+//! How the commands reach registries and package indexes: by clients, or not at all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::indexes::{Chosen, indexes};
+use super::workspace::Workspace;
+use super::{Blame, Failed, Session};
+use crate::graph::Ports;
+use crate::index::Indexes;
+use crate::registry::{Client, Config, Credentials, Limits, Places, Setup};
+use crate::store::Store;
+
+/// How the user wants the network to be reached.
+#[derive(Clone, Default)]
+pub(crate) struct Network {
+    /// No socket is opened, but that of a daemon.
+    pub(crate) offline: bool,
+    /// The file with credentials for registries, in place of all other places.
+    pub(crate) authfile: Option<PathBuf>,
+    /// The package index that is asked last, where the manifest names none.
+    pub(crate) index_url: Option<String>,
+}
+
+/// The network, or none.
+pub(super) struct Net {
+    client: Option<Client>,
+    indexes: Option<Indexes>,
+}
+
+impl Net {
+    /// The network as the user set it up. Nothing is opened yet.
+    pub(super) fn new(session: &Session, network: &Network) -> Result<Self, Failed> {
+        if network.offline {
+            return Ok(Self::offline());
+        }
+        let environment = &session.environment;
+        let file = environment.config.clone();
+        if let Some((path, true)) = &file
+            && !path.exists()
+        {
+            let message = format!("there is no {}, which IMGDECL_CONFIG names", path.display());
+            return Err(Failed::usage("imgdecl::config::unreadable", &message, None));
+        }
+        let config = file.map(|(path, _)| Config::load(&path)).transpose();
+        let config = config
+            .map_err(|error| Failed::error(Blame::Usage, error.code(), &error, error.help()))?;
+        let config = config.unwrap_or_default();
+        let own = environment.credentials.clone();
+        let places = Places {
+            authfile: network.authfile.clone().or(own.authfile),
+            ..own
+        };
+        let stop = session.stop.clone();
+        let mut credentials = Credentials::new(places).stopped_by(move || stop.is_asked());
+        if let Some(limit) = config.helper_limit {
+            credentials = credentials.with_helper_limit(limit);
+        }
+        let client = Client::new(Setup {
+            config,
+            credentials,
+            proxies: environment.proxies.clone(),
+            monitor: session.events.clone(),
+            limits: Limits::default(),
+        });
+        Ok(Self {
+            client: Some(client),
+            indexes: None,
+        })
+    }
+
+    /// The network of a workspace: registries, and the package indexes of its manifest, of the command line or of the
+    /// host. None at all if it is `offline`.
+    pub(super) fn of(
+        session: &Session,
+        workspace: &Workspace,
+        network: &Network,
+        store: &Arc<Store>,
+    ) -> Result<Self, Failed> {
+        if network.offline {
+            return Ok(Self::offline());
+        }
+        let chosen = Chosen {
+            manifest: workspace.index()?,
+            flag: network.index_url.clone(),
+        };
+        let indexes = indexes(session, chosen, store);
+        Ok(Self {
+            indexes: Some(indexes),
+            ..Self::new(session, network)?
+        })
+    }
+
+    /// No network.
+    pub(super) fn offline() -> Self {
+        Self {
+            client: None,
+            indexes: None,
+        }
+    }
+
+    /// The network, as actions see it.
+    pub(super) fn ports(&self) -> Ports<'_> {
+        let mut ports = Ports::OFFLINE;
+        if let Some(client) = &self.client {
+            ports.registry = client;
+        }
+        if let Some(indexes) = &self.indexes {
+            ports.packages = indexes;
+        }
+        ports
+    }
+
+    /// The client, unless this is offline.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+}

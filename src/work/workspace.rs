@@ -1,0 +1,310 @@
+//! What most commands do first: find the manifest, read it, choose targets.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::Spanned;
+
+use super::host::RealHost;
+use super::{Failed, Session};
+use crate::graph::Origin;
+use crate::index::{Source, SourceError};
+use crate::lock::{self, Lock};
+use crate::oci::Platform;
+use crate::plan::{self, Plan, Request};
+use crate::rule::{self, RULES};
+use crate::spec::{LoadError, MANIFEST, Problems, Spec, Target, TargetId, find_manifest, nearest};
+use crate::store::Store;
+
+/// The name of the default output folder, beside the manifest.
+const OUT: &str = "imgdecl-out";
+
+/// What the user chose of a workspace.
+#[derive(Clone, Default)]
+pub(crate) struct Choice {
+    /// The manifest, and targets.
+    pub(crate) words: Vec<String>,
+    /// Variables.
+    pub(crate) set: Vec<(String, String)>,
+    /// Platforms; all if empty.
+    pub(crate) platforms: Vec<Platform>,
+}
+
+/// The manifests, and what to build of them.
+pub(crate) struct Workspace {
+    pub(super) spec: Spec,
+    pub(super) manifest: PathBuf,
+    /// The targets that the user named.
+    pub(super) targets: Vec<TargetId>,
+    platforms: Vec<Platform>,
+    /// The user set variables on the command line.
+    pub(super) has_set: bool,
+    /// Files that are written: never inputs.
+    written: Vec<PathBuf>,
+    host: RealHost,
+    /// The cache folder, which is never an input.
+    cache: Option<PathBuf>,
+}
+
+impl Workspace {
+    /// Reads the manifests. `written` are paths that commands write.
+    pub(super) fn new(
+        session: &Session,
+        choice: &Choice,
+        written: Vec<PathBuf>,
+    ) -> Result<Self, Failed> {
+        let (manifest, spec, words) = manifest(choice, session.here()?)?;
+        let mut targets = Vec::new();
+        for word in words {
+            let id = spec
+                .resolve_typed(word, fits)
+                .map_err(|(message, help)| Failed::usage("imgdecl::cli::target", &message, help))?;
+            targets.push(id);
+        }
+        let host = host(session)?;
+        Ok(Self {
+            spec,
+            manifest,
+            targets,
+            platforms: choice.platforms.clone(),
+            has_set: !choice.set.is_empty(),
+            written,
+            host,
+            cache: session.environment.cache.clone().ok(),
+        })
+    }
+
+    /// Finds the image or group that a word names in the nearest manifest. A word that is no name of a target asks nothing
+    /// of the manifest, which may be wrong then.
+    pub(super) fn of_image(
+        session: &Session,
+        word: &str,
+        set: &[(String, String)],
+        platforms: &[Platform],
+    ) -> Result<Result<Self, Missed>, Failed> {
+        let mut missed = Missed {
+            manifest: None,
+            near: None,
+        };
+        let Some(path) = find_manifest(session.here()?) else {
+            return Ok(Err(missed));
+        };
+        missed.manifest = Some(path.display().to_string());
+        let spec = match Spec::load(&path, &rule::names(), set) {
+            Ok(spec) => spec,
+            Err(_) if word.contains(['/', '.', ':', '@']) => return Ok(Err(missed)),
+            Err(error) => return Err(load_error(error, &path)),
+        };
+        let Ok(id) = spec.resolve_typed(word, fits) else {
+            let names = spec.names_from(&spec.home, |_| true, fits);
+            missed.near = nearest(word, &names).map(str::to_owned);
+            return Ok(Err(missed));
+        };
+        let host = host(session)?;
+        Ok(Ok(Self {
+            spec,
+            manifest: path,
+            targets: vec![id],
+            platforms: platforms.to_vec(),
+            has_set: !set.is_empty(),
+            written: Vec::new(),
+            host,
+            cache: session.environment.cache.clone().ok(),
+        }))
+    }
+
+    /// Opens the cache, and has the digests of the host's files remembered there.
+    pub(super) fn store(&self, session: &Session) -> Result<Arc<Store>, Failed> {
+        let store = session.store()?;
+        self.remember(&store);
+        Ok(store)
+    }
+
+    /// Has the digests of the host's files remembered in the cache.
+    pub(super) fn remember(&self, store: &Arc<Store>) {
+        self.host.remember(store);
+    }
+
+    /// Returns the place of a target in the manifests.
+    pub(super) fn origin(&self, id: &TargetId) -> Option<Origin> {
+        self.spec.target(id).map(|target| target.table.origin())
+    }
+
+    /// Returns the default output folder.
+    pub(super) fn out(&self) -> PathBuf {
+        let home = self.spec.members.get(&self.spec.home);
+        home.map_or(&self.spec.root, |home| &home.folder).join(OUT)
+    }
+
+    /// Returns the package indexes that the manifest names.
+    pub(super) fn index(&self) -> Result<Option<Vec<Source>>, Failed> {
+        let Some((index, table)) = self.spec.index(&self.host).map_err(Failed::from)? else {
+            return Ok(None);
+        };
+        let mut problems = Problems::default();
+        let mut sources = Vec::new();
+        let mut take = |text: &Spanned<String>, made: Result<Source, SourceError>| match made {
+            Ok(source) => sources.push(source),
+            Err(error) => {
+                let (code, label) = ("imgdecl::spec::index", "not an index");
+                let problem = table.problem(code, text.span(), error.to_string(), label);
+                problems.push(problem.help(error.help()));
+            }
+        };
+        for (pattern, url) in &index.packages {
+            let source = Source::new(Some(pattern), url.get_ref());
+            take(url, source.and_then(|it| it.for_packages(&[pattern])));
+        }
+        for url in index.extra.iter().chain(&index.url) {
+            take(url, Source::new(None, url.get_ref()));
+        }
+        if let (Some(extra), None) = (index.extra.first(), &index.url) {
+            let message = "`extra` goes with `url`, the index that is asked last";
+            let problem = table.problem(
+                "imgdecl::spec::index",
+                extra.span(),
+                message,
+                "before what?",
+            );
+            problems.push(problem);
+        }
+        match problems.is_empty() {
+            true => Ok(Some(sources)),
+            false => Err(Failed::from(problems)),
+        }
+    }
+
+    /// Leaves all platforms but one out, if nobody chose and that one is there.
+    pub(super) fn for_one(mut self, platform: &Platform) -> Self {
+        if self.platforms.is_empty() {
+            self.platforms = vec![platform.clone()];
+            if plan::plan(&self.request(&Lock::default(), false, true)).is_err() {
+                self.platforms.clear();
+            }
+        }
+        self
+    }
+
+    /// Makes the plan. `with_bytes` says whether an output holds the bytes of base layers.
+    pub(super) fn plan(&self, lock: &Lock, with_bytes: bool) -> Result<Plan, Failed> {
+        self.planned(lock, with_bytes, false)
+    }
+
+    /// Makes the plan with a lock that is about to change.
+    pub(super) fn plan_to_lock(&self, lock: &Lock) -> Result<Plan, Failed> {
+        self.planned(lock, false, true)
+    }
+
+    fn planned(&self, lock: &Lock, with_bytes: bool, is_locking: bool) -> Result<Plan, Failed> {
+        let request = self.request(lock, with_bytes, is_locking);
+        plan::plan(&request).map_err(|error| Failed::Plan {
+            error: Box::new(error),
+            manifest: self.manifest.clone(),
+        })
+    }
+
+    fn request<'a>(&'a self, lock: &'a Lock, with_bytes: bool, is_locking: bool) -> Request<'a> {
+        Request {
+            is_locking,
+            spec: &self.spec,
+            host: &self.host,
+            lock,
+            with_bytes,
+            targets: self.targets.clone(),
+            platforms: self.platforms.clone(),
+            never: self.never(),
+        }
+    }
+
+    /// Returns the paths that are never inputs: outputs, the cache and the lock file.
+    pub(super) fn never(&self) -> BTreeSet<PathBuf> {
+        let members = self.spec.members.values();
+        let outs = members.map(|member| member.folder.join(OUT));
+        let written = self.written.iter().cloned().chain(self.cache.clone());
+        // Walks are free of symlinks. What is not there yet lies where its folder really lies.
+        let real = written.flat_map(|path| {
+            let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+            let placed = folder
+                .zip(path.file_name())
+                .map(|(folder, name)| folder.join(name));
+            [path.canonicalize().ok(), placed, Some(path)]
+        });
+        outs.chain(real.flatten())
+            .chain([self.spec.root.join(lock::FILE)])
+            .collect()
+    }
+}
+
+fn host(session: &Session) -> Result<RealHost, Failed> {
+    let epoch = session.environment.epoch.clone();
+    let epoch = epoch.map_err(|why| Failed::usage("imgdecl::cli::environment", why, None))?;
+    Ok(RealHost::new(epoch, &session.stop))
+}
+
+/// What was looked at before a word was found to be no target.
+pub(super) struct Missed {
+    /// The manifest, if there is one.
+    pub(super) manifest: Option<String>,
+    /// The target whose name is nearest.
+    pub(super) near: Option<String>,
+}
+
+/// Tells the manifest from the targets. The first word is a manifest if it ends in `.toml`, has a slash, or is `.` or
+/// `..`; a plain name is a target, unless there is no such target, but a folder with a manifest or a file.
+fn manifest<'a>(choice: &'a Choice, here: &Path) -> Result<(PathBuf, Spec, &'a [String]), Failed> {
+    let load = |path: PathBuf| {
+        let spec = Spec::load(&path, &rule::names(), &choice.set);
+        let spec = spec.map_err(|error| load_error(error, &path))?;
+        Ok((path, spec))
+    };
+    let within = |path: PathBuf| {
+        if path.is_dir() {
+            path.join(MANIFEST)
+        } else {
+            path
+        }
+    };
+    let not_found = |message: String| {
+        let help = Some(format!("name a manifest, or write {MANIFEST}"));
+        Failed::usage("imgdecl::cli::manifest", &message, help)
+    };
+    let nearest = || find_manifest(here);
+    if let Some((first, rest)) = choice.words.split_first() {
+        let path = within(here.join(first));
+        let is_path =
+            first.ends_with(".toml") || first.contains('/') || first == "." || first == "..";
+        if is_path && !path.is_file() && !first.contains(':') {
+            return Err(not_found(format!(
+                "there is no manifest {}",
+                path.display()
+            )));
+        }
+        if is_path && path.is_file() {
+            return load(path).map(|(path, spec)| (path, spec, rest));
+        }
+        if path.is_file() {
+            if let Some((nearest, spec)) = nearest().map(load).transpose()?
+                && spec.resolve_typed(first, fits).is_ok()
+            {
+                return Ok((nearest, spec, &choice.words[..]));
+            }
+            return load(path).map(|(path, spec)| (path, spec, rest));
+        }
+    }
+    let message = || format!("there is no {MANIFEST} in {} or above", here.display());
+    let path = nearest().ok_or_else(|| not_found(message()))?;
+    load(path).map(|(path, spec)| (path, spec, &choice.words[..]))
+}
+
+/// Tells whether a target can be built: an image or a group.
+fn fits(target: &Target) -> bool {
+    matches!(RULES[target.rule].name(), "image" | "group")
+}
+
+fn load_error(error: LoadError, manifest: &Path) -> Failed {
+    Failed::Load {
+        error: Box::new(error),
+        manifest: manifest.to_owned(),
+    }
+}
