@@ -71,25 +71,113 @@
 )]
 
 pub mod cli;
-pub mod daemon;
-pub mod exec;
-pub mod graph;
-pub mod index;
-pub mod layer;
-pub mod lock;
-pub mod net;
-pub mod oci;
-pub(crate) mod output;
-pub mod pin;
-pub mod plan;
-pub mod python;
-pub mod registry;
-pub mod rule;
-pub mod runtime;
-pub mod shown;
-pub mod source;
-pub mod spec;
-pub mod store;
-pub mod tar;
-pub(crate) mod ui;
-pub(crate) mod work;
+mod daemon;
+mod exec;
+mod graph;
+mod index;
+mod layer;
+mod lock;
+mod net;
+mod oci;
+mod output;
+mod pin;
+mod plan;
+mod python;
+mod registry;
+mod rule;
+mod runtime;
+mod shown;
+mod source;
+mod spec;
+mod store;
+mod tar;
+mod ui;
+mod work;
+
+/// The parts that tests and benchmarks drive by themselves, without the program. They are the only public items besides
+/// [`cli::main`]: whatever else is `pub` in a module is for its neighbours alone, and rustc tells what nobody uses. No
+/// promise to anybody else.
+#[doc(hidden)]
+pub mod parts {
+    /// Documents and digests.
+    pub mod oci {
+        pub use crate::oci::{
+            Config, Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference,
+        };
+    }
+
+    /// The reader of tar.
+    pub mod tar {
+        pub use crate::tar::{Entries, Entry, Input, Kind, TarError};
+    }
+
+    /// Facts of layers, and decompressors.
+    pub mod layer {
+        pub use crate::layer::{
+            Facts, FactsBuilder, LayerPath, Owner, ReadError, decoder, detect, plain_header,
+        };
+    }
+
+    /// The cache.
+    pub mod store {
+        pub use crate::store::{Blob, Health, Store, StoreError};
+    }
+
+    /// The ports to package indexes.
+    pub mod graph {
+        pub use crate::graph::{ActionError, PackageError, PackageFile, Packages, WantedWheel};
+    }
+
+    /// Readers of what Python projects want.
+    pub mod python {
+        pub use crate::python::{
+            Asked, Files, Metadata, Place, Source, Target, UvWanted, WheelName, hashed, pylock,
+            pyproject, read, uv_lock,
+        };
+
+        /// Wheels as layers.
+        pub mod wheel {
+            pub use crate::python::wheel::{
+                Bytes, Entry, Expected, Problem, Scheme, directory, install,
+            };
+        }
+    }
+
+    /// Manifests.
+    pub mod spec {
+        pub use crate::spec::{Host, Spec};
+    }
+
+    /// The lock.
+    pub mod lock {
+        pub use crate::lock::Lock;
+    }
+
+    /// Rules, by name.
+    pub mod rule {
+        pub use crate::rule::{RULES, Rule, names};
+    }
+
+    /// Plans.
+    pub mod plan {
+        pub use crate::plan::{Plan, PlanError, Request, plan, render};
+    }
+
+    /// Exchanges with hosts.
+    pub mod net {
+        pub use crate::net::{Direction, Ended, Limits, Monitor, Proxies, Transfer};
+    }
+
+    /// The client of package indexes.
+    pub mod index {
+        pub use crate::index::{Credentials, Indexes, Setup, Source};
+    }
+
+    /// The client of registries.
+    pub mod registry {
+        pub use crate::registry::{
+            Blobs, Client, Config, Credentials, Direction, Ended, Limits, Monitor, Places, Proxies,
+            PushImage, PushManifest, Pushed, RegistryError, Setup, Transfer,
+        };
+    }
+}

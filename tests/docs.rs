@@ -133,7 +133,7 @@ fn manifests_of_the_readme_are_right() {
 
 #[test]
 fn manifests_of_the_reference_are_right() {
-    for rule in imgdecl::rule::RULES {
+    for rule in imgdecl::parts::rule::RULES {
         let space = Space::new();
         let output = space.ok(&["rules", rule.name()]);
         let blocks = toml_blocks(&output.stdout);
@@ -208,7 +208,7 @@ fn the_example_manifest_has_every_key() {
     let words: BTreeSet<&str> = text
         .split(|it: char| !it.is_alphanumeric() && it != '_')
         .collect();
-    for rule in imgdecl::rule::RULES {
+    for rule in imgdecl::parts::rule::RULES {
         for key in rule.keys() {
             assert!(
                 words.contains(key.name),

@@ -7,16 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use imgdecl::layer::{Facts, FactsBuilder, LayerPath, decoder, detect};
-use imgdecl::lock::Lock;
-use imgdecl::oci::{Config, Index, Manifest, Platform, Reference};
-use imgdecl::plan::{self, Request};
-use imgdecl::python::wheel;
-use imgdecl::python::{
+use imgdecl::parts::layer::{Facts, FactsBuilder, LayerPath, decoder, detect};
+use imgdecl::parts::lock::Lock;
+use imgdecl::parts::oci::{Config, Index, Manifest, Platform, Reference};
+use imgdecl::parts::plan::{self, Request};
+use imgdecl::parts::python::wheel;
+use imgdecl::parts::python::{
     Asked, Files, Metadata, Place, Source, Target, UvWanted, WheelName, hashed, pylock, pyproject,
     read, uv_lock,
 };
-use imgdecl::spec::{Host, Spec};
+use imgdecl::parts::spec::{Host, Spec};
 
 use crate::support::Random;
 use crate::support::wheel::Recipe;
@@ -99,7 +99,7 @@ fn manifests() {
     let seed = include_str!("../image.toml.example");
     fuzz("image.toml", seed.as_bytes(), 1500, |bytes| {
         std::fs::write(&path, bytes).unwrap();
-        let names = imgdecl::rule::names();
+        let names = imgdecl::parts::rule::names();
         let Ok(spec) = Spec::load(&path, &names, &[]) else {
             return;
         };
@@ -130,7 +130,7 @@ fn layers() {
         "a-very-long-name-é/.wh.gone",
         "tmp/.wh..wh..opq",
     ] {
-        tar.extend(imgdecl::layer::plain_header(
+        tar.extend(imgdecl::parts::layer::plain_header(
             path,
             if path.ends_with('x') { 3 } else { 0 },
         ));

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use imgdecl::graph::{ActionError, PackageError, PackageFile, Packages, WantedWheel};
-use imgdecl::index::{Credentials, Indexes, Setup, Source};
-use imgdecl::net::{Ended, Limits, Monitor, Proxies, Transfer};
-use imgdecl::oci::Digest;
-use imgdecl::store::{Blob, Health, Store};
+use imgdecl::parts::graph::{ActionError, PackageError, PackageFile, Packages, WantedWheel};
+use imgdecl::parts::index::{Credentials, Indexes, Setup, Source};
+use imgdecl::parts::net::{Ended, Limits, Monitor, Proxies, Transfer};
+use imgdecl::parts::oci::Digest;
+use imgdecl::parts::store::{Blob, Health, Store};
 
 use crate::support::index::{Beside, Index, Shape, Wheel};
 use crate::support::registry::{Delivery, Reply};

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 use serde_json::{Value, json};
 
 use crate::support::Space;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use imgdecl::oci::{Descriptor, Digest, MediaType};
+use imgdecl::parts::oci::{Descriptor, Digest, MediaType};
 use serde_json::{Value, json};
 
 use crate::support::registry::{Image, Server, Setup};

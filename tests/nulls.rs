@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 use serde_json::{Value, json};
 
 use crate::support::{Output, Space};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 
 use crate::support::wheel::Recipe;
 use crate::support::{Layer, Output, Space, validate};

@@ -741,7 +741,7 @@ fn a_variable_that_a_base_names_twice_has_its_last_value() {
         serde_json::json!(["PATH=/nowhere", "PATH=/bin", "V=1", "V=2", "W=1", "W=3"]);
     let put = |document: &serde_json::Value, descriptor: &mut serde_json::Value| {
         let bytes = document.to_string().into_bytes();
-        let digest = imgdecl::oci::Digest::of(&bytes);
+        let digest = imgdecl::parts::oci::Digest::of(&bytes);
         fs::write(blobs.join(digest.hex()), &bytes).expect("a blob");
         descriptor["digest"] = digest.to_string().into();
         descriptor["size"] = bytes.len().into();

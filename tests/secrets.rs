@@ -526,7 +526,7 @@ fn names_and_documents_that_speak_to_the_terminal() {
         fs::create_dir_all(&blobs).expect("a folder");
         let put = |value: &serde_json::Value| {
             let bytes = value.to_string().into_bytes();
-            let digest = imgdecl::oci::Digest::of(&bytes);
+            let digest = imgdecl::parts::oci::Digest::of(&bytes);
             fs::write(blobs.join(digest.hex()), &bytes).expect("a blob");
             serde_json::json!({"digest": digest.to_string(), "size": bytes.len()})
         };

@@ -65,7 +65,7 @@ fn put(registry: &str, repository: &str, tag: &str, image: &BaseImage) {
     for (number, (kind, bytes)) in image.manifests.iter().enumerate() {
         let name = match number + 1 == image.manifests.len() {
             true => tag.to_owned(),
-            false => imgdecl::oci::Digest::of(bytes).to_string(),
+            false => imgdecl::parts::oci::Digest::of(bytes).to_string(),
         };
         let path = format!("/v2/{repository}/manifests/{name}");
         let reply = ask("PUT", registry, &path, kind, bytes).expect("an answer");

@@ -10,8 +10,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use imgdecl::oci::Digest;
-use imgdecl::python::wheel::{Bytes, Entry, Expected, Problem, Scheme, directory, install};
+use imgdecl::parts::oci::Digest;
+use imgdecl::parts::python::wheel::{Bytes, Entry, Expected, Problem, Scheme, directory, install};
 
 use crate::support::{Random, peer};
 
@@ -336,14 +336,14 @@ fn lay_out(archive: &[u8], number: usize) {
         url: None,
         metadata: None,
     };
-    let path = |text: &str| imgdecl::layer::LayerPath::parse(text).expect("a path");
+    let path = |text: &str| imgdecl::parts::layer::LayerPath::parse(text).expect("a path");
     let scheme = Scheme {
         prefix: path("usr"),
         site: path("usr/lib/python3.11/site-packages"),
         platsite: None,
         interpreter: "/usr/bin/python3.11".to_owned(),
         python: (3, 11),
-        owner: imgdecl::layer::Owner::default(),
+        owner: imgdecl::parts::layer::Owner::default(),
     };
     if let Err(error) = install(&file, &expected, &scheme, &|_| true) {
         // The archive is sound; only what is in it may not be that of a wheel.

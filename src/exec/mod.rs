@@ -9,7 +9,7 @@ mod job;
 mod memory;
 mod schedule;
 
-pub use event::{Event, Outcome, PartSeen, Watch, Why};
+pub use event::{Event, Outcome, Watch, Why};
 pub use memory::Memory;
 pub use schedule::{NodeResult, Options, run};
 

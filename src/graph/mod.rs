@@ -14,7 +14,7 @@ mod product;
 mod stop;
 
 pub use action::{Action, ActionError, Context, Failure, Graph, Label, Lane, Node, NodeId};
-pub use key::{ActionKey, HashKey, KeyWriter, Lines, TextKey, compare};
+pub use key::{ActionKey, HashKey, KeyWriter, TextKey, compare};
 pub use lazy::Lazy;
 pub use origin::{Origin, SourceText};
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod page;
 mod project;
 mod source;
 
-pub use error::{Asked, IndexError};
+pub use error::IndexError;
 pub use login::Credentials;
 pub use source::{Source, SourceError};
 

@@ -22,18 +22,20 @@ mod write;
 
 pub use changeset::{Changeset, Folder};
 pub use compress::compressor_id;
-pub use content::{Content, ContentError, RECENT, Source, Stamp};
-pub use decompress::{Bounded, Packing, Peeked, decoder, detect, most_unpacked, too_large};
+pub use content::{Content, ContentError, Source, Stamp};
+pub use decompress::{Bounded, Packing, decoder, detect, most_unpacked, too_large};
 pub use deflated::{Container, Damage, Deflated, Inflate};
 pub use facts::{Fact, Facts};
 pub use header::{padding, plain_header};
 pub use path::{LayerPath, PathError};
 pub use read::{FactsBuilder, ReadError};
 pub use resolve::{ResolveError, resolve};
-pub use reuse::{Anew, Placed, Reuse};
+#[cfg(test)]
+pub use reuse::Anew;
+pub use reuse::{Placed, Reuse};
 pub use text::{TEXTS, quote, quoted};
 pub use tree::{Attrs, Clash, Entry, Kind, Owner, Tree};
-pub use write::{Tick, WriteError, Written, write};
+pub use write::{Tick, WriteError, write};
 
 /// The format whose bytes this module writes.
 pub const FORMAT: u32 = 1;

@@ -34,8 +34,10 @@ pub trait Reuse: Sync {
 }
 
 /// Finds nothing: every segment is compressed.
+#[cfg(test)]
 pub struct Anew;
 
+#[cfg(test)]
 impl Reuse for Anew {
     fn find(&self, _: &Digest) -> Option<Vec<u8>> {
         None

@@ -18,11 +18,6 @@ pub struct Digest([u8; 32]);
 #[serde(transparent)]
 pub struct DiffId(pub Digest);
 
-/// The digest of a stack of layers: a hash chain over their diff_ids (image-spec, config.md, "Layer ChainID").
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ChainId(pub Digest);
-
 /// A text that is no sha256 digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: expected `sha256:` and 64 lower-case hex digits")]
@@ -92,16 +87,6 @@ fn bytes_of(digest: &ring::digest::Digest) -> [u8; 32] {
     bytes
 }
 
-impl ChainId {
-    /// Returns the chain_id of a stack of layers, bottom first; `None` for an empty stack.
-    pub fn of(diff_ids: &[DiffId]) -> Option<Self> {
-        let (first, rest) = diff_ids.split_first()?;
-        Some(rest.iter().fold(Self(first.0), |chain, next| {
-            Self(Digest::of(format!("{} {}", chain.0, next.0).as_bytes()))
-        }))
-    }
-}
-
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", self.hex())
@@ -115,12 +100,6 @@ impl fmt::Debug for Digest {
 }
 
 impl fmt::Display for DiffId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for ChainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
@@ -213,14 +192,5 @@ mod tests {
         ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn chain_id_is_a_hash_chain() {
-        let (a, b) = (DiffId(Digest::of(b"a")), DiffId(Digest::of(b"b")));
-        assert_eq!(ChainId::of(&[]), None);
-        assert_eq!(ChainId::of(&[a]), Some(ChainId(a.0)));
-        let both = Digest::of(format!("{a} {b}").as_bytes());
-        assert_eq!(ChainId::of(&[a, b]), Some(ChainId(both)));
     }
 }

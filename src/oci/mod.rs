@@ -12,14 +12,14 @@ mod media_type;
 mod platform;
 mod reference;
 
-pub use config::{Config, ConfigError, History, is_of_layer, last_of_each, variable};
+pub use config::{Config, ConfigError, is_of_layer, last_of_each, variable};
 pub use descriptor::Descriptor;
-pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
+pub use digest::{DiffId, Digest, Hasher};
 pub use index::Index;
 pub use json::{null_is_default, without_nulls};
 pub use manifest::Manifest;
 pub use media_type::{Compression, Flavour, MediaType};
-pub use platform::{Platform, PlatformError};
+pub use platform::Platform;
 pub use reference::{Reference, ReferenceError, check_tag};
 
 use std::collections::BTreeMap;

@@ -35,12 +35,12 @@ mod tags;
 mod token;
 mod upload;
 
-pub use crate::net::{Direction, Ended, Fault, Limits, Monitor, Proxies, Tls, Transfer};
-pub use config::{Config, ConfigError, HostConfig};
-pub use credentials::{Credentials, Login, Looked, Places};
+pub use crate::net::{Direction, Ended, Limits, Monitor, Proxies, Transfer};
+pub use config::Config;
+pub use credentials::{Credentials, Places};
 pub use download::Verified;
-pub use error::{Asked, Refusal, RegistryError};
-pub use image::{Blobs, PushImage, PushManifest, Pushed, PushedBlob};
+pub use error::RegistryError;
+pub use image::{Blobs, PushImage, PushManifest, Pushed};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

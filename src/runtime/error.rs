@@ -114,6 +114,7 @@ pub enum ApplyError {
     Stopped,
     /// This system has no containers.
     #[error("images can be unpacked on Linux alone")]
+    #[cfg_attr(target_os = "linux", expect(dead_code, reason = "of other systems"))]
     Unsupported,
 }
 

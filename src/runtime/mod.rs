@@ -48,7 +48,7 @@ pub use chroot::{Chroot, INNER, inner};
 #[cfg(target_os = "linux")]
 pub use container::{Container, Ended, RunError, Watch};
 #[cfg(target_os = "linux")]
-pub use engine::{ENGINES, Engine, Refused};
+pub use engine::{ENGINES, Engine};
 pub use error::ApplyError;
 pub use passwd::{User, UserError};
 #[cfg(target_os = "linux")]

@@ -16,6 +16,4 @@ pub use load::{LoadError, find_manifest};
 pub use problem::{Problem, Problems, nearest, suggest};
 pub use table::{LayerEntry, Table};
 pub use vars::{Host, Part, Vars};
-pub use workspace::{Defaults, IndexTable, MANIFEST, Member, Spec, Target, TargetId, top_level};
-
-pub use toml::Spanned;
+pub use workspace::{Defaults, MANIFEST, Member, Spec, Target, TargetId, top_level};

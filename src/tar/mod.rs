@@ -57,7 +57,7 @@ mod sparse;
 mod whiteout;
 
 pub use block::BLOCK;
-pub use entries::{Entries, Entry, Input, Kind, Seekable, Stream, TarError};
+pub use entries::{Entries, Entry, Input, Kind, Stream, TarError};
 pub use whiteout::{OPAQUE, WHITEOUT, Whiteout};
 
 /// Makes a name of an archive fit for a message: control characters are escaped, and it is cut after 200 characters.

@@ -8,9 +8,9 @@ use std::process::Command;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use imgdecl::oci::Digest;
-use imgdecl::python::WheelName;
-use imgdecl::store::Store;
+use imgdecl::parts::oci::Digest;
+use imgdecl::parts::python::WheelName;
+use imgdecl::parts::store::Store;
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 use toml::Table;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 use tempfile::TempDir;
 
 use super::hosted::{

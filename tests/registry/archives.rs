@@ -54,7 +54,7 @@ fn pulled(space: &Space, skopeo: &Path, reference: &str, to: &str) -> String {
     let output = Output::of(command.arg(format!("dir:{to}")));
     assert_eq!(output.status, 0, "{reference}: {}", output.stderr);
     let manifest = fs::read(space.path().join(to).join("manifest.json")).expect("a copy");
-    imgdecl::oci::Digest::of(&manifest).to_string()
+    imgdecl::parts::oci::Digest::of(&manifest).to_string()
 }
 
 #[test]

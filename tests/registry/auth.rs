@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use imgdecl::registry::Limits;
+use imgdecl::parts::registry::Limits;
 use serde_json::json;
 
 use super::kit::{Bytes, Making, Rig, assert_holds, assert_says, auth, code, image, limits};

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use imgdecl::registry::{Limits, RegistryError};
+use imgdecl::parts::registry::{Limits, RegistryError};
 
 use super::kit::{Making, Rig, assert_holds, image};
 use crate::support::Random;
@@ -229,7 +229,11 @@ fn pulls_under_random_faults() {
         let result = rig.fetch(&server.reference("a:1"));
         for layer in &image.parts[0].layers {
             let health = rig.health(layer);
-            assert_ne!(health, imgdecl::store::Health::Damaged, "pull {seed}");
+            assert_ne!(
+                health,
+                imgdecl::parts::store::Health::Damaged,
+                "pull {seed}"
+            );
         }
         match result {
             Ok(found) => {

@@ -1,7 +1,7 @@
 //! What pushes cost: requests and bytes, counted in the registry's log.
 
-use imgdecl::oci::{Digest, Reference};
-use imgdecl::registry::Ended;
+use imgdecl::parts::oci::{Digest, Reference};
+use imgdecl::parts::registry::Ended;
 use serde_json::json;
 
 use super::kit::{Bytes, Rig, assert_holds, code, image};
@@ -311,13 +311,13 @@ fn several_image_tags() {
     let push = |tags: &[&str]| {
         let blobs = Bytes::of(&[&image]);
         let part = &image.parts[0];
-        let images = [imgdecl::registry::PushImage {
+        let images = [imgdecl::parts::registry::PushImage {
             name: "app".to_owned(),
             repository: server.reference("a"),
             tags: tags.iter().map(|it| (*it).to_owned()).collect(),
             root: image.root(),
             is_checked: false,
-            manifests: vec![imgdecl::registry::PushManifest {
+            manifests: vec![imgdecl::parts::registry::PushManifest {
                 manifest: part.manifest.clone(),
                 config: part.config.clone(),
                 layers: part.layers.clone(),

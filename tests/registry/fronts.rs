@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use imgdecl::oci::Digest;
-use imgdecl::registry::RegistryError;
+use imgdecl::parts::oci::Digest;
+use imgdecl::parts::registry::RegistryError;
 
 use super::kit::{Making, Rig, assert_holds, assert_says, code, image};
 use crate::support::registry::{Authority, Image, PASSWORD, Quirks, Rule, Server, Setup, USER};

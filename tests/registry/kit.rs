@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use imgdecl::oci::{Descriptor, Digest, Reference};
-use imgdecl::registry::{
+use imgdecl::parts::oci::{Descriptor, Digest, Reference};
+use imgdecl::parts::registry::{
     Blobs, Client, Config, Credentials, Ended, Limits, Monitor, Places, Proxies, PushImage,
     PushManifest, Pushed, RegistryError, Setup, Transfer,
 };
-use imgdecl::store::{Blob, Health, Store};
+use imgdecl::parts::store::{Blob, Health, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

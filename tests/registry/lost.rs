@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use imgdecl::oci::{Descriptor, Digest};
-use imgdecl::registry::{Ended, Pushed};
+use imgdecl::parts::oci::{Descriptor, Digest};
+use imgdecl::parts::registry::{Ended, Pushed};
 use serde_json::json;
 
 use super::kit::{Bytes, Rig, assert_holds, assert_says, code, image};

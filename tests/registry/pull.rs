@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use imgdecl::oci::{Descriptor, Digest, MediaType, Reference};
-use imgdecl::registry::Limits;
-use imgdecl::store::Health;
+use imgdecl::parts::oci::{Descriptor, Digest, MediaType, Reference};
+use imgdecl::parts::registry::Limits;
+use imgdecl::parts::store::Health;
 use serde_json::json;
 
 use super::kit::{Making, Rig, assert_says, image, limits};
@@ -645,10 +645,10 @@ fn a_proxy() {
     proxy.load("a", "1", &image);
     // A host that is nowhere: only the proxy can know it.
     let making = || Making {
-        proxies: imgdecl::registry::Proxies {
+        proxies: imgdecl::parts::registry::Proxies {
             http: Some(format!("http://{}", proxy.host())),
             https: Some(format!("http://{}", proxy.host())),
-            ..imgdecl::registry::Proxies::default()
+            ..imgdecl::parts::registry::Proxies::default()
         },
         ..Making::default()
     };
@@ -671,7 +671,7 @@ fn a_proxy() {
     // What NO_PROXY names is asked directly.
     proxy.rewind();
     let making = making();
-    let none = imgdecl::registry::Proxies {
+    let none = imgdecl::parts::registry::Proxies {
         none: Some(".invalid".to_owned()),
         ..making.proxies.clone()
     };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use imgdecl::registry::Ended;
+use imgdecl::parts::registry::Ended;
 use serde_json::json;
 
 use super::kit::{Bytes, Making, Rig, assert_holds, assert_says, image};
@@ -326,7 +326,7 @@ fn hub_says_too_many_requests() {
         ..limit()
     });
     let rig = Making {
-        limits: Some(imgdecl::registry::Limits {
+        limits: Some(imgdecl::parts::registry::Limits {
             retry_after: Duration::from_secs(5),
             ..super::kit::limits()
         }),

@@ -1,6 +1,6 @@
 //! Manifests with a subject: the referrers API, and the image tag that stands in for it.
 
-use imgdecl::oci::{Descriptor, Digest, MediaType};
+use imgdecl::parts::oci::{Descriptor, Digest, MediaType};
 use serde_json::{Value, json};
 
 use super::kit::{Bytes, Rig, assert_says, image};

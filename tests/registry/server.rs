@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 
 use crate::support::registry::{
     Auth, Authority, Image, Mode, PASSWORD, Quirks, Real, Rule, Server, Setup, USER,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 
 use super::peer;
 

@@ -4,7 +4,7 @@ use std::io::{Cursor, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use imgdecl::tar::{Entries, Kind};
+use imgdecl::parts::tar::{Entries, Kind};
 
 /// What a reader sees of an archive.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -542,7 +542,7 @@ fn blobs_that_are_not_what_they_are_named() {
         let message = arena.run(&[]).expect_err(what);
         assert!(message.contains(words), "{what}: {message}");
     };
-    let other = imgdecl::oci::Digest::of(b"other").to_string();
+    let other = imgdecl::parts::oci::Digest::of(b"other").to_string();
     refused(
         "diff_id",
         Layer {
@@ -592,7 +592,7 @@ fn blobs_that_are_not_what_they_are_named() {
         media_type: GZIP,
         ..Layer::plain(tar())
     };
-    let name = imgdecl::oci::Digest::of(&layer.blob).hex();
+    let name = imgdecl::parts::oci::Digest::of(&layer.blob).hex();
     write_layout(&arena.space, &[layer], json!({}));
     let path = arena.space.path().join("img/blobs/sha256").join(name);
     let good = fs::read(&path).expect("a blob");
@@ -629,7 +629,7 @@ fn layers_and_diff_ids_that_do_not_fit() {
     let mut manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
     manifest["layers"] = json!([]);
     let bytes = manifest.to_string();
-    let digest = imgdecl::oci::Digest::of(bytes.as_bytes());
+    let digest = imgdecl::parts::oci::Digest::of(bytes.as_bytes());
     fs::write(blobs.join(digest.hex()), &bytes).expect("a manifest");
     let mut index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
     index["manifests"][0]["digest"] = digest.to_string().into();

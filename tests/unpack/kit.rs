@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 use serde_json::{Value, json};
 
 use crate::support::Space;

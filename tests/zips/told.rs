@@ -1,6 +1,6 @@
 //! What is told of wheels that cannot be read, or that say other things than their index.
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 
 use crate::support::Space;
 use crate::support::index::{Beside, Index, Shape, Wheel};

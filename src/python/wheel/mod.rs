@@ -27,11 +27,11 @@ mod scheme;
 mod script;
 mod split;
 
-pub use directory::{Bytes, Entry, TAIL, directory};
+pub use directory::{Bytes, TAIL};
 pub use error::{Problem, WheelError};
 pub use headers::{HeaderError, Headers};
 pub use info::{METADATA, metadata, read_metadata};
 pub use install::{Expected, install};
-pub use join::{Conflict, Part, join};
+pub use join::{Part, join};
 pub use scheme::{Scheme, SchemeError, Venv};
-pub use split::{BUDGET, GROUP, Split, Wheel, split};
+pub use split::{Split, Wheel, split};

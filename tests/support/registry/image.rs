@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use imgdecl::oci::{Descriptor, Digest, MediaType};
+use imgdecl::parts::oci::{Descriptor, Digest, MediaType};
 use serde_json::{Value, json};
 
 /// An image of one or several platforms, with all its bytes.

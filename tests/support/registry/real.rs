@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use imgdecl::oci::Reference;
+use imgdecl::parts::oci::Reference;
 use tempfile::TempDir;
 
 use super::auth::Auth;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imgdecl::oci::Digest;
+use imgdecl::parts::oci::Digest;
 use serde_json::{Value, json};
 
 use super::message::{Reply, Request};

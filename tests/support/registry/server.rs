@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use imgdecl::oci::{Digest, Reference};
+use imgdecl::parts::oci::{Digest, Reference};
 use serde_json::{Value, json};
 
 use super::auth::{Auth, Kind};
