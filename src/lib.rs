@@ -138,7 +138,8 @@ pub mod parts {
         /// Wheels as layers.
         pub mod wheel {
             pub use crate::python::wheel::{
-                Bytes, Entry, Expected, Problem, Scheme, directory, install,
+                Bytes, Entry, Expected, Problem, Scheme, WheelError, directory, install,
+                read_metadata,
             };
         }
     }

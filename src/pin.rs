@@ -9,7 +9,7 @@ use crate::spec::{Spec, TargetId};
 
 /// Which targets' names are resolved again although they are pinned.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Update {
+pub(crate) enum Update {
     /// Those that the lock lacks, or whose manifest says something else now.
     Lacking,
     /// These too.
@@ -20,7 +20,7 @@ pub enum Update {
 
 /// A target that could not be pinned.
 #[derive(Debug)]
-pub struct PinError {
+pub(crate) struct PinError {
     /// The target.
     pub label: Label,
     /// The place in the manifest that needs it.
@@ -34,7 +34,7 @@ pub struct PinError {
 ///
 /// # Errors
 /// Every target that could not be pinned; nothing is half done in the lock that is returned.
-pub fn pin(
+pub(crate) fn pin(
     spec: &Spec,
     lock: &Lock,
     needs: &[Need],

@@ -11,7 +11,7 @@ use crate::net::tls::Trust;
 
 /// What the environment says of daemons.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// `DOCKER_HOST`.
     pub docker_host: Option<String>,
     /// `CONTAINER_HOST`, podman's.

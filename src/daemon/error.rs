@@ -7,7 +7,7 @@ use crate::net::{Fault, Tls};
 
 /// Why an image is in no daemon.
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
+pub(crate) enum DaemonError {
     /// A variable or a context names no address that can be used.
     #[error("{what} is `{value}`: {why}")]
     Address {
@@ -99,7 +99,7 @@ fn named(by: &Option<String>) -> String {
 
 impl DaemonError {
     /// Returns how to mend it, if that is known.
-    pub fn help(&self) -> Option<String> {
+    pub(crate) fn help(&self) -> Option<String> {
         let text = match self {
             Self::Address { value, .. } if value.starts_with("ssh:") => {
                 "forward the socket yourself: ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST, and DOCKER_HOST=unix:///tmp/docker.sock"
@@ -137,7 +137,7 @@ impl DaemonError {
                 "the daemon wants a certificate that its own authority signed: put it into cert.pem, and its key into key.pem, of the folder that DOCKER_CERT_PATH names"
             }
             Self::Unreachable {
-                fault: Fault::Tls(Tls::NotTls),
+                fault: Fault::Tls(Tls::Unspoken),
                 ..
             } => "unset DOCKER_TLS_VERIFY if the daemon speaks plain HTTP on purpose",
             Self::Unreachable {

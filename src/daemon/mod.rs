@@ -8,8 +8,8 @@ mod address;
 mod context;
 mod error;
 
-pub use address::Settings;
-pub use error::DaemonError;
+pub(crate) use address::Settings;
+pub(crate) use error::DaemonError;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ const UNPACKING: Duration = Duration::from_secs(600);
 const ANSWER: u64 = 4 << 20;
 
 /// A daemon that answers.
-pub struct Daemon {
+pub(crate) struct Daemon {
     address: Address,
     monitor: Arc<dyn Monitor>,
     /// What it calls itself, with its version.
@@ -68,7 +68,7 @@ struct Component {
 
 /// An image as a daemon was sent it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
+pub(crate) struct Sent<'a> {
     /// The digest of the config: the image's ID where a daemon keeps images as Docker always did, and in podman.
     pub config: Digest,
     /// The digest of the manifest: the image's ID where Docker leaves them to containerd.
@@ -88,7 +88,10 @@ impl Daemon {
     ///
     /// # Errors
     /// When none does; says what was tried.
-    pub fn find(settings: &Settings, monitor: &Arc<dyn Monitor>) -> Result<Self, DaemonError> {
+    pub(crate) fn find(
+        settings: &Settings,
+        monitor: &Arc<dyn Monitor>,
+    ) -> Result<Self, DaemonError> {
         let candidates = settings.candidates()?;
         let mut tried = Vec::new();
         for Candidate { address, named_by } in candidates {
@@ -168,17 +171,17 @@ impl Daemon {
     }
 
     /// Returns what it calls itself, as `Docker 28.5.2`.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Returns the platform that it runs images for.
-    pub fn platform(&self) -> &Platform {
+    pub(crate) fn platform(&self) -> &Platform {
         &self.platform
     }
 
     /// Tells whether it reads layers in zstd: Docker does so since 23.
-    pub fn reads_zstd(&self) -> bool {
+    pub(crate) fn reads_zstd(&self) -> bool {
         self.docker.is_none_or(|major| major >= 23)
     }
 
@@ -186,7 +189,12 @@ impl Daemon {
     ///
     /// # Errors
     /// When the daemon does not take it, or cannot be reached any more.
-    pub fn load(&self, reader: &mut dyn Read, size: u64, what: &str) -> Result<(), DaemonError> {
+    pub(crate) fn load(
+        &self,
+        reader: &mut dyn Read,
+        size: u64,
+        what: &str,
+    ) -> Result<(), DaemonError> {
         let going = Going::start(
             &*self.monitor,
             &Transfer {
@@ -228,7 +236,11 @@ impl Daemon {
     ///
     /// # Errors
     /// When it has another image of that name, cannot be reached, or does not answer as it should.
-    pub fn image_id(&self, name: &str, sent: Sent<'_>) -> Result<Option<String>, DaemonError> {
+    pub(crate) fn image_id(
+        &self,
+        name: &str,
+        sent: Sent<'_>,
+    ) -> Result<Option<String>, DaemonError> {
         let path = format!("images/{name}/json");
         let answer = self.ask(&self.wire(GREETING), Method::GET, &path, Body::None)?;
         match answer.status {

@@ -4,7 +4,7 @@ use crate::graph::{ActionKey, Label, NodeId};
 
 /// How a node ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It looked at the host, or did something too small to be recorded.
     Seen,
     /// Its product was recorded under its key.
@@ -21,7 +21,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Returns the word for people and for scripts.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Seen => "seen",
             Self::Hit => "hit",
@@ -35,7 +35,7 @@ impl Outcome {
 
 /// A recorded part that an action looked up.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PartSeen {
+pub(crate) struct PartSeen {
     /// The part's name.
     pub name: &'static str,
     /// Its key.
@@ -46,7 +46,7 @@ pub struct PartSeen {
 
 /// Why a node has another key than last time, or the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Why {
+pub(crate) enum Why {
     /// No key of it is remembered.
     First,
     /// It has the key of last time.
@@ -59,7 +59,7 @@ pub enum Why {
 
 /// Something that happened.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// An action starts to run.
     Start {
         /// The node.
@@ -98,7 +98,7 @@ pub enum Event<'a> {
 }
 
 /// Receives events, from several threads.
-pub trait Watch: Sync {
+pub(crate) trait Watch: Sync {
     /// Takes an event.
     fn event(&self, event: &Event<'_>);
 }

@@ -8,7 +8,7 @@ use crate::graph::{ActionError, ActionKey, Part, Parts, Product};
 use crate::store::{Blob, Health, Record, Store};
 
 /// What a cache remembers.
-pub struct Memory<'a> {
+pub(crate) struct Memory<'a> {
     store: &'a Arc<Store>,
     seen: Mutex<Seen>,
 }
@@ -34,7 +34,7 @@ pub(super) enum Found {
 
 impl<'a> Memory<'a> {
     /// Remembers in a cache.
-    pub fn new(store: &'a Arc<Store>) -> Self {
+    pub(crate) fn new(store: &'a Arc<Store>) -> Self {
         Self {
             store,
             seen: Mutex::default(),

@@ -9,9 +9,9 @@ mod job;
 mod memory;
 mod schedule;
 
-pub use event::{Event, Outcome, Watch, Why};
-pub use memory::Memory;
-pub use schedule::{NodeResult, Options, run};
+pub(crate) use event::{Event, Outcome, Watch, Why};
+pub(crate) use memory::Memory;
+pub(crate) use schedule::{NodeResult, Options, run};
 
 #[cfg(test)]
 mod tests;

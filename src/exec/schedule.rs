@@ -22,7 +22,7 @@ use crate::store::Store;
 
 /// How a graph is run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// How many threads work, and how many actions run at once.
     pub jobs: usize,
     /// Whether the bytes of layers must be there in the end.
@@ -35,7 +35,7 @@ pub struct Options {
 
 /// What became of a node.
 #[derive(Debug)]
-pub struct NodeResult {
+pub(crate) struct NodeResult {
     /// How it ended.
     pub outcome: Outcome,
     /// What it made.
@@ -63,7 +63,7 @@ const NET: usize = 8;
 /// Runs all nodes of a graph; returns what became of each, in the order of the graph.
 ///
 /// A failure stops what depends on it; the rest finishes. `stop` stops all.
-pub fn run(
+pub(crate) fn run(
     graph: &Graph,
     store: &Arc<Store>,
     ports: Ports<'_>,

@@ -34,7 +34,7 @@ impl fmt::Debug for ActionKey {
 }
 
 /// Hands out lines, one by one.
-pub type Lines<'a> = &'a dyn Fn(&mut dyn FnMut(&str));
+pub(super) type Lines<'a> = &'a dyn Fn(&mut dyn FnMut(&str));
 
 /// Takes what goes into a key, in order. Implemented twice, so that what is shown is what was hashed.
 pub trait KeyWriter {
@@ -65,11 +65,11 @@ impl dyn KeyWriter + '_ {
 
 /// Hashes a key: each label and value behind its length.
 #[derive(Default)]
-pub struct HashKey(Hasher);
+pub(crate) struct HashKey(Hasher);
 
 impl HashKey {
     /// Returns the key.
-    pub fn finish(self) -> ActionKey {
+    pub(crate) fn finish(self) -> ActionKey {
         ActionKey(self.0.finish())
     }
 
@@ -93,7 +93,7 @@ impl KeyWriter for HashKey {
 
 /// Writes a key out: a line for each value, and for each line of a list.
 #[derive(Default)]
-pub struct TextKey(pub String);
+pub(crate) struct TextKey(pub String);
 
 impl KeyWriter for TextKey {
     fn field(&mut self, label: &str, value: &str) {
@@ -139,7 +139,7 @@ const PAIRS: usize = 1 << 20;
 
 /// Returns the lines by which two key texts differ, in order: `-` for the last one's, `+` for this one's. A key is a
 /// list: a new order shows, and so does a line that stands twice.
-pub fn compare(last: &str, this: &str) -> Vec<String> {
+pub(crate) fn compare(last: &str, this: &str) -> Vec<String> {
     let (last, this): (Vec<&str>, Vec<&str>) = (last.lines().collect(), this.lines().collect());
     let mut lines = Vec::new();
     diff(&last, &this, &mut lines);

@@ -13,13 +13,15 @@ mod ports;
 mod product;
 mod stop;
 
-pub use action::{Action, ActionError, Context, Failure, Graph, Label, Lane, Node, NodeId};
-pub use key::{ActionKey, HashKey, KeyWriter, TextKey, compare};
-pub use lazy::Lazy;
-pub use origin::{Origin, SourceText};
+pub use action::ActionError;
+pub(crate) use action::{Action, Context, Failure, Graph, Label, Lane, Node, NodeId};
+pub(crate) use key::{ActionKey, HashKey, KeyWriter, TextKey, compare};
+pub(crate) use lazy::Lazy;
+pub(crate) use origin::{Origin, SourceText};
 #[cfg(test)]
-pub use part::Forgetful;
-pub use part::{Part, Parts};
-pub use ports::{PackageError, PackageFile, Packages, Pick, Ports, Registry, WantedWheel};
-pub use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};
-pub use stop::Stop;
+pub(crate) use part::Forgetful;
+pub(crate) use part::{Part, Parts};
+pub use ports::{PackageError, PackageFile, Packages, WantedWheel};
+pub(crate) use ports::{Pick, Ports, Registry};
+pub(crate) use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};
+pub(crate) use stop::Stop;

@@ -108,7 +108,7 @@ impl dyn Parts + '_ {
 
 /// Remembers nothing.
 #[cfg(test)]
-pub struct Forgetful;
+pub(crate) struct Forgetful;
 
 #[cfg(test)]
 impl Parts for Forgetful {

@@ -149,7 +149,7 @@ pub trait Packages: Sync {
 }
 
 /// Picks from the files of a project those whose metadata will be asked for.
-pub type Pick = Box<dyn FnOnce(&[PackageFile]) -> Vec<PackageFile> + Send>;
+pub(crate) type Pick = Box<dyn FnOnce(&[PackageFile]) -> Vec<PackageFile> + Send>;
 
 /// A wheel to fetch.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use crate::graph::ActionError;
 
 /// Where indexes are looked for, in this order.
 #[derive(Default)]
-pub struct Places {
+pub(crate) struct Places {
     /// Those of the manifest. If one of them serves all packages, no other place is looked at.
     pub manifest: Option<Vec<Source>>,
     /// The URL of the command line. No other place is looked at after it.
@@ -28,7 +28,7 @@ pub struct Places {
 
 /// A configuration file that was read.
 #[derive(Clone)]
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     /// The file, for messages.
     pub name: String,
     /// Its text.
@@ -37,7 +37,7 @@ pub struct ConfigFile {
 
 /// The indexes that were found.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The indexes, in the order in which they are asked.
     pub sources: Vec<Source>,
     /// What was passed over.
@@ -62,7 +62,7 @@ struct Named {
 ///
 /// # Errors
 /// When a place cannot be read, or none says an index.
-pub fn discover(
+pub(crate) fn discover(
     places: &Places,
     ask: &dyn Fn() -> Option<String>,
 ) -> Result<Found, Box<ActionError>> {

@@ -7,7 +7,7 @@
 //! the store. Knows nothing of rules, of the environment, or of how things are shown.
 
 mod crew;
-pub mod discover;
+pub(crate) mod discover;
 mod download;
 mod error;
 mod fetch;
@@ -20,9 +20,10 @@ mod page;
 mod project;
 mod source;
 
-pub use error::IndexError;
+pub(crate) use error::IndexError;
 pub use login::Credentials;
-pub use source::{Source, SourceError};
+pub use source::Source;
+pub(crate) use source::SourceError;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,7 @@ use crew::{Adder, Crew};
 use flight::Flights;
 
 /// Says which indexes there are, in the order in which they are asked. Called once, when the first is needed.
-pub type Sources = Box<dyn Fn() -> Result<Vec<Source>, ActionError> + Send + Sync>;
+pub(crate) type Sources = Box<dyn Fn() -> Result<Vec<Source>, ActionError> + Send + Sync>;
 
 /// What a client is made of.
 pub struct Setup {

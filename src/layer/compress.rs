@@ -12,7 +12,7 @@ const GZIP_LEVEL: i32 = 5;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Names all that decides the compressed bytes, for the action key: compressor, version, level.
-pub fn compressor_id(compression: Compression) -> &'static str {
+pub(crate) fn compressor_id(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",
         Compression::Gzip => "libdeflate-1.26.1-level-5",

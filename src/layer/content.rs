@@ -13,7 +13,7 @@ use crate::oci::{Digest, Hasher};
 
 /// Files that changed less than this ago are not trusted to be unchanged because their stamp is:
 /// a second write within the clock's granularity leaves no trace in it.
-pub const RECENT: Duration = Duration::from_secs(2);
+pub(super) const RECENT: Duration = Duration::from_secs(2);
 
 /// Deflated content of at least this many bytes becomes a gzip member as it is.
 const PASSED: u64 = 64 << 10;

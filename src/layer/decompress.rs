@@ -17,7 +17,7 @@ const RATIO: u64 = 200;
 
 /// How an archive is compressed. Layers can be compressed as [`Compression`] says, and in no other way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Packing {
+pub(crate) enum Packing {
     /// As a layer can be, too.
     Layer(Compression),
     /// xz, with any number of streams.
@@ -27,14 +27,14 @@ pub enum Packing {
 }
 
 /// A reader whose first bytes were looked at.
-pub type Peeked<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+pub(super) type Peeked<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
 
 impl Packing {
     /// Tells by the first bytes how a stream is compressed, and gives them back.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn detect<R: Read>(mut reader: R) -> io::Result<(Self, Peeked<R>)> {
+    pub(crate) fn detect<R: Read>(mut reader: R) -> io::Result<(Self, Peeked<R>)> {
         let mut magic = Vec::with_capacity(6);
         reader.by_ref().take(6).read_to_end(&mut magic)?;
         let packing = match magic[..] {
@@ -51,7 +51,7 @@ impl Packing {
     ///
     /// # Errors
     /// When a zstd decoder cannot be set up.
-    pub fn decoder<'a>(
+    pub(crate) fn decoder<'a>(
         self,
         reader: impl Read + Send + 'a,
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
@@ -144,19 +144,19 @@ fn next_member<R: BufRead>(mut rest: R) -> io::Result<Option<GzDecoder<R>>> {
 
 /// How many bytes an archive of `size` bytes may unpack to, with the holes of sparse files: more than any real one does.
 /// An archive that is not compressed stays far below it.
-pub fn most_unpacked(size: u64) -> u64 {
+pub(crate) fn most_unpacked(size: u64) -> u64 {
     GRACE.max(size.saturating_mul(RATIO))
 }
 
 /// Ends a stream, with an error, after so many bytes.
-pub struct Bounded<R> {
+pub(crate) struct Bounded<R> {
     inner: R,
     left: u64,
 }
 
 impl<R> Bounded<R> {
     /// Lets the archive of `size` bytes unpack to as much as it may.
-    pub fn new(inner: R, size: u64) -> Self {
+    pub(crate) fn new(inner: R, size: u64) -> Self {
         Self {
             inner,
             left: most_unpacked(size),
@@ -176,7 +176,7 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// The error of an archive that unpacks to more than it may.
-pub fn too_large() -> io::Error {
+pub(crate) fn too_large() -> io::Error {
     io::Error::other(format!(
         "it unpacks to more than {RATIO} times its size: no real archive does"
     ))

@@ -163,7 +163,7 @@ pub(super) fn pad(out: &mut Vec<u8>, size: u64) {
 }
 
 /// Returns how many zeros follow content of `size` bytes.
-pub fn padding(size: u64) -> usize {
+pub(crate) fn padding(size: u64) -> usize {
     (BLOCK - (size % BLOCK as u64) as usize) % BLOCK
 }
 

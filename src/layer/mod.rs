@@ -20,22 +20,27 @@ mod text;
 mod tree;
 mod write;
 
-pub use changeset::{Changeset, Folder};
-pub use compress::compressor_id;
-pub use content::{Content, ContentError, Source, Stamp};
-pub use decompress::{Bounded, Packing, decoder, detect, most_unpacked, too_large};
-pub use deflated::{Container, Damage, Deflated, Inflate};
-pub use facts::{Fact, Facts};
-pub use header::{padding, plain_header};
-pub use path::{LayerPath, PathError};
+pub(crate) use changeset::{Changeset, Folder};
+pub(crate) use compress::compressor_id;
+pub(crate) use content::{Content, ContentError, Source, Stamp};
+pub(crate) use decompress::{Bounded, Packing, most_unpacked, too_large};
+pub use decompress::{decoder, detect};
+pub(crate) use deflated::{Container, Damage, Deflated, Inflate};
+pub(crate) use facts::Fact;
+pub use facts::Facts;
+pub(crate) use header::padding;
+pub use header::plain_header;
+pub use path::LayerPath;
+pub(crate) use path::PathError;
 pub use read::{FactsBuilder, ReadError};
-pub use resolve::{ResolveError, resolve};
+pub(crate) use resolve::{ResolveError, resolve};
 #[cfg(test)]
-pub use reuse::Anew;
-pub use reuse::{Placed, Reuse};
-pub use text::{TEXTS, quote, quoted};
-pub use tree::{Attrs, Clash, Entry, Kind, Owner, Tree};
-pub use write::{Tick, WriteError, write};
+pub(crate) use reuse::Anew;
+pub(crate) use reuse::{Placed, Reuse};
+pub(crate) use text::{TEXTS, quote, quoted};
+pub use tree::Owner;
+pub(crate) use tree::{Attrs, Clash, Entry, Kind, Tree};
+pub(crate) use write::{Tick, WriteError, write};
 
 /// The format whose bytes this module writes.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;

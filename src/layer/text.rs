@@ -5,10 +5,10 @@ use super::{Attrs, Fact, Kind, LayerPath, Owner};
 
 /// The version of all text forms of this module: the listing of a tree, and those below. It is part of every key; a
 /// change of a form raises it.
-pub const TEXTS: u32 = 1;
+pub(crate) const TEXTS: u32 = 1;
 
 /// Writes a text between quotation marks. `"`, `\` and control characters are escaped, so that it ends where it ends.
-pub fn quote(text: &str, out: &mut String) {
+pub(crate) fn quote(text: &str, out: &mut String) {
     use std::fmt::Write as _;
     out.push('"');
     // Nearly all paths are like that, and a tree may have many.
@@ -35,7 +35,7 @@ pub fn quote(text: &str, out: &mut String) {
 }
 
 /// Returns a text between quotation marks, as [`quote`] writes it.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     quote(text, &mut out);
     out

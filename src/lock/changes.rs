@@ -7,7 +7,7 @@ use crate::layer::{Attrs, Fact, Facts, LayerPath};
 use crate::oci::Digest;
 
 /// Says what moved from one lock to another, a line for each thing, for people.
-pub fn changes(old: &Lock, new: &Lock) -> Vec<String> {
+pub(crate) fn changes(old: &Lock, new: &Lock) -> Vec<String> {
     let mut lines = Vec::new();
     let names: BTreeSet<&String> = old.bases.keys().chain(new.bases.keys()).collect();
     for name in names {

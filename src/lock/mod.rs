@@ -7,7 +7,7 @@
 mod changes;
 mod file;
 
-pub use changes::changes;
+pub(crate) use changes::changes;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::oci::{Digest, Reference};
 use crate::python::Pythons;
 
 /// The name of the file, in the workspace's root.
-pub const FILE: &str = "image.lock";
+pub(crate) const FILE: &str = "image.lock";
 
 /// What the targets of a workspace are pinned to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -77,7 +77,7 @@ pub struct PipPin {
 }
 
 /// Wheels, by file name.
-pub type Wheels = BTreeMap<String, WheelPin>;
+pub(crate) type Wheels = BTreeMap<String, WheelPin>;
 
 /// What a wheel is pinned to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

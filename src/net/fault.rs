@@ -75,7 +75,7 @@ pub enum Tls {
     Alert(String),
     /// The other side does not speak TLS.
     #[error("it does not speak TLS")]
-    NotTls,
+    Unspoken,
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -194,7 +194,7 @@ impl Tls {
                 other => Self::Other(other.to_string()),
             },
             rustls::Error::AlertReceived(alert) => Self::Alert(format!("{alert:?}")),
-            rustls::Error::InvalidMessage(_) => Self::NotTls,
+            rustls::Error::InvalidMessage(_) => Self::Unspoken,
             other => Self::Other(other.to_string()),
         }
     }

@@ -18,7 +18,7 @@ pub(crate) mod script;
 pub(crate) mod tls;
 pub(crate) mod wire;
 
-pub use fault::{Fault, Tls};
+pub(crate) use fault::{Fault, Tls};
 pub use monitor::{Direction, Ended, Monitor, Transfer};
 pub use proxy::Proxies;
 

@@ -427,7 +427,7 @@ mod tests {
         assert!(matches!(fault(&url), Fault::Cut));
         let tls = fault(&format!("https://{name}/"));
         assert!(
-            matches!(tls, Fault::Tls(super::super::Tls::NotTls)),
+            matches!(tls, Fault::Tls(super::super::Tls::Unspoken)),
             "{tls:?}"
         );
         thread.join().unwrap();

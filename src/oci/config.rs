@@ -35,7 +35,7 @@ impl History {
 }
 
 /// Tells whether an entry of a history stands for a layer.
-pub fn is_of_layer(entry: &Value) -> bool {
+pub(crate) fn is_of_layer(entry: &Value) -> bool {
     entry.get("empty_layer").and_then(Value::as_bool) != Some(true)
 }
 
@@ -254,13 +254,13 @@ impl Config {
 }
 
 /// Splits an entry of `Env`. One without `=` has an empty value.
-pub fn variable(entry: &str) -> (&str, &str) {
+pub(crate) fn variable(entry: &str) -> (&str, &str) {
     entry.split_once('=').unwrap_or((entry, ""))
 }
 
 /// Drops the entries of an `Env` that say nothing, since a later one has the same name: runc and the others give a process
 /// the last one, in its place.
-pub fn last_of_each(env: Vec<String>) -> Vec<String> {
+pub(crate) fn last_of_each(env: Vec<String>) -> Vec<String> {
     let names: Vec<&str> = env.iter().map(|entry| variable(entry).0).collect();
     let last: BTreeMap<&str, usize> = names
         .iter()

@@ -130,7 +130,7 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// Hashes a stream of bytes.
 #[derive(Clone)]
-pub struct Hasher(Context);
+pub(crate) struct Hasher(Context);
 
 impl Default for Hasher {
     fn default() -> Self {
@@ -140,12 +140,12 @@ impl Default for Hasher {
 
 impl Hasher {
     /// Adds `bytes` to the stream.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// Returns the digest of all bytes so far.
-    pub fn finish(self) -> Digest {
+    pub(crate) fn finish(self) -> Digest {
         Digest(bytes_of(&self.0.finish()))
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 ///
 /// # Errors
 /// When it is neither `null` nor of the type.
-pub fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
@@ -22,7 +22,7 @@ where
 ///
 /// # Errors
 /// When it is neither `null` nor a map of the types.
-pub fn without_nulls<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+pub(crate) fn without_nulls<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
 where
     D: Deserializer<'de>,
     K: Ord + Deserialize<'de>,

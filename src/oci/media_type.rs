@@ -49,7 +49,7 @@ impl Compression {
 
 /// Whose media types the documents and layers of an image have. The bytes of config and layers are the same either way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Flavour {
+pub(crate) enum Flavour {
     /// Those of the OCI image spec.
     #[default]
     Oci,
@@ -59,10 +59,10 @@ pub enum Flavour {
 
 impl Flavour {
     /// The names that `image.toml` uses.
-    pub const NAMES: [&'static str; 2] = ["oci", "docker"];
+    pub(crate) const NAMES: [&'static str; 2] = ["oci", "docker"];
 
     /// Returns the name that `image.toml` uses.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Oci => "oci",
             Self::Docker => "docker",
@@ -70,14 +70,14 @@ impl Flavour {
     }
 
     /// Parses a name that `image.toml` uses.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Oci, Self::Docker]
             .into_iter()
             .find(|it| it.name() == name)
     }
 
     /// Returns this flavour's media type for the same bytes; `None` where it has none.
-    pub fn of(self, media_type: &MediaType) -> Option<MediaType> {
+    pub(crate) fn of(self, media_type: &MediaType) -> Option<MediaType> {
         match self {
             Self::Oci => Some(media_type.to_oci()),
             Self::Docker => media_type.to_docker(),

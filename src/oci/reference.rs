@@ -53,7 +53,7 @@ fn is_component(text: &str) -> bool {
 ///
 /// # Errors
 /// When `tag` is no image tag.
-pub fn check_tag(tag: &str) -> Result<(), ReferenceError> {
+pub(crate) fn check_tag(tag: &str) -> Result<(), ReferenceError> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let bytes = tag.as_bytes();
     let fits = (1..=128).contains(&bytes.len())

@@ -13,7 +13,7 @@ use crate::oci::Digest;
 
 /// What a target is pinned to.
 #[derive(Clone, Debug)]
-pub struct Exported {
+pub(crate) struct Exported {
     /// The target.
     pub target: Target,
     /// Its wheels.
@@ -22,7 +22,7 @@ pub struct Exported {
 
 /// A wheel, and where it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ExportedWheel {
+pub(crate) struct ExportedWheel {
     /// The file.
     pub wheel: WheelName,
     /// The digest.
@@ -35,7 +35,7 @@ pub struct ExportedWheel {
 
 /// Where a wheel is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum WheelPlace {
+pub(crate) enum WheelPlace {
     /// A path from the folder of the lock, with `/`.
     Path(String),
     /// A URL.
@@ -47,7 +47,7 @@ pub enum WheelPlace {
 #[error(
     "{one} and {other} are pinned to different versions of {package}, and no marker of a pylock.toml tells them apart"
 )]
-pub struct ExportError {
+pub(crate) struct ExportError {
     /// The names of the targets.
     pub one: String,
     /// The other one.
@@ -70,7 +70,7 @@ struct Package<'a> {
 ///
 /// # Errors
 /// When one file cannot hold them.
-pub fn export(targets: &[Exported]) -> Result<String, ExportError> {
+pub(crate) fn export(targets: &[Exported]) -> Result<String, ExportError> {
     let mut environments: BTreeMap<String, &Exported> = BTreeMap::new();
     for exported in targets {
         let known = environments

@@ -11,7 +11,7 @@ use super::filename::percent_decode;
 /// A requirement (dependency specifiers, formerly PEP 508).
 ///
 /// Not with the URLs of `pep508_rs`, which put the host's environment into them.
-pub type Requirement = pep508_rs::Requirement<Link>;
+pub(crate) type Requirement = pep508_rs::Requirement<Link>;
 
 /// Why a text is no requirement or marker, and which bytes of it say so.
 #[derive(Debug)]

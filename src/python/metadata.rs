@@ -91,7 +91,7 @@ fn fields(text: &str) -> Vec<(String, String)> {
 }
 
 /// Parses the versions of Python that something needs. What cannot be read says nothing.
-pub fn specifiers(text: &str) -> Option<VersionSpecifiers> {
+pub(crate) fn specifiers(text: &str) -> Option<VersionSpecifiers> {
     let parsed = VersionSpecifiers::from_str(text).ok();
     parsed.or_else(|| VersionSpecifiers::from_str(&mend(text)).ok())
 }

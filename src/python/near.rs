@@ -82,7 +82,10 @@ pub(super) fn imported(name: &PackageName) -> &'static [&'static str] {
 }
 
 /// Returns those of some names that a name may be a slip of, the nearest first.
-pub fn similar<'a>(name: &PackageName, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn similar<'a>(
+    name: &PackageName,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Vec<&'a str> {
     let name = name.as_ref();
     let distance = |it: &str| strsim::damerau_levenshtein(it, name);
     // Of a short name, nearly every other short one is near.
@@ -95,7 +98,7 @@ pub fn similar<'a>(name: &PackageName, names: impl IntoIterator<Item = &'a str>)
 }
 
 /// Returns packages that a name may be meant to be, the likeliest first; there may be none of them.
-pub fn guesses(name: &PackageName) -> Vec<PackageName> {
+pub(crate) fn guesses(name: &PackageName) -> Vec<PackageName> {
     let text = name.as_ref();
     let mut all: Vec<String> = imported(name).iter().map(|it| (*it).to_owned()).collect();
     if text.len() > 2 {

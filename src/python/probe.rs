@@ -57,7 +57,7 @@ impl Pythons {
 
 /// Looks at the files of a base, layer by layer.
 #[derive(Default)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// The executables `python3.N`: their minor versions and the roots above their `bin`.
     executables: Layered<(u32, String)>,
     /// The folders that say which packages there are.
@@ -128,7 +128,12 @@ impl Probe {
     ///
     /// # Errors
     /// When the content cannot be read.
-    pub fn look(&mut self, layer: usize, path: &str, content: &mut dyn Read) -> io::Result<()> {
+    pub(crate) fn look(
+        &mut self,
+        layer: usize,
+        path: &str,
+        content: &mut dyn Read,
+    ) -> io::Result<()> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         match Whiteout::of(name.as_bytes()) {
             Whiteout::None => {}
@@ -212,7 +217,7 @@ impl Probe {
 
     /// Returns what was found. `env` are the variables of the base's config, as `NAME=VALUE`: Docker's Python images say
     /// their version there.
-    pub fn finish(mut self, env: &[String]) -> Pythons {
+    pub(crate) fn finish(mut self, env: &[String]) -> Pythons {
         let said = env.iter().find_map(|it| it.strip_prefix("PYTHON_VERSION="));
         let said: Option<Python> = said.and_then(|it| it.parse().ok());
         let libc = match (self.glibc, self.has_musl) {

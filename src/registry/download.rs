@@ -228,7 +228,7 @@ impl Read for Download<'_> {
 }
 
 /// A reader that holds the end of a blob back until its digest is verified: nobody gets all of a wrong one.
-pub struct Verified<R> {
+pub(crate) struct Verified<R> {
     inner: R,
     blob: Descriptor,
     hasher: Option<Hasher>,
@@ -237,7 +237,7 @@ pub struct Verified<R> {
 
 impl<R: Read> Verified<R> {
     /// Reads the blob that `inner` should hold.
-    pub fn new(inner: R, blob: Descriptor) -> Self {
+    pub(crate) fn new(inner: R, blob: Descriptor) -> Self {
         Self {
             inner,
             blob,

@@ -439,7 +439,7 @@ fn connection(asked: &Asked, fault: &Fault) -> String {
         Fault::Tls(Tls::Authority) => format!(
             "if {host} has a certificate authority of its own, name its file with `ca` for this registry in config.toml"
         ),
-        Fault::Tls(Tls::NotTls) | Fault::NotHttp => format!(
+        Fault::Tls(Tls::Unspoken) | Fault::NotHttp => format!(
             "if {host} speaks plain HTTP on purpose, set `insecure = true` for it in config.toml"
         ),
         Fault::Tls(Tls::Alert(_)) => format!(

@@ -338,7 +338,7 @@ impl Client {
                 Scheme::Http => matches!(fault, Fault::NotHttp | Fault::Cut),
                 Scheme::Https => matches!(
                     fault,
-                    Fault::Tls(Tls::NotTls | Tls::Other(_))
+                    Fault::Tls(Tls::Unspoken | Tls::Other(_))
                         | Fault::Cut
                         | Fault::Refused
                         | Fault::Connect(_)
@@ -355,7 +355,7 @@ impl Client {
             (Ok(found), _) => self.settled(ask.host, schemes[1], Ok(found)),
             (Err(Failed::Fault(Fault::Stopped)), _) => Err(Fault::Stopped.into()),
             // It speaks TLS, and that is what is wrong.
-            (Err(Failed::Fault(Fault::Tls(tls))), _) if tls != Tls::NotTls => {
+            (Err(Failed::Fault(Fault::Tls(tls))), _) if tls != Tls::Unspoken => {
                 Err(Fault::Tls(tls).into())
             }
             // What the first scheme said is worth more than that there is no second one.

@@ -38,7 +38,7 @@ mod upload;
 pub use crate::net::{Direction, Ended, Limits, Monitor, Proxies, Transfer};
 pub use config::Config;
 pub use credentials::{Credentials, Places};
-pub use download::Verified;
+pub(crate) use download::Verified;
 pub use error::RegistryError;
 pub use image::{Blobs, PushImage, PushManifest, Pushed};
 

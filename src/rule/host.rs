@@ -170,7 +170,7 @@ pub(super) fn known(path: &Path, stamp: &Stamp, store: &Store) -> Option<Digest>
 ///
 /// # Errors
 /// When it cannot be read, or remembered, or `tick` says to stop.
-pub fn digest_of(path: &Path, store: &Store, tick: Tick<'_>) -> Result<Digest, ActionError> {
+pub(crate) fn digest_of(path: &Path, store: &Store, tick: Tick<'_>) -> Result<Digest, ActionError> {
     blob_of(path, store, tick).map(|blob| blob.digest)
 }
 

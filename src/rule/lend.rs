@@ -7,13 +7,13 @@ use crate::lock::Lock;
 use crate::store::{Blob, Store};
 
 /// A cache, and what is remembered in it.
-pub type Cache<'a> = (&'a Store, &'a dyn Parts);
+pub(crate) type Cache<'a> = (&'a Store, &'a dyn Parts);
 
 /// Gives `to` all that `from` has of what a lock names: documents and layers of bases, and wheels. Each is hashed.
 ///
 /// # Errors
 /// When a store cannot be read or written, or something is damaged.
-pub fn lend(lock: &Lock, from: Cache<'_>, to: Cache<'_>) -> Result<(), ActionError> {
+pub(crate) fn lend(lock: &Lock, from: Cache<'_>, to: Cache<'_>) -> Result<(), ActionError> {
     for pin in lock.bases.values() {
         base::lend(pin, from, to)?;
     }

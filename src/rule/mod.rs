@@ -19,13 +19,13 @@ mod tar;
 mod value;
 mod walk;
 
-pub use base::OnDisk;
-pub use host::digest_of;
-pub use image::{ImageNodes, Names, images, index, names as image_names, platforms};
-pub use installed::Installed;
-pub use lend::{Cache, lend};
-pub use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
-pub use reference::{reference, schema, table_of_rules};
+pub(crate) use base::OnDisk;
+pub(crate) use host::digest_of;
+pub(crate) use image::{ImageNodes, Names, images, index, names as image_names, platforms};
+pub(crate) use installed::Installed;
+pub(crate) use lend::{Cache, lend};
+pub(crate) use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
+pub(crate) use reference::{reference, schema, table_of_rules};
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ use crate::lock::Lock;
 use crate::spec::{Key, Problems, Target};
 
 /// The names of the actions that stand for what the lock lacks: a plan can show them, and nothing can run them.
-pub const UNPINNED: [&str; 2] = [base::RESOLVE, pip::WHEELS];
+pub(crate) const UNPINNED: [&str; 2] = [base::RESOLVE, pip::WHEELS];
 
 /// A rule.
 pub trait Rule: Sync {

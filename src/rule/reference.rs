@@ -6,7 +6,7 @@ use super::{RULES, Rule};
 use crate::spec::{Key, Type, top_level};
 
 /// Returns the reference of a rule: the head of its source file, and its keys.
-pub fn reference(rule: &dyn Rule) -> String {
+pub(crate) fn reference(rule: &dyn Rule) -> String {
     let mut text = format!("# {}: {}\n\n", rule.name(), rule.summary());
     for line in rule
         .source()
@@ -39,7 +39,7 @@ fn keys(text: &mut String, keys: &[Key]) {
 }
 
 /// Returns the table of all rules.
-pub fn table_of_rules() -> String {
+pub(crate) fn table_of_rules() -> String {
     let mut text = String::from("| rule | makes | keys |\n|---|---|---|\n");
     for rule in RULES {
         let keys: Vec<String> = rule
@@ -58,7 +58,7 @@ pub fn table_of_rules() -> String {
 }
 
 /// Returns the JSON schema of image.toml (draft 2020-12).
-pub fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let mut properties = Map::new();
     properties.insert(
         "format".into(),

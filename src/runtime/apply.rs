@@ -39,7 +39,7 @@ const BUFFER: usize = 256 << 10;
 /// # Errors
 /// When a layer is not what its descriptor and the config say, holds what no folder should hold, or exceeds a limit; and
 /// when the folder cannot be written.
-pub fn apply(
+pub(crate) fn apply(
     image: &Image<'_>,
     dir: &Path,
     limits: &Limits,

@@ -63,7 +63,7 @@ const READ_ONLY: [&str; 5] = [
 
 /// How the container differs from what the image says.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// In place of the image's entrypoint; its cmd is dropped then.
     pub entrypoint: Option<Vec<String>>,
     /// In place of the image's cmd.
@@ -98,7 +98,7 @@ pub struct Options {
 
 /// A folder or file of the host in the container.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Bind {
+pub(crate) struct Bind {
     /// On the host: absolute.
     pub source: PathBuf,
     /// In the container: absolute.
@@ -112,7 +112,7 @@ pub struct Bind {
 
 /// Which network a container sees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Net {
+pub(crate) enum Net {
     /// Its own loopback alone.
     #[default]
     None,
@@ -122,7 +122,7 @@ pub enum Net {
 
 /// Who runs a container that root does not run: this user is root within.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rootless {
+pub(crate) struct Rootless {
     /// The user.
     pub uid: u32,
     /// The group.
@@ -131,7 +131,7 @@ pub struct Rootless {
 
 /// A `config.json`.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// The document.
     pub json: Value,
     /// What is not as the image says, and why: for the user to know.
@@ -140,7 +140,7 @@ pub struct Spec {
 
 impl Spec {
     /// Returns the bytes of the file.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(&self.json).unwrap_or_default();
         bytes.push(b'\n');
         bytes
@@ -149,7 +149,7 @@ impl Spec {
 
 /// An image of which no bundle can be made.
 #[derive(Debug, thiserror::Error)]
-pub enum BundleError {
+pub(crate) enum BundleError {
     /// There is nothing to run.
     #[error("the image has neither an entrypoint nor a cmd")]
     NoCommand,
@@ -187,7 +187,7 @@ pub enum BundleError {
 
 impl BundleError {
     /// Returns what mends it, where something does.
-    pub fn help(&self) -> Option<&'static str> {
+    pub(crate) fn help(&self) -> Option<&'static str> {
         Some(match self {
             Self::Point { .. } => {
                 "a runtime would follow it out of the image's root: the image needs a folder there, or nothing; a mount of \
@@ -205,7 +205,7 @@ impl BundleError {
 ///
 /// # Errors
 /// When the image says nothing that can be run, or something would be mounted through a symlink of it.
-pub fn spec(config: &Config, root: &Path, options: &Options) -> Result<Spec, BundleError> {
+pub(crate) fn spec(config: &Config, root: &Path, options: &Options) -> Result<Spec, BundleError> {
     let mut notes = Vec::new();
     let args = args(config, options)?;
     let cwd = match &options.cwd {

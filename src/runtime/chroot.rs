@@ -16,7 +16,7 @@ use crate::layer::Tick;
 use crate::store::Store;
 
 /// The first argument of the program when it is to change its root, and become the image's process. Not for people.
-pub const INNER: &str = "--imgdecl-chroot";
+pub(crate) const INNER: &str = "--imgdecl-chroot";
 
 /// What the names of the image's variables begin with until the root is changed: the loader of our own program, which
 /// still runs on the host, must not obey them. `LD_PRELOAD` and its like would be the image's word on the host.
@@ -26,7 +26,7 @@ const MARK: &str = "+";
 const OF_TERMINALS: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::WINCH];
 
 /// An image to be run in a root of its own.
-pub struct Chroot<'a> {
+pub(crate) struct Chroot<'a> {
     /// The image.
     pub image: &'a Image<'a>,
     /// How it differs from what the image says; limits, mounts and networks are not for it.
@@ -40,7 +40,12 @@ impl Chroot<'_> {
     ///
     /// # Errors
     /// When it cannot be run. What its process did is no error: see [`Ended`].
-    pub fn run(&self, store: &Store, watch: &dyn Watch, tick: Tick<'_>) -> Result<Ended, RunError> {
+    pub(crate) fn run(
+        &self,
+        store: &Store,
+        watch: &dyn Watch,
+        tick: Tick<'_>,
+    ) -> Result<Ended, RunError> {
         if !rustix::process::geteuid().is_root() {
             return Err(RunError::Root);
         }
@@ -110,7 +115,7 @@ impl Chroot<'_> {
 /// Changes root and user, and becomes the process: the arguments are those that [`Chroot::run`] gives after [`INNER`].
 ///
 /// `environment` holds the image's variables, as the process has them. Returns only if that fails, and then why.
-pub fn inner(arguments: &[OsString], environment: &[(OsString, OsString)]) -> String {
+pub(crate) fn inner(arguments: &[OsString], environment: &[(OsString, OsString)]) -> String {
     let [root, uid, gid, cwd, program, rest @ ..] = arguments else {
         return "too few arguments".to_owned();
     };

@@ -22,7 +22,7 @@ use crate::oci::Digest;
 use crate::store::{Store, StoreError};
 
 /// A container to be run.
-pub struct Container<'a> {
+pub(crate) struct Container<'a> {
     /// The image.
     pub image: &'a Image<'a>,
     /// How it differs from what the image says.
@@ -35,7 +35,7 @@ pub struct Container<'a> {
 
 /// How a container ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The process's exit code, or 128 and the number of the signal that ended it.
     pub code: u8,
     /// It was killed, since there was no more memory for it.
@@ -44,7 +44,7 @@ pub struct Ended {
 
 /// A container that did not run.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     /// The image cannot be unpacked.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -94,7 +94,7 @@ pub(super) fn io(what: &'static str) -> impl Fn(io::Error) -> RunError {
 }
 
 /// What happens while a container runs, for people and from them.
-pub trait Watch {
+pub(crate) trait Watch {
     /// Says something.
     fn note(&self, text: &str);
     /// Called before an image is unpacked, which can take a while.
@@ -111,7 +111,12 @@ impl Container<'_> {
     ///
     /// # Errors
     /// When it cannot be run. What its process did is no error: see [`Ended`].
-    pub fn run(&self, store: &Store, watch: &dyn Watch, tick: Tick<'_>) -> Result<Ended, RunError> {
+    pub(crate) fn run(
+        &self,
+        store: &Store,
+        watch: &dyn Watch,
+        tick: Tick<'_>,
+    ) -> Result<Ended, RunError> {
         let room =
             Room::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
         self.root(&room, store, watch, tick)?;

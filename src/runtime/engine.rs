@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::shown;
 
 /// The runtimes that are looked for, in this order.
-pub const ENGINES: [&str; 3] = ["runc", "crun", "youki"];
+pub(crate) const ENGINES: [&str; 3] = ["runc", "crun", "youki"];
 
 /// How much of a runtime's words is kept, in bytes.
 const WORDS: usize = 4096;
@@ -26,7 +26,7 @@ pub(super) const REMOVAL: Duration = Duration::from_secs(20);
 
 /// An OCI runtime that is installed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Engine {
+pub(crate) struct Engine {
     /// What the user calls it.
     pub name: String,
     path: PathBuf,
@@ -44,7 +44,7 @@ pub(super) struct Handle<'a> {
 
 /// A runtime that could not set a container up.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The runtime.
     pub name: String,
     /// Why, as it says.
@@ -77,7 +77,7 @@ pub(super) type HasTime<'a> = &'a mut dyn FnMut() -> bool;
 
 impl Engine {
     /// Finds a runtime by its name, in one of the `folders`, or by its path.
-    pub fn find(name: &str, folders: &[PathBuf]) -> Option<Self> {
+    pub(crate) fn find(name: &str, folders: &[PathBuf]) -> Option<Self> {
         let named = |path: PathBuf| Self {
             name: name.to_owned(),
             path,
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Returns where the program is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

@@ -8,7 +8,7 @@ use crate::source::SourceError;
 
 /// An image that was not applied.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
+pub(crate) enum ApplyError {
     /// The folder holds something.
     #[error("{} exists, and is no empty folder", .0.display())]
     Exists(PathBuf),
@@ -120,7 +120,7 @@ pub enum ApplyError {
 
 impl ApplyError {
     /// Returns what mends it, where something does.
-    pub fn help(&self) -> Option<String> {
+    pub(crate) fn help(&self) -> Option<String> {
         Some(match self {
             Self::Exists(_) => "name a folder that does not exist, or an empty one".to_owned(),
             Self::Busy(_) => "wait for it, or name another folder".to_owned(),

@@ -10,7 +10,7 @@ mod apply;
 mod asks;
 #[cfg(target_os = "linux")]
 mod attend;
-pub mod bundle;
+pub(crate) mod bundle;
 #[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(target_os = "linux")]
@@ -42,30 +42,30 @@ mod settle;
 mod stage;
 
 #[cfg(target_os = "linux")]
-pub use apply::apply;
+pub(crate) use apply::apply;
 #[cfg(target_os = "linux")]
-pub use chroot::{Chroot, INNER, inner};
+pub(crate) use chroot::{Chroot, INNER, inner};
 #[cfg(target_os = "linux")]
-pub use container::{Container, Ended, RunError, Watch};
+pub(crate) use container::{Container, Ended, RunError, Watch};
 #[cfg(target_os = "linux")]
-pub use engine::{ENGINES, Engine};
-pub use error::ApplyError;
-pub use passwd::{User, UserError};
+pub(crate) use engine::{ENGINES, Engine};
+pub(crate) use error::ApplyError;
+pub(crate) use passwd::{User, UserError};
 #[cfg(target_os = "linux")]
-pub use program::ProgramError;
+pub(crate) use program::ProgramError;
 #[cfg(target_os = "linux")]
-pub use room::tidy;
+pub(crate) use room::tidy;
 #[cfg(target_os = "linux")]
-pub use root::read_inside;
+pub(crate) use root::read_inside;
 #[cfg(target_os = "linux")]
-pub use stage::Stage;
+pub(crate) use stage::Stage;
 
 use crate::oci::Config;
 use crate::source::Piece;
 
 /// An image of one platform, to be applied.
 #[derive(Clone, Copy)]
-pub struct Image<'a> {
+pub(crate) struct Image<'a> {
     /// The config: it holds the diff_ids that the layers must have.
     pub config: &'a Config,
     /// The layers, bottom first.
@@ -74,7 +74,7 @@ pub struct Image<'a> {
 
 /// What an image may take. Real images stay far below; made-up ones do not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How many bytes all layers may have, uncompressed.
     pub bytes: u64,
     /// How many entries all layers may have.
@@ -101,7 +101,7 @@ impl Default for Limits {
 
 /// What was applied, and what could not be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The entries of all layers.
     pub entries: u64,
     /// The bytes of all layers, uncompressed.

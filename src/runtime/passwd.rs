@@ -7,7 +7,7 @@ const LISTED: usize = 20;
 
 /// Who a process runs as.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct User {
+pub(crate) struct User {
     /// The user.
     pub uid: u32,
     /// The user's own group.
@@ -19,7 +19,7 @@ pub struct User {
 /// A user or group that the image does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the image has no {kind} `{name}`; its etc/{file} has {}", list(have))]
-pub struct UserError {
+pub(crate) struct UserError {
     kind: &'static str,
     name: String,
     file: &'static str,
@@ -82,7 +82,7 @@ impl User {
     ///
     /// # Errors
     /// When a name is unknown. A number need not be known.
-    pub fn resolve(user: &str, passwd: &str, group: &str) -> Result<Self, UserError> {
+    pub(crate) fn resolve(user: &str, passwd: &str, group: &str) -> Result<Self, UserError> {
         let (user, own_group) = match user.split_once(':') {
             Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
             None => (user, None),

@@ -19,7 +19,7 @@ const KERNELS: [&str; 3] = ["/proc/", "/sys/", "/dev/"];
 
 /// A program that cannot run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProgramError {
+pub(crate) enum ProgramError {
     /// No folder of PATH has it.
     #[error("the image has no such program in its PATH, {path}: {name}")]
     NotInPath {
@@ -53,7 +53,7 @@ pub enum ProgramError {
 
 impl ProgramError {
     /// Returns what mends it.
-    pub fn help(&self) -> String {
+    pub(crate) fn help(&self) -> String {
         match self {
             Self::NotInPath { .. } | Self::Absent(_) => {
                 "name another with `--entrypoint`, or words after `--`"

@@ -140,7 +140,7 @@ impl Room {
 ///
 /// # Errors
 /// When something cannot be removed.
-pub fn tidy(store: &Store) -> io::Result<u64> {
+pub(crate) fn tidy(store: &Store) -> io::Result<u64> {
     let folders = |path: &Path| match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found?

@@ -239,7 +239,11 @@ impl Root {
 ///
 /// # Errors
 /// When it cannot be read, is too large, or is no regular file.
-pub fn read_inside(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, ApplyError> {
+pub(crate) fn read_inside(
+    root: &Path,
+    path: &str,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, ApplyError> {
     let read = || {
         let Some(file) = Root::open(root)?.file(path.as_bytes())? else {
             return Ok(None);

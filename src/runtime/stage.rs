@@ -17,7 +17,7 @@ use super::ApplyError;
 use super::root::{FOLDER, Folder, OURS, RemoveAll, visit};
 
 /// A new folder that is not in its place yet. Dropped before that, it goes away.
-pub struct Stage {
+pub(crate) struct Stage {
     /// The folder that holds it.
     parent: Folder,
     /// The folder itself: open and locked as long as we write.
@@ -35,7 +35,7 @@ impl Stage {
     ///
     /// # Errors
     /// When something is there, the folder above is missing, or another process makes the same folder.
-    pub fn new(target: &Path) -> Result<Self, ApplyError> {
+    pub(crate) fn new(target: &Path) -> Result<Self, ApplyError> {
         let fail = |what: &str, error: io::Error| {
             ApplyError::io(format!("{what} {}", target.display()), error)
         };
@@ -80,7 +80,7 @@ impl Stage {
     }
 
     /// Returns where the folder is until it is whole.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -88,7 +88,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn folder(&self, name: &str) -> Result<PathBuf, ApplyError> {
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, ApplyError> {
         let path = self.path.join(name);
         match mkdirat(&self.own.fd, name, OURS) {
             Ok(()) => Ok(path),
@@ -100,7 +100,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ApplyError> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ApplyError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let write = || {
             let mut file = fs::File::from(openat(&self.own.fd, name, flags, Mode::RUSR)?);
@@ -116,7 +116,7 @@ impl Stage {
     ///
     /// # Errors
     /// When its mode cannot be set.
-    pub fn open_to_all(&self) -> Result<(), ApplyError> {
+    pub(crate) fn open_to_all(&self) -> Result<(), ApplyError> {
         let what = || format!("set the mode of {}", self.path.display());
         fchmod(&self.own.fd, Mode::from_raw_mode(0o755))
             .map_err(|error| ApplyError::io(what(), error))
@@ -126,7 +126,7 @@ impl Stage {
     ///
     /// # Errors
     /// When something came there meanwhile, or it is a mount point.
-    pub fn commit(mut self) -> Result<(), ApplyError> {
+    pub(crate) fn commit(mut self) -> Result<(), ApplyError> {
         let target = self.target.file_name().unwrap_or_default();
         match renameat(&self.parent.fd, &self.name, &self.parent.fd, target) {
             Ok(()) => {

@@ -13,20 +13,20 @@
 mod secrets;
 
 use secrets::Which;
-pub use secrets::{keep, keep_login};
+pub(crate) use secrets::{keep, keep_login};
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 /// Returns a message as it may be shown: lines and tabs stay.
-pub fn text(text: &str) -> Cow<'_, str> {
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
     cleaned(text, Which::All)
 }
 
 /// Returns data as they may be shown, for scripts as well: a secret of less than 8 bytes stays, since it may be a word of
 /// what they ask for.
-pub fn data(text: &str) -> Cow<'_, str> {
+pub(crate) fn data(text: &str) -> Cow<'_, str> {
     cleaned(text, Which::Long)
 }
 
@@ -38,7 +38,7 @@ fn cleaned(text: &str, which: Which) -> Cow<'_, str> {
 }
 
 /// Returns a text as it may be shown, on one line, without white space around it and cut after `most` characters.
-pub fn one_line(text: &str, most: usize) -> String {
+pub(crate) fn one_line(text: &str, most: usize) -> String {
     let text = secrets::strike(text, Which::All);
     let words = text.split(|it: char| it.is_whitespace() || is_obeyed(it));
     let mut line = String::new();
@@ -60,12 +60,12 @@ pub fn one_line(text: &str, most: usize) -> String {
 
 /// Returns a message as JSON on one line, as it may be shown: in its texts, credentials are struck out, and what a terminal
 /// obeys is escaped.
-pub fn json(value: &Value) -> String {
+pub(crate) fn json(value: &Value) -> String {
     escaped(struck(value.clone(), Which::All).to_string())
 }
 
 /// Returns data as JSON, indented, as [`data`] and [`json()`] do. It takes them, since they may be large.
-pub fn json_data(value: Value) -> String {
+pub(crate) fn json_data(value: Value) -> String {
     let value = struck(value, Which::Long);
     let text = format!("{value:#}\n");
     drop(value);
@@ -119,7 +119,7 @@ fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// Tells whether a terminal obeys a character, or shows nothing for it. Newlines and tabs are what they are.
-pub fn is_obeyed(it: char) -> bool {
+pub(crate) fn is_obeyed(it: char) -> bool {
     it.is_control() && !matches!(it, '\n' | '\t')
         || matches!(it, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(it, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

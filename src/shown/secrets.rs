@@ -33,12 +33,12 @@ static KEPT: Mutex<Kept> = Mutex::new(Kept::new());
 /// A secret of 8 bytes and more is struck out wherever it stands, one of 4 to 7 where it stands alone: with neither
 /// letter nor digit on either side. A shorter one is not, since it is in every text; a [`keep_login`] is still known by
 /// both its parts. Of a longer secret, pieces of 16 bytes are struck out as well.
-pub fn keep(secret: &str) {
+pub(crate) fn keep(secret: &str) {
     kept(|it| it.add(secret, forms(secret)));
 }
 
 /// Takes note of a user's name and password, each way they are sent.
-pub fn keep_login(user: &str, password: &str) {
+pub(crate) fn keep_login(user: &str, password: &str) {
     let pair = format!("{user}:{password}");
     let mut all = forms(password);
     if !password.is_empty() {

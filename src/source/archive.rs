@@ -18,7 +18,7 @@ use crate::tar::{Entries, Kind as EntryKind, shown};
 
 /// An image archive, indexed. It is opened once: all that is read of it is read of that file, whatever its name means by
 /// then.
-pub struct Archive {
+pub(crate) struct Archive {
     /// What the user calls it.
     name: PathBuf,
     /// The archive as it was opened.
@@ -42,7 +42,7 @@ enum Kind {
 }
 
 /// What an archive holds under a name.
-pub enum Root {
+pub(crate) enum Root {
     /// A manifest or index of an OCI layout.
     Oci(Descriptor),
     /// An image of `docker save`, which has no manifest, and its platform.
@@ -66,7 +66,7 @@ impl Archive {
     ///
     /// # Errors
     /// When it cannot be read, or is no image archive.
-    pub fn open(path: &Path, tmp: &Path, go_on: GoOn<'_>) -> Result<Self, SourceError> {
+    pub(crate) fn open(path: &Path, tmp: &Path, go_on: GoOn<'_>) -> Result<Self, SourceError> {
         let fail = |source| SourceError::Io {
             path: path.to_owned(),
             source,
@@ -122,7 +122,7 @@ impl Archive {
     }
 
     /// Returns what the file looked like when it was opened.
-    pub fn stamp(&self) -> &Stamp {
+    pub(crate) fn stamp(&self) -> &Stamp {
         &self.stamp
     }
 
@@ -130,7 +130,7 @@ impl Archive {
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub fn is_unchanged(&self) -> Result<bool, SourceError> {
+    pub(crate) fn is_unchanged(&self) -> Result<bool, SourceError> {
         let metadata = self.file.metadata().map_err(|source| self.unread(source))?;
         Ok(Stamp::of(&metadata) == self.stamp)
     }
@@ -139,7 +139,7 @@ impl Archive {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn digest(&self, tick: Tick<'_>) -> Result<Digest, SourceError> {
+    pub(crate) fn digest(&self, tick: Tick<'_>) -> Result<Digest, SourceError> {
         let mut reader = Part {
             file: Arc::clone(&self.file),
             offset: 0,
@@ -168,17 +168,17 @@ impl Archive {
     }
 
     /// Tells whether it holds an OCI layout. What `docker save` wrote before Docker 25 has no manifests.
-    pub fn is_layout(&self) -> bool {
+    pub(crate) fn is_layout(&self) -> bool {
         matches!(self.kind, Kind::Oci(_))
     }
 
     /// Tells whether it holds images as `docker save` writes them, be it beside a layout: then the layout has full names.
-    pub fn is_for_docker(&self) -> bool {
+    pub(crate) fn is_for_docker(&self) -> bool {
         self.files.contains_key("manifest.json")
     }
 
     /// Tells whether it holds a blob.
-    pub fn has(&self, digest: &Digest) -> bool {
+    pub(crate) fn has(&self, digest: &Digest) -> bool {
         self.files.contains_key(&blob(digest))
     }
 
@@ -186,7 +186,11 @@ impl Archive {
     ///
     /// # Errors
     /// When it is not there, or a document on the way is damaged.
-    pub fn find(&self, reference: Option<&str>, platform: &Platform) -> Result<Found, SourceError> {
+    pub(crate) fn find(
+        &self,
+        reference: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Found, SourceError> {
         match &self.kind {
             Kind::Oci(index) => resolve(self, &select(index, reference, &self.what())?, platform),
             Kind::Docker(images) => {
@@ -206,7 +210,7 @@ impl Archive {
     ///
     /// # Errors
     /// When it is not there, or a document on the way is damaged.
-    pub fn root(&self, reference: Option<&str>) -> Result<Root, SourceError> {
+    pub(crate) fn root(&self, reference: Option<&str>) -> Result<Root, SourceError> {
         Ok(match &self.kind {
             Kind::Oci(index) => Root::Oci(select(index, reference, &self.what())?),
             Kind::Docker(images) => {

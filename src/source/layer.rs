@@ -9,7 +9,7 @@ use crate::oci::{Compression, DiffId, Digest, Hasher};
 use crate::store::Blob;
 
 /// Reads the uncompressed tar of a layer. Nothing that comes out is to be trusted before [`LayerReader::finish`] agrees.
-pub struct LayerReader<'a> {
+pub(crate) struct LayerReader<'a> {
     piece: &'a Piece,
     reader: Box<dyn Read + Send + 'a>,
     below: Shared<'a>,
@@ -21,7 +21,7 @@ pub struct LayerReader<'a> {
 
 /// What a layer turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// The blob: digest and size of the bytes as they are kept.
     pub blob: Blob,
     /// The digest of the uncompressed tar.
@@ -66,7 +66,7 @@ impl Piece {
     ///
     /// # Errors
     /// When it cannot be read, or has the media type of something else.
-    pub fn open_layer(&self) -> Result<LayerReader<'_>, SourceError> {
+    pub(crate) fn open_layer(&self) -> Result<LayerReader<'_>, SourceError> {
         self.open_as_layer().map_err(|error| self.blame(error))
     }
 
@@ -121,7 +121,7 @@ impl Read for LayerReader<'_> {
 impl<'a> LayerReader<'a> {
     /// Goes on only as long as `go_on` says so: a small blob may hold a very large tar.
     #[must_use]
-    pub fn while_true(self, go_on: &'a dyn Fn() -> bool) -> Self {
+    pub(crate) fn while_true(self, go_on: &'a dyn Fn() -> bool) -> Self {
         Self {
             go_on: Some(go_on),
             ..self
@@ -132,7 +132,7 @@ impl<'a> LayerReader<'a> {
     ///
     /// # Errors
     /// When it cannot be read, or is not what it should be.
-    pub fn finish(self, expected: Option<DiffId>) -> Result<Sizes, SourceError> {
+    pub(crate) fn finish(self, expected: Option<DiffId>) -> Result<Sizes, SourceError> {
         let piece = self.piece;
         self.check(expected).map_err(|error| piece.blame(error))
     }

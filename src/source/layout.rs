@@ -7,7 +7,7 @@ use super::{Blobs, Found, Piece, SourceError, piece, read_document, resolve, sel
 use crate::oci::{Descriptor, Index, Platform};
 
 /// An OCI image layout in a folder.
-pub struct Layout {
+pub(crate) struct Layout {
     root: PathBuf,
     index: Index,
 }
@@ -17,7 +17,7 @@ impl Layout {
     ///
     /// # Errors
     /// When there is no layout.
-    pub fn open(root: &Path) -> Result<Self, SourceError> {
+    pub(crate) fn open(root: &Path) -> Result<Self, SourceError> {
         let fail = |why: String| SourceError::NoLayout {
             path: root.to_owned(),
             why,
@@ -41,7 +41,7 @@ impl Layout {
     ///
     /// # Errors
     /// When there is none, or there are several and no reference.
-    pub fn select(&self, reference: Option<&str>) -> Result<Descriptor, SourceError> {
+    pub(crate) fn select(&self, reference: Option<&str>) -> Result<Descriptor, SourceError> {
         select(&self.index, reference, &self.what())
     }
 
@@ -49,7 +49,11 @@ impl Layout {
     ///
     /// # Errors
     /// When it is not there, or a document on the way is damaged.
-    pub fn find(&self, root: &Descriptor, platform: &Platform) -> Result<Found, SourceError> {
+    pub(crate) fn find(
+        &self,
+        root: &Descriptor,
+        platform: &Platform,
+    ) -> Result<Found, SourceError> {
         resolve(self, root, platform)
     }
 }

@@ -7,9 +7,9 @@ mod archive;
 mod layer;
 mod layout;
 
-pub use archive::{Archive, Root};
-pub use layer::{LayerReader, Sizes};
-pub use layout::Layout;
+pub(crate) use archive::{Archive, Root};
+pub(crate) use layer::{LayerReader, Sizes};
+pub(crate) use layout::Layout;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -28,7 +28,7 @@ use crate::store::{Blob, Damage, damage};
 
 /// An image that was found.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The reference that it is known by, if any.
     pub name: Option<String>,
     /// The digest of the manifest or index that the reference names; docker archives have neither.
@@ -43,7 +43,7 @@ pub struct Found {
 
 /// A blob of an image that was found.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// What to call it in messages.
     pub what: String,
     /// Its media type, where something names it.
@@ -82,7 +82,7 @@ impl Read for Part {
 
 /// A layout or archive that does not hold what was asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub(crate) enum SourceError {
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Io {
@@ -156,7 +156,7 @@ fn list(names: &[String]) -> String {
 impl Piece {
     /// Says that the file is a blob of the cache.
     #[must_use]
-    pub fn of_cache(self) -> Self {
+    pub(crate) fn of_cache(self) -> Self {
         Self {
             is_cached: true,
             ..self
@@ -164,13 +164,13 @@ impl Piece {
     }
 
     /// Looks for the cause where it makes no sense: hashes the cache's copy, if it is that.
-    pub fn damage(&self) -> Option<Damage> {
+    pub(crate) fn damage(&self) -> Option<Damage> {
         let expected = self.expected.filter(|_| self.is_cached);
         expected.and_then(|blob| damage(&self.path, blob.digest))
     }
 
     /// Returns the cause of an error: the cache's copy may be damaged.
-    pub fn blame(&self, error: SourceError) -> SourceError {
+    pub(crate) fn blame(&self, error: SourceError) -> SourceError {
         self.damage().map_or(error, SourceError::Cache)
     }
 
@@ -178,7 +178,7 @@ impl Piece {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn open(&self) -> Result<impl Read + Send + use<>, SourceError> {
+    pub(crate) fn open(&self) -> Result<impl Read + Send + use<>, SourceError> {
         let fail = |source| SourceError::Io {
             path: self.path.clone(),
             source,
@@ -195,7 +195,7 @@ impl Piece {
     ///
     /// # Errors
     /// When it cannot be read, is too large, or has another digest.
-    pub fn read(&self) -> Result<Vec<u8>, SourceError> {
+    pub(crate) fn read(&self) -> Result<Vec<u8>, SourceError> {
         self.read_all().map_err(|error| self.blame(error))
     }
 
@@ -263,7 +263,7 @@ fn open_regular(path: &std::path::Path) -> io::Result<File> {
 ///
 /// # Errors
 /// When it cannot be read, is no regular file, or is too large.
-pub fn read_document(path: &std::path::Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_document(path: &std::path::Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?
         .take(MAX_DOCUMENT + 1)
@@ -277,7 +277,7 @@ pub fn read_document(path: &std::path::Path) -> io::Result<Vec<u8>> {
 }
 
 /// Where blobs can be found by their descriptor.
-pub trait Blobs {
+pub(crate) trait Blobs {
     /// What to call the source in messages.
     fn what(&self) -> String;
 
@@ -337,7 +337,7 @@ fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descript
 ///
 /// # Errors
 /// When there is none, or a document on the way is not what it should be.
-pub fn resolve(
+pub(crate) fn resolve(
     blobs: &dyn Blobs,
     root: &Descriptor,
     platform: &Platform,
@@ -451,7 +451,7 @@ fn descend(
 }
 
 /// Makes the piece of a descriptor.
-pub fn piece(
+pub(crate) fn piece(
     descriptor: &Descriptor,
     path: PathBuf,
     range: Option<(u64, u64)>,

@@ -21,7 +21,7 @@ struct Workspace {
 }
 
 /// Finds the manifest in `folder` or in the nearest folder above it.
-pub fn find_manifest(folder: &Path) -> Option<PathBuf> {
+pub(crate) fn find_manifest(folder: &Path) -> Option<PathBuf> {
     folder
         .ancestors()
         .map(|folder| folder.join(MANIFEST))

@@ -11,9 +11,11 @@ mod table;
 mod vars;
 mod workspace;
 
-pub use key::{Key, Scope, Type};
-pub use load::{LoadError, find_manifest};
-pub use problem::{Problem, Problems, nearest, suggest};
-pub use table::{LayerEntry, Table};
-pub use vars::{Host, Part, Vars};
-pub use workspace::{Defaults, MANIFEST, Member, Spec, Target, TargetId, top_level};
+pub(crate) use key::{Key, Scope, Type};
+pub(crate) use load::{LoadError, find_manifest};
+pub(crate) use problem::{Problem, Problems, nearest, suggest};
+pub(crate) use table::{LayerEntry, Table};
+pub use vars::Host;
+pub(crate) use vars::{Part, Vars};
+pub use workspace::Spec;
+pub(crate) use workspace::{Defaults, MANIFEST, Member, Target, TargetId, top_level};

@@ -122,7 +122,7 @@ impl From<Problem> for Problems {
 }
 
 /// Returns the one of `names` that `name` is most likely meant to be.
-pub fn suggest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = |other: &&str| {
         let distance = strsim::damerau_levenshtein(name, other);
         distance <= 1 + other.len().min(name.len()) / 4
@@ -136,7 +136,7 @@ pub fn suggest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
 
 /// Returns the one of the targets' `names` that `name` is most likely meant to be: also the one that is only addressed
 /// in another way.
-pub fn nearest<'a>(name: &str, names: &'a [String]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, names: &'a [String]) -> Option<&'a str> {
     let last = |it: &'a str| it.rsplit(':').next().unwrap_or_default();
     let wanted = name.rsplit(':').next().unwrap_or_default();
     let whole = suggest(name, names.iter().map(String::as_str));

@@ -11,7 +11,7 @@ use super::{Key, Problems, Table, Type, nearest};
 use crate::oci::{Compression, Flavour, Platform};
 
 /// The file name of a manifest.
-pub const MANIFEST: &str = "image.toml";
+pub(crate) const MANIFEST: &str = "image.toml";
 
 /// All that the manifests say.
 pub struct Spec {
@@ -161,7 +161,7 @@ pub(super) const WORKSPACE: &[Key] = &[Key::new(
 )];
 
 /// Returns the tables of a manifest that are no rules, for the reference and the schema.
-pub fn top_level() -> [(&'static str, &'static str, &'static [Key]); 3] {
+pub(crate) fn top_level() -> [(&'static str, &'static str, &'static [Key]); 3] {
     [
         (
             "defaults",

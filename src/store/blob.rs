@@ -234,7 +234,7 @@ pub(super) fn unseal(file: &File) {
 ///
 /// # Errors
 /// When it cannot be read, or `tick` says to stop.
-pub fn blob_of_file(path: &Path, tick: &dyn Fn(u64) -> bool) -> io::Result<Blob> {
+pub(crate) fn blob_of_file(path: &Path, tick: &dyn Fn(u64) -> bool) -> io::Result<Blob> {
     let mut file = File::open(path)?;
     let (mut hasher, mut size) = (Hasher::default(), 0);
     let mut buffer = vec![0; 1 << 20];

@@ -14,13 +14,14 @@ mod segments;
 mod session;
 mod stat;
 
-pub use blob::{Blob, BlobWriter, Health, blob_of_file};
-pub use gc::{Collected, Info, Verified};
-pub use lock::KeyLock;
-pub use read::{BlobReader, Damage, damage, seal_copy};
-pub use record::{Page, Record};
-pub use segments::Piece;
-pub use stat::{Stat, Stats};
+pub use blob::{Blob, Health};
+pub(crate) use blob::{BlobWriter, blob_of_file};
+pub(crate) use gc::{Collected, Info, Verified};
+pub(crate) use lock::KeyLock;
+pub(crate) use read::{BlobReader, Damage, damage, seal_copy};
+pub(crate) use record::{Page, Record};
+pub(crate) use segments::Piece;
+pub(crate) use stat::{Stat, Stats};
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, TryLockError};
@@ -48,7 +49,7 @@ pub struct Store {
 }
 
 /// Tells, now and then, whether to go on; false once the user asked to stop.
-pub type GoOn = Arc<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type GoOn = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// How long to wait before the lock of a cache is tried again, which another process has for itself.
 const WAIT: Duration = Duration::from_millis(20);

@@ -71,7 +71,7 @@ impl Read for BlobReader {
 }
 
 /// Looks for the cause where something that was read from `path`, a file of the cache, made no sense: hashes it all.
-pub fn damage(path: &Path, digest: Digest) -> Option<Damage> {
+pub(crate) fn damage(path: &Path, digest: Digest) -> Option<Damage> {
     let found = hash(path).ok()?;
     if found == digest {
         return None;
@@ -254,7 +254,7 @@ impl Store {
 ///
 /// # Errors
 /// When the file system refuses it.
-pub fn seal_copy(file: &File) -> io::Result<()> {
+pub(crate) fn seal_copy(file: &File) -> io::Result<()> {
     let mut permissions = file.metadata()?.permissions();
     permissions.set_readonly(true);
     file.set_permissions(permissions)?;

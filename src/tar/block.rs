@@ -3,7 +3,7 @@
 use std::io;
 
 /// The size of a tar block, in bytes.
-pub const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// A header block whose checksum is right.
 pub(super) struct Block(::tar::Header);

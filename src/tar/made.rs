@@ -4,11 +4,11 @@ use super::BLOCK;
 
 /// A header of ustar, whose fields can be changed before it is written.
 #[derive(Clone)]
-pub struct Made(pub [u8; BLOCK]);
+pub(crate) struct Made(pub(crate) [u8; BLOCK]);
 
 impl Made {
     /// Makes a header: 0644 and 0:0, at 0.
-    pub fn new(path: &str, flag: u8, size: u64) -> Self {
+    pub(crate) fn new(path: &str, flag: u8, size: u64) -> Self {
         let mut made = Self([0; BLOCK]);
         made.put(0, path.as_bytes());
         for at in [100, 108, 116] {
@@ -23,31 +23,31 @@ impl Made {
     }
 
     /// Sets bytes.
-    pub fn put(&mut self, at: usize, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn put(&mut self, at: usize, bytes: &[u8]) -> &mut Self {
         self.0[at..at + bytes.len()].copy_from_slice(bytes);
         self
     }
 
     /// Sets the target of a link.
-    pub fn link(mut self, target: &str) -> Self {
+    pub(crate) fn link(mut self, target: &str) -> Self {
         self.put(157, target.as_bytes());
         self
     }
 
     /// Makes it a header of GNU tar.
-    pub fn gnu(mut self) -> Self {
+    pub(crate) fn gnu(mut self) -> Self {
         self.put(257, b"ustar  \0");
         self
     }
 
     /// Makes it a header of V7.
-    pub fn v7(mut self) -> Self {
+    pub(crate) fn v7(mut self) -> Self {
         self.put(257, &[0; 8]);
         self
     }
 
     /// Returns the block, with its checksum.
-    pub fn block(mut self) -> Vec<u8> {
+    pub(crate) fn block(mut self) -> Vec<u8> {
         self.put(148, b"        ");
         let sum: u32 = self.0.iter().map(|byte| u32::from(*byte)).sum();
         self.put(148, format!("{sum:06o}\0 ").as_bytes());
@@ -56,24 +56,24 @@ impl Made {
 }
 
 /// Makes a header, and content that is filled up to a block.
-pub fn entry(path: &str, flag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn entry(path: &str, flag: u8, content: &[u8]) -> Vec<u8> {
     with(Made::new(path, flag, content.len() as u64).block(), content)
 }
 
 /// Makes a symlink or a hard link.
-pub fn link(path: &str, flag: u8, target: &str) -> Vec<u8> {
+pub(crate) fn link(path: &str, flag: u8, target: &str) -> Vec<u8> {
     Made::new(path, flag, 0).link(target).block()
 }
 
 /// Puts content behind a header, and fills it up to a block.
-pub fn with(header: Vec<u8>, content: &[u8]) -> Vec<u8> {
+pub(crate) fn with(header: Vec<u8>, content: &[u8]) -> Vec<u8> {
     let mut all = [&header[..], content].concat();
     all.resize(all.len().next_multiple_of(BLOCK), 0);
     all
 }
 
 /// Makes a PAX record.
-pub fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {
@@ -83,7 +83,7 @@ pub fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// Makes a header of PAX records.
-pub fn records(records: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn records(records: &[(&str, &[u8])]) -> Vec<u8> {
     let body: Vec<u8> = records
         .iter()
         .flat_map(|(key, value)| record(key.as_bytes(), value))
@@ -92,12 +92,12 @@ pub fn records(records: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// Ends an archive.
-pub fn end() -> Vec<u8> {
+pub(crate) fn end() -> Vec<u8> {
     vec![0; 2 * BLOCK]
 }
 
 /// Takes PAX records apart.
-pub fn all_of(bytes: &[u8]) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
+pub(crate) fn all_of(bytes: &[u8]) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
     let records = super::records::Records::parse(bytes);
     records.map(|records| records.all).unwrap_or_default()
 }

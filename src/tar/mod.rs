@@ -51,17 +51,18 @@
 mod block;
 mod entries;
 #[cfg(test)]
-pub mod made;
+pub(crate) mod made;
 mod records;
 mod sparse;
 mod whiteout;
 
-pub use block::BLOCK;
-pub use entries::{Entries, Entry, Input, Kind, Stream, TarError};
-pub use whiteout::{OPAQUE, WHITEOUT, Whiteout};
+pub(crate) use block::BLOCK;
+pub(crate) use entries::Stream;
+pub use entries::{Entries, Entry, Input, Kind, TarError};
+pub(crate) use whiteout::{OPAQUE, WHITEOUT, Whiteout};
 
 /// Makes a name of an archive fit for a message: control characters are escaped, and it is cut after 200 characters.
-pub fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(name).escape_debug().to_string();
     if let Some((at, _)) = text.char_indices().nth(200) {
         text.truncate(at);

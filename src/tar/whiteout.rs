@@ -1,15 +1,15 @@
 //! Whiteouts: names by which a layer hides what lower layers hold (image-spec, layer.md, "Whiteouts").
 
 /// The prefix of a whiteout's file name.
-pub const WHITEOUT: &str = ".wh.";
+pub(crate) const WHITEOUT: &str = ".wh.";
 /// The file name that hides everything that lower layers hold in its folder ("Opaque Whiteout").
-pub const OPAQUE: &str = ".wh..wh..opq";
+pub(crate) const OPAQUE: &str = ".wh..wh..opq";
 /// What the names of files begin with that the union file system AUFS alone ever read.
 const AUFS: &[u8] = b".wh..wh.";
 
 /// What the name of an entry of a layer says about lower layers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Whiteout<'a> {
+pub(crate) enum Whiteout<'a> {
     /// The name is one like any other.
     None,
     /// What has this name in the same folder is hidden.
@@ -24,7 +24,7 @@ pub enum Whiteout<'a> {
 
 impl<'a> Whiteout<'a> {
     /// Reads the last component of a path.
-    pub fn of(name: &'a [u8]) -> Self {
+    pub(crate) fn of(name: &'a [u8]) -> Self {
         if name == OPAQUE.as_bytes() {
             return Self::Opaque;
         }

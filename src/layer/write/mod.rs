@@ -12,11 +12,11 @@ use crate::oci::{Compression, DiffId, Hasher};
 use ready::{Ready, Segments, pass};
 
 /// Called with each number of tar bytes that were written; returns false to stop.
-pub type Tick<'a> = &'a (dyn Fn(u64) -> bool + Sync);
+pub(crate) type Tick<'a> = &'a (dyn Fn(u64) -> bool + Sync);
 
 /// What is known of a layer once its tar is written. Digest and size of the blob are the sink's to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Written {
+pub(crate) struct Written {
     /// The digest of the tar.
     pub diff_id: DiffId,
     /// The size of the tar in bytes.
@@ -27,7 +27,7 @@ pub struct Written {
 
 /// A layer that was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub(crate) enum WriteError {
     /// A file could not be read, or changed.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -49,7 +49,7 @@ const STEP: usize = 1 << 20;
 ///
 /// # Errors
 /// When a file cannot be read or changed, `out` fails, or `tick` returns false.
-pub fn write(
+pub(crate) fn write(
     changes: &Changeset,
     compression: Compression,
     reuse: &dyn Reuse,

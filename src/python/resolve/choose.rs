@@ -70,7 +70,7 @@ pub(super) enum Choice<'a> {
 }
 
 /// Picks the file of a package whose metadata is wanted next.
-pub struct Pick {
+pub(crate) struct Pick {
     rules: Arc<Rules>,
     range: Ranges<Point>,
 }
@@ -78,7 +78,7 @@ pub struct Pick {
 impl Pick {
     /// Picks from all files of a package, of which most are not looked at: `version` returns that of a file, and `make` its
     /// candidate; `None` for what is none. Returns the file's place.
-    pub fn from<T>(
+    pub(crate) fn from<T>(
         &self,
         name: &PackageName,
         files: &[T],

@@ -201,7 +201,7 @@ pub(super) fn near_names(
 }
 
 /// Says what to do about so many packages that none of the indexes has that were asked.
-pub fn elsewhere(asked: &[String], count: usize) -> String {
+pub(crate) fn elsewhere(asked: &[String], count: usize) -> String {
     let (them, own) = match count {
         1 => (
             "it",

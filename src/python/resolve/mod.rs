@@ -15,9 +15,9 @@ mod solve;
 mod tests;
 mod unreadable;
 
-pub use choose::Pick;
-pub use hints::elsewhere;
-pub use report::Conflict;
+pub(crate) use choose::Pick;
+pub(crate) use hints::elsewhere;
+pub(crate) use report::Conflict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use hints::listed;
 /// A file that an index offers for a package. There may be a hundred thousand: texts are shared with the index, and read
 /// when they are needed.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The name of the package.
     pub name: PackageName,
     /// The version.
@@ -55,14 +55,14 @@ pub struct Candidate {
 
 impl Candidate {
     /// Returns the name of the wheel, taken apart; `None` for sources.
-    pub fn wheel(&self) -> Option<WheelName> {
+    pub(crate) fn wheel(&self) -> Option<WheelName> {
         WheelName::parse(&self.file).ok()
     }
 }
 
 /// A wheel that cannot be read, or says of itself what it is not.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// The code for messages.
     pub code: &'static str,
     /// The wheel's file name, and what is wrong with it.
@@ -73,7 +73,7 @@ pub struct Unreadable {
 
 /// What an index failed at.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum IndexError {
+pub(crate) enum IndexError {
     /// No index has the package.
     #[error("no index has a package of this name")]
     NotFound {
@@ -94,7 +94,7 @@ pub enum IndexError {
 }
 
 /// What is worth fetching now, since it will be asked for.
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// The files of a package, and then the metadata of the one that is picked.
     Package(PackageName, Pick),
     /// The metadata of files.
@@ -102,7 +102,7 @@ pub enum Wanted {
 }
 
 /// What there is.
-pub trait Index {
+pub(crate) trait Index {
     /// Returns all files of a package.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ pub trait Index {
 }
 
 /// What is to be resolved.
-pub struct Question<'a> {
+pub(crate) struct Question<'a> {
     /// What is asked for.
     pub asked: &'a [Asked],
     /// What narrows it.
@@ -138,7 +138,7 @@ pub struct Question<'a> {
 
 /// The files that go together.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Resolution {
+pub(crate) struct Resolution {
     /// The packages.
     pub packages: BTreeMap<PackageName, Resolved>,
     /// What the user should know.
@@ -147,7 +147,7 @@ pub struct Resolution {
 
 /// A package of a resolution.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// The wheel.
     pub candidate: Candidate,
     /// The extras that are asked for.
@@ -160,7 +160,7 @@ pub struct Resolved {
 
 /// Why there is no resolution.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ResolveError {
+pub(crate) enum ResolveError {
     /// The requirements exclude each other, or nothing fits.
     #[error("{}", .0.explanation)]
     Conflict(Box<Conflict>),
@@ -199,7 +199,7 @@ pub enum ResolveError {
 
 /// A package that is asked for, and that no index has.
 #[derive(Clone, Debug)]
-pub struct Unknown {
+pub(crate) struct Unknown {
     /// Its name.
     pub name: PackageName,
     /// The requirements that name it.
@@ -212,7 +212,7 @@ pub struct Unknown {
 
 impl ResolveError {
     /// Says how to mend it.
-    pub fn help(&self) -> String {
+    pub(crate) fn help(&self) -> String {
         match self {
             Self::Conflict(conflict) => conflict.help(),
             Self::Unreadable { wheel, others, .. } => format!("{}\n{others}", wheel.help),
@@ -233,6 +233,9 @@ impl ResolveError {
 ///
 /// # Errors
 /// When there are none, and why; or when an index fails.
-pub fn resolve(question: &Question<'_>, index: &dyn Index) -> Result<Resolution, ResolveError> {
+pub(crate) fn resolve(
+    question: &Question<'_>,
+    index: &dyn Index,
+) -> Result<Resolution, ResolveError> {
     solve::Solver::new(question, index).run()
 }

@@ -17,7 +17,7 @@ use crate::python::Place;
 
 /// Why requirements exclude each other.
 #[derive(Clone, Debug)]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// The reasons, one step a line.
     pub explanation: String,
     /// The requirements that take part, to be underlined, each with what it says.
@@ -106,7 +106,7 @@ impl Conflict {
     }
 
     /// Says what there is, or what to do.
-    pub fn help(&self) -> String {
+    pub(crate) fn help(&self) -> String {
         match self.hints.is_empty() {
             true => "loosen one of these requirements".to_owned(),
             false => self.hints.join("\n"),

@@ -33,7 +33,7 @@ use crate::layer::LayerPath;
 /// The size of the record that ends an archive, without its comment, in bytes (4.3.16).
 const END: u64 = 22;
 /// How many bytes at the end of a file hold its end: with the longest comment.
-pub const TAIL: u64 = END + 0xffff;
+pub(crate) const TAIL: u64 = END + 0xffff;
 /// The size of the long record that ends an archive, and of its locator, in bytes (4.3.14, 4.3.15).
 const LONG_END: u64 = 56;
 const LOCATOR: u64 = 20;

@@ -3,7 +3,7 @@
 
 /// The headers of a text, in their order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Headers(Vec<(String, String)>);
+pub(crate) struct Headers(Vec<(String, String)>);
 
 /// A text that has no such headers.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ impl Headers {
     ///
     /// # Errors
     /// When the text is not UTF-8, or a line is no header.
-    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
         let text = std::str::from_utf8(bytes).map_err(|_| HeaderError::NotUtf8)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut headers: Vec<(String, String)> = Vec::new();
@@ -73,7 +73,7 @@ impl Headers {
     }
 
     /// Returns the values of a header, whatever its case.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()
             .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
@@ -84,7 +84,7 @@ impl Headers {
     ///
     /// # Errors
     /// When it has several values.
-    pub fn get(&self, name: &'static str) -> Result<Option<&str>, HeaderError> {
+    pub(crate) fn get(&self, name: &'static str) -> Result<Option<&str>, HeaderError> {
         let mut all = self.all(name);
         let first = all.next();
         match (first, all.find(|other| Some(*other) != first)) {
@@ -101,7 +101,7 @@ impl Headers {
     ///
     /// # Errors
     /// When it is not there, or has several values.
-    pub fn need(&self, name: &'static str) -> Result<&str, HeaderError> {
+    pub(crate) fn need(&self, name: &'static str) -> Result<&str, HeaderError> {
         self.get(name)?
             .filter(|value| !value.is_empty())
             .ok_or(HeaderError::Missing(name))

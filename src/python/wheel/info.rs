@@ -15,7 +15,7 @@ use crate::layer::LayerPath;
 use crate::oci::Digest;
 
 /// How large METADATA may be, in bytes.
-pub const METADATA: u64 = 16 << 20;
+pub(crate) const METADATA: u64 = 16 << 20;
 /// How large WHEEL and entry_points.txt may be, in bytes.
 const TEXT: u64 = 16 << 20;
 /// How large RECORD may be, in bytes.
@@ -72,7 +72,7 @@ impl Info {
 ///
 /// # Errors
 /// When it is no sound archive, or has no METADATA in UTF-8.
-pub fn metadata(wheel: &Path, file: &str, digest: Digest) -> Result<String, WheelError> {
+pub(crate) fn metadata(wheel: &Path, file: &str, digest: Digest) -> Result<String, WheelError> {
     let read = || {
         let archive = Archive::open(wheel, file, digest)?;
         let path = format!("{}.dist-info/METADATA", find(&archive)?);

@@ -6,7 +6,7 @@ use crate::layer::{Entry, Kind, LayerPath, Tree};
 
 /// A wheel's part of a layer.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub(crate) struct Part {
     /// The wheel's file name, for messages.
     pub wheel: String,
     /// What it brings.
@@ -16,7 +16,7 @@ pub struct Part {
 /// Two wheels that bring different things to one path.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{first} and {second} both bring /{path}, {how}")]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// The path.
     pub path: LayerPath,
     /// The wheel that comes first.
@@ -29,7 +29,7 @@ pub struct Conflict {
 
 impl Conflict {
     /// Says how to mend it.
-    pub fn help(&self) -> &'static str {
+    pub(crate) fn help(&self) -> &'static str {
         "drop one of the two packages, or say which one wins: `on_conflict = \"last\"` takes the file of the later one"
     }
 }
@@ -39,7 +39,7 @@ impl Conflict {
 ///
 /// # Errors
 /// With all conflicts: different contents without `last`, and a file where another wheel has a folder.
-pub fn join(mut parts: Vec<Part>, last: bool) -> Result<Vec<Part>, Vec<Conflict>> {
+pub(crate) fn join(mut parts: Vec<Part>, last: bool) -> Result<Vec<Part>, Vec<Conflict>> {
     // Who brings each path, and whether as a folder.
     let mut owners: BTreeMap<LayerPath, usize> = BTreeMap::new();
     let mut folders: BTreeMap<LayerPath, usize> = BTreeMap::new();

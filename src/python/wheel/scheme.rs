@@ -89,7 +89,7 @@ fn below(path: &LayerPath, rest: &str) -> LayerPath {
 
 /// A virtual environment in an image (PEP 405).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Venv {
+pub(crate) struct Venv {
     /// Its folder: `app/.venv`.
     pub prefix: LayerPath,
     /// The absolute path of the interpreter that it builds on: `/usr/local/bin/python3.11`.
@@ -102,7 +102,7 @@ pub struct Venv {
 
 impl Venv {
     /// Returns where wheels go in the environment.
-    pub fn scheme(&self) -> Scheme {
+    pub(crate) fn scheme(&self) -> Scheme {
         let (major, minor, _) = self.python;
         let site = format!("lib/python{major}.{minor}/site-packages");
         Scheme {
@@ -119,7 +119,7 @@ impl Venv {
     ///
     /// # Errors
     /// When the interpreter's path cannot be written there.
-    pub fn tree(&self) -> Result<Tree, SchemeError> {
+    pub(crate) fn tree(&self) -> Result<Tree, SchemeError> {
         let wrong = || SchemeError::Interpreter(self.base.clone());
         let base = Scheme {
             interpreter: self.base.clone(),

@@ -6,14 +6,14 @@ use pep508_rs::PackageName;
 use serde::{Deserialize, Serialize};
 
 /// How many layers of wheels an image gets at most: runtimes take no more than 127 layers.
-pub const BUDGET: usize = 40;
+pub(super) const BUDGET: usize = 40;
 /// How large a group of wheels must be to become a layer of its own, in bytes.
-pub const GROUP: u64 = 1 << 20;
+pub(super) const GROUP: u64 = 1 << 20;
 
 /// How wheels are split into layers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Split {
+pub(crate) enum Split {
     /// One layer.
     None,
     /// A layer a package, for the largest ones; the rest together.
@@ -25,7 +25,7 @@ pub enum Split {
 
 /// A wheel of a lock.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Wheel {
+pub(crate) struct Wheel {
     /// The name of the package.
     pub name: PackageName,
     /// The wheel's file name.
@@ -37,7 +37,7 @@ pub struct Wheel {
 /// Splits the wheels of several services into layers; returns the layers of each, bottom first, as the indexes of its
 /// wheels in the order of their names. All services must be for one platform and lay out wheels alike; every wheel of a
 /// service must be of another package.
-pub fn split(
+pub(crate) fn split(
     services: &BTreeMap<String, (Split, Vec<Wheel>)>,
 ) -> BTreeMap<String, Vec<Vec<usize>>> {
     let mut users: BTreeMap<&Wheel, BTreeSet<&str>> = BTreeMap::new();

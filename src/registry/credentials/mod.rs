@@ -12,7 +12,7 @@ mod login;
 mod places;
 mod process;
 
-pub use login::Login;
+pub(super) use login::Login;
 pub use places::Places;
 
 use std::collections::BTreeMap;

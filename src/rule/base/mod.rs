@@ -49,7 +49,7 @@ use crate::oci::{Platform, Reference};
 use crate::source::SourceError;
 use crate::spec::{Key, Problem, Problems, Target, Type};
 use crate::store::StoreError;
-pub use disk::OnDisk;
+pub(crate) use disk::OnDisk;
 use disk::{FindLayout, Import};
 pub(super) use remote::RESOLVE;
 pub(super) use remote::lend;

@@ -49,7 +49,7 @@ mod edit;
 mod names;
 mod values;
 
-pub use names::{Names, images, names, platforms};
+pub(crate) use names::{Names, images, names, platforms};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -601,7 +601,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
 ///
 /// # Errors
 /// What is wrong with the image's table.
-pub fn index(
+pub(crate) fn index(
     target: &Target,
     lower: &mut Lower<'_>,
     images: Vec<NodeId>,

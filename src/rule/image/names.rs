@@ -49,7 +49,7 @@ impl Names {
 ///
 /// # Errors
 /// What is wrong with its repository or image tags.
-pub fn names(target: &Target, lower: &Lower<'_>) -> Result<Names, Problems> {
+pub(crate) fn names(target: &Target, lower: &Lower<'_>) -> Result<Names, Problems> {
     let at = &target.table;
     let table = Where::read(target, lower)?;
     let (defaults, from) = lower.defaults(target)?;
@@ -139,7 +139,7 @@ pub(super) fn flavour(target: &Target, lower: &Lower<'_>) -> Result<Flavour, Pro
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn platforms(target: &Target, lower: &Lower<'_>) -> Result<Vec<Platform>, Problems> {
+pub(crate) fn platforms(target: &Target, lower: &Lower<'_>) -> Result<Vec<Platform>, Problems> {
     let table = Where::read(target, lower)?;
     let (defaults, from) = lower.defaults(target)?;
     let (list, at) = match (&table.platforms, &defaults.platforms, &from) {
@@ -195,7 +195,7 @@ pub fn platforms(target: &Target, lower: &Lower<'_>) -> Result<Vec<Platform>, Pr
 ///
 /// # Errors
 /// When it stands for none.
-pub fn images(id: &TargetId, lower: &mut Lower<'_>) -> Result<Vec<TargetId>, &'static str> {
+pub(crate) fn images(id: &TargetId, lower: &mut Lower<'_>) -> Result<Vec<TargetId>, &'static str> {
     let rule = lower
         .spec
         .target(id)
