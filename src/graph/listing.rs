@@ -1,10 +1,11 @@
 //! The listing of a tree as a document in the store: all but the contents, which lie in one file beside it.
 
 use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::layer::{Attrs, Container, Content, Deflated, Entry, Kind, LayerPath, Owner};
 use crate::layer::{Source, Tree};
@@ -16,12 +17,17 @@ use crate::store::{Blob, Store, StoreError};
 /// # Errors
 /// When the store cannot be written.
 pub(super) fn put(tree: &Tree, store: &Store) -> Result<Blob, StoreError> {
+    let mut out = BufWriter::new(store.writer()?);
     let entries = tree.entries().iter();
-    let saved: Vec<SavedEntry> = entries
-        .map(|(path, entry)| SavedEntry::of(path, entry))
-        .collect();
-    let bytes = serde_json::to_vec(&saved).expect("entries have string keys only");
-    store.put_blob(&bytes)
+    let saved = entries.map(|(path, entry)| SavedEntry::of(path, entry));
+    // One by one: all of them would take several times what the tree does.
+    let written = serde_json::Serializer::new(&mut out).collect_seq(saved);
+    let flushed = written.map_err(io::Error::from).and_then(|()| out.flush());
+    flushed.map_err(|error| store.unwritable(error))?;
+    let writer = out.into_inner();
+    writer
+        .map_err(|error| store.unwritable(error.into_error()))?
+        .complete()
 }
 
 /// Reads a tree whose contents lie in `container`; `None` if the listing is damaged.

@@ -40,8 +40,8 @@ pub enum Source {
         folder: Arc<Path>,
         /// The file's path below it.
         below: Box<str>,
-        /// What the file looked like when its digest was taken.
-        stamp: Stamp,
+        /// What the file looked like when its digest was taken. Boxed: it would make contents of all other kinds larger.
+        stamp: Box<Stamp>,
     },
     /// In a part of a file of the cache, which nobody changes.
     Range {
@@ -215,10 +215,10 @@ impl Content {
         let now = SystemTime::now();
         // On file systems with coarse clocks a stamp this young cannot tell; and someone who makes a hard link changes
         // the stamp, but not the content. Then only the content can tell.
-        if after != *stamp || stamp.is_recent(now) {
+        if after != **stamp || stamp.is_recent(now) {
             let found = match offset == 0 && length as u64 == self.size {
                 true => Digest::of(&out[start..]),
-                false if after == *stamp => self.digest,
+                false if after == **stamp => self.digest,
                 false => Self::of_host(folder, below, after, &|_| true)?.digest,
             };
             if found != self.digest {
@@ -316,7 +316,7 @@ impl Content {
             source: Source::Host {
                 folder: folder.clone(),
                 below: below.into(),
-                stamp: after,
+                stamp: Box::new(after),
             },
         };
         Ok((content, after))

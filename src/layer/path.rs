@@ -2,10 +2,12 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
-/// A path in an image, relative to its root, without `.`, `..`, empty components or NUL. The root itself is empty.
+/// A path in an image, relative to its root, without `.`, `..`, empty components or NUL. The root itself is empty. Clones
+/// share the text: a path stands in many maps.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct LayerPath(Box<str>);
+pub struct LayerPath(Arc<str>);
 
 /// A text that cannot be a path in an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,13 +1,14 @@
 //! SHA-256 digests, and the three different things that they name.
 //!
-//! This is the one place that hashes. Knows nothing of what is hashed.
+//! What hashes is in sha256.rs. Knows nothing of what is hashed.
 
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::sha256::State;
 
 /// The digest of a blob's stored bytes: `sha256:` and 64 lower-case hex digits (image-spec, descriptor.md).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,7 +27,9 @@ pub struct DigestError(String);
 impl Digest {
     /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(bytes_of(&digest(&SHA256, bytes)))
+        let mut hasher = Hasher::default();
+        hasher.update(bytes);
+        hasher.finish()
     }
 
     /// Returns the 64 hex digits, without the algorithm.
@@ -80,13 +83,6 @@ impl Digest {
     }
 }
 
-/// Returns the 32 bytes of a SHA-256.
-fn bytes_of(digest: &ring::digest::Digest) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
-}
-
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", self.hex())
@@ -130,11 +126,11 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// Hashes a stream of bytes.
 #[derive(Clone)]
-pub(crate) struct Hasher(Context);
+pub(crate) struct Hasher(State);
 
 impl Default for Hasher {
     fn default() -> Self {
-        Self(Context::new(&SHA256))
+        Self(State::new())
     }
 }
 
@@ -146,7 +142,7 @@ impl Hasher {
 
     /// Returns the digest of all bytes so far.
     pub(crate) fn finish(self) -> Digest {
-        Digest(bytes_of(&self.0.finish()))
+        Digest(self.0.finish())
     }
 }
 

@@ -11,6 +11,7 @@ mod manifest;
 mod media_type;
 mod platform;
 mod reference;
+mod sha256;
 
 pub use config::Config;
 pub(crate) use config::{ConfigError, is_of_layer, last_of_each, variable};

@@ -120,7 +120,7 @@ fn content(
         let source = crate::layer::Source::Host {
             folder: folder.clone(),
             below: below.into(),
-            stamp,
+            stamp: Box::new(stamp),
         };
         return Ok(Content {
             size: stamp.size,

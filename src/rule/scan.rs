@@ -189,7 +189,7 @@ impl TreeSpec {
                 let source = Source::Host {
                     folder: root.clone(),
                     below: item.path.as_str().into(),
-                    stamp: *stamp,
+                    stamp: Box::new(*stamp),
                 };
                 let digest = digest.expect("a file that was seen has a digest");
                 Kind::File {

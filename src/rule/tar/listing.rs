@@ -21,10 +21,10 @@ type Range = (u64, u64, Digest);
 /// What stands in the archive under a name: what a hard link to it becomes.
 #[derive(Clone)]
 enum Named {
-    /// A file, the first name that it had, and what it holds.
-    File(LayerPath, Attrs, Range),
+    /// A file, where its first name was placed, and what it holds.
+    File(Option<LayerPath>, Attrs, Range),
     /// A symlink.
-    Symlink(Entry),
+    Symlink(Box<Entry>),
     /// What no hard link can lead to: the word for it.
     Other(&'static str),
 }
@@ -33,9 +33,14 @@ enum Named {
 pub(super) struct Listing<'a> {
     unpack: &'a Unpack,
     src: &'a HostPath,
-    /// All entries of the archive by their own names, taken or not: hard links may name them.
+    /// Entries of the archive by their own names, which hard links may name: those that are not found by their places,
+    /// since they are left out, or since `strip` brings several names to one place.
     named: BTreeMap<LayerPath, Named>,
-    entries: BTreeMap<LayerPath, (Entry, Option<Range>)>,
+    entries: BTreeMap<LayerPath, Entry>,
+    /// What the hard links among the entries hold.
+    linked: BTreeMap<LayerPath, Range>,
+    /// Where contents lie until it is known.
+    nowhere: Arc<Path>,
     /// How many bytes were kept.
     offset: u64,
     /// How many bytes may be unpacked yet.
@@ -50,6 +55,8 @@ impl<'a> Listing<'a> {
             src,
             named: BTreeMap::new(),
             entries: BTreeMap::new(),
+            linked: BTreeMap::new(),
+            nowhere: Path::new("").into(),
             offset: 0,
             left: layer::most_unpacked(size),
         }
@@ -117,39 +124,34 @@ impl<'a> Listing<'a> {
                     owner: attrs.owner,
                 });
                 let made = self.with_details(made, &found);
-                (Named::Symlink(made.clone()), made)
+                (Named::Symlink(Box::new(made.clone())), made)
             }
             tar::Kind::Hardlink => {
                 let named = self.linked(&found, &name)?;
                 let made = match &named {
-                    Named::Symlink(entry) => entry.clone(),
+                    Named::Symlink(entry) => Entry::clone(entry),
                     Named::File(first, attrs, content) => {
                         range = Some(*content);
-                        let first = self.place(first);
-                        let first = first.map_err(|error| self.fail(error.to_string()))?;
-                        Entry::new(match first.filter(|it| self.entries.contains_key(it)) {
+                        let is_there = |it: &&LayerPath| self.entries.contains_key(*it);
+                        Entry::new(match first.as_ref().filter(is_there) {
                             Some(target) => Kind::Hardlink {
-                                target,
+                                target: target.clone(),
                                 attrs: *attrs,
                             },
-                            None => file(*attrs, *content, None),
+                            None => self.file(*attrs, *content),
                         })
                     }
                     Named::Other(word) => {
-                        return Err(
-                            self.fail(format!("/{name} in `{text}` is a hard link to a {word}"))
-                        );
+                        let message = format!("/{name} in `{text}` is a hard link to a {word}");
+                        return Err(self.fail(message));
                     }
                 };
                 (named, made)
             }
             tar::Kind::File => {
                 let content = self.keep(&found, &name, reader, contents, tick)?;
-                range = Some(content);
-                (
-                    Named::File(name.clone(), attrs, content),
-                    Entry::new(file(attrs, content, None)),
-                )
+                let made = Entry::new(self.file(attrs, content));
+                (Named::File(place.clone(), attrs, content), made)
             }
             other => {
                 if place.is_some() {
@@ -171,14 +173,27 @@ impl<'a> Listing<'a> {
                 return Ok(());
             }
         };
-        self.named.insert(name, named);
+        // A link to what was left out is a file of its own, and not what other links lead to.
+        let is_first = match &named {
+            Named::File(first, ..) => first.is_some(),
+            _ => true,
+        };
+        match self.unpack.strip == 0 && is_first && place.is_some() {
+            true => drop(self.named.remove(&name)),
+            false => drop(self.named.insert(name, named)),
+        }
         if let Some(place) = place.filter(|place| !place.is_root()) {
             let made = match found.kind {
                 // It has what the symlink has.
                 tar::Kind::Hardlink if matches!(made.kind, Kind::Symlink { .. }) => made,
                 _ => self.with_details(made, &found),
             };
-            self.entries.insert(place, (made, range));
+            let is_link = matches!(made.kind, Kind::Hardlink { .. });
+            match range.filter(|_| is_link) {
+                Some(range) => self.linked.insert(place.clone(), range),
+                None => self.linked.remove(&place),
+            };
+            self.entries.insert(place, made);
         }
         Ok(())
     }
@@ -199,7 +214,7 @@ impl<'a> Listing<'a> {
         if is_wanted && self.unpack.strip == 0 && !dest.is_root() {
             let attrs = self.attrs(found)?;
             let made = self.with_details(Entry::new(Kind::Folder { attrs, firm: true }), found);
-            self.entries.insert(dest.clone(), (made, None));
+            self.entries.insert(dest.clone(), made);
         }
         Ok(())
     }
@@ -260,12 +275,34 @@ impl<'a> Listing<'a> {
     fn linked(&self, found: &tar::Entry, name: &LayerPath) -> Result<Named, ActionError> {
         let target = LayerPath::parse(&self.link(found, name)?);
         let target = target.map_err(|error| self.fail(error.to_string()))?;
-        self.named.get(&target).cloned().ok_or_else(|| {
+        let found = match self.named.get(&target) {
+            Some(named) => Some(named.clone()),
+            None => self.placed(&target),
+        };
+        found.ok_or_else(|| {
             self.fail(format!(
                 "/{name} in `{}` is a hard link to /{target}, which does not stand before it",
                 self.src.text
             ))
             .help("the archive is not whole, or its order is wrong: make it again")
+        })
+    }
+
+    /// Returns what an entry of that name became, where names and places go together.
+    fn placed(&self, name: &LayerPath) -> Option<Named> {
+        let place = self.unpack.dest.join(name.as_str()).ok()?;
+        let entry = self
+            .entries
+            .get(&place)
+            .filter(|_| self.unpack.strip == 0)?;
+        Some(match &entry.kind {
+            Kind::File { attrs, content } => Named::File(Some(place), *attrs, range_of(content)?),
+            Kind::Hardlink { target, attrs } => {
+                let range = self.linked.get(&place)?;
+                Named::File(Some(target.clone()), *attrs, *range)
+            }
+            Kind::Symlink { .. } => Named::Symlink(Box::new(entry.clone())),
+            Kind::Folder { .. } => Named::Other("folder"),
         })
     }
 
@@ -324,19 +361,31 @@ impl<'a> Listing<'a> {
 
     /// Returns the tree, whose contents lie in the file `path`.
     pub(super) fn finish(self, path: &Arc<Path>, origin: &Origin) -> Result<Tree, ActionError> {
+        drop(self.named);
+        let held = |place: &LayerPath| match &self.entries.get(place)?.kind {
+            Kind::File { content, .. } => range_of(content),
+            Kind::Hardlink { .. } => self.linked.get(place).copied(),
+            _ => None,
+        };
+        // Where the path of its file stands in the archive again, with another content, a hard link keeps what it had: it
+        // becomes a file of its own.
+        let mut alone: BTreeMap<LayerPath, Range> = BTreeMap::new();
+        for (place, range) in &self.linked {
+            let entry = self.entries.get(place).map(|entry| &entry.kind);
+            if let Some(Kind::Hardlink { target, .. }) = entry
+                && held(target) != Some(*range)
+            {
+                alone.insert(place.clone(), *range);
+            }
+        }
         let mut tree = Tree::default();
-        let ranges: BTreeMap<LayerPath, Option<Range>> = self
-            .entries
-            .iter()
-            .map(|(place, (_, range))| (place.clone(), *range))
-            .collect();
-        for (place, (mut entry, range)) in self.entries {
-            match (&entry.kind, range) {
-                // Where the path of its file stands in the archive again, with another content, a hard link keeps
-                // what it had: it becomes a file of its own.
-                (Kind::Hardlink { target, .. }, _) if ranges.get(target) == Some(&range) => {}
-                (Kind::File { attrs, .. } | Kind::Hardlink { attrs, .. }, Some(range)) => {
-                    entry.kind = file(*attrs, range, Some(path));
+        for (place, mut entry) in self.entries {
+            match &mut entry.kind {
+                Kind::File { content, .. } => content.source = source(path, content),
+                Kind::Hardlink { attrs, .. } => {
+                    if let Some(range) = alone.get(&place) {
+                        entry.kind = file(*attrs, *range, path.clone());
+                    }
                 }
                 _ => {}
             }
@@ -352,10 +401,13 @@ impl<'a> Listing<'a> {
         }
         Ok(tree)
     }
+
+    fn file(&self, attrs: Attrs, range: Range) -> Kind {
+        file(attrs, range, self.nowhere.clone())
+    }
 }
 
-fn file(attrs: Attrs, (offset, size, digest): Range, path: Option<&Arc<Path>>) -> Kind {
-    let path = path.cloned().unwrap_or_else(|| Path::new("").into());
+fn file(attrs: Attrs, (offset, size, digest): Range, path: Arc<Path>) -> Kind {
     Kind::File {
         attrs,
         content: Content {
@@ -363,6 +415,25 @@ fn file(attrs: Attrs, (offset, size, digest): Range, path: Option<&Arc<Path>>) -
             digest,
             source: Source::Range { path, offset },
         },
+    }
+}
+
+/// Returns what a file of the archive holds.
+fn range_of(content: &Content) -> Option<Range> {
+    match &content.source {
+        Source::Range { offset, .. } => Some((*offset, content.size, content.digest)),
+        _ => None,
+    }
+}
+
+/// Returns where a content lies in the file `path`.
+fn source(path: &Arc<Path>, content: &Content) -> Source {
+    match &content.source {
+        Source::Range { offset, .. } => Source::Range {
+            path: path.clone(),
+            offset: *offset,
+        },
+        other => other.clone(),
     }
 }
 
