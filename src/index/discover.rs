@@ -99,7 +99,7 @@ pub(crate) fn discover(
         found.add(Named::new(&url, "what the host's own tools say"))?;
         return Ok(found);
     }
-    let help = "set one: `[index.NAME]` with `url` in the manifest, `--index-url`, UV_DEFAULT_INDEX or PIP_INDEX_URL, \
+    let help = "set one: `url` of `[index]` in the manifest, `--index-url`, UV_DEFAULT_INDEX or PIP_INDEX_URL, \
                 `[[index]]` in uv.toml, or `index-url` in pip.conf";
     let message = "it is not known which package index to ask: none is set, and there is neither pip nor uv on this \
                    machine to say its default";
