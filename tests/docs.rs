@@ -26,23 +26,50 @@ fn readme() -> String {
     fs::read_to_string(root().join("README.md")).expect("README.md")
 }
 
-/// Returns the blocks of TOML of a document in Markdown.
-fn toml_blocks(text: &str) -> Vec<String> {
+/// Returns all documents in Markdown but those of examples, each with its path from the project's folder.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut paths = Vec::new();
+    for folder in ["", "docs", "bench"] {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder of documents");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        paths.extend(names.map(|name| Path::new(folder).join(name)));
+    }
+    paths.retain(|path| path.extension().is_some_and(|it| it == "md"));
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(root().join(&path)).expect("a document");
+        (path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Returns the blocks of a document in Markdown that begin with a line such as `toml`, behind the backticks.
+fn blocks(text: &str, kind: &str) -> Vec<String> {
     let mut blocks = Vec::new();
-    let mut open: Option<String> = None;
+    let mut open: Option<(&str, String)> = None;
     for line in text.lines() {
-        match &mut open {
-            None if line.trim_start() == "```toml" => open = Some(String::new()),
-            None => {}
-            Some(_) if line.trim_start() == "```" => blocks.extend(open.take()),
-            Some(block) => {
+        let fence = line.trim_start().strip_prefix("```");
+        match (&mut open, fence) {
+            (None, Some(kind)) => open = Some((kind, String::new())),
+            (None, None) => {}
+            (Some(_), Some("")) => blocks.extend(open.take()),
+            (Some((_, block)), _) => {
                 block.push_str(line);
                 block.push('\n');
             }
         }
     }
     assert!(open.is_none(), "a block is not closed");
-    blocks
+    let fitting = blocks.into_iter().filter(|(it, _)| *it == kind);
+    fitting.map(|(_, block)| block).collect()
+}
+
+/// Returns the places that links of a document in Markdown lead to.
+fn links(text: &str) -> Vec<&str> {
+    let links = text.split("](").skip(1);
+    links
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .collect()
 }
 
 /// Plans a manifest, and fails where anything is wrong but what lies elsewhere.
@@ -122,13 +149,88 @@ fn with_examples() -> Space {
     space
 }
 
+/// A block `toml` of a document is an image.toml.
 #[test]
-fn manifests_of_the_readme_are_right() {
-    let blocks = toml_blocks(&readme());
-    assert!(!blocks.is_empty(), "README.md has no block of TOML");
-    for (number, block) in (1..).zip(&blocks) {
-        check_manifest(block, &format!("README.md, block {number}"));
+fn manifests_of_the_documents_are_right() {
+    let mut seen = BTreeSet::new();
+    for (path, text) in documents() {
+        for (number, block) in (1..).zip(&blocks(&text, "toml")) {
+            check_manifest(block, &format!("{}, block {number}", path.display()));
+            seen.insert(path.clone());
+        }
     }
+    for name in ["README.md", "docs/manifest.md", "docs/python.md"] {
+        assert!(seen.contains(Path::new(name)), "{name} has no manifest");
+    }
+}
+
+/// A block `toml config` of a document is a config.toml.
+#[test]
+fn configs_of_the_documents_are_right() {
+    let mut count = 0;
+    for (path, text) in documents() {
+        for (number, block) in (1..).zip(&blocks(&text, "toml config")) {
+            let space = Space::new();
+            space.write("config.toml", block);
+            space.write(
+                "image.toml",
+                "[image.app]\nbase = \"scratch\"\nlayers = [{ files = { text = { \"/x\" = \"x\" } } }]\n",
+            );
+            let mut command = space.command(&["build", "--output", "none"]);
+            let output = Output::of(command.env("IMGDECL_CONFIG", "config.toml"));
+            let place = format!("{}, config {number}", path.display());
+            assert_eq!(output.status, 0, "{place}:\n{block}\n{}", output.stderr);
+            count += 1;
+        }
+    }
+    assert!(count > 0, "no document has a config.toml");
+}
+
+/// Every link to a file leads to one, and the README leads to every page of docs/.
+#[test]
+fn links_of_the_documents_lead_somewhere() {
+    for (path, text) in documents() {
+        let folder = path.parent().expect("a folder");
+        let files = links(&text)
+            .into_iter()
+            .filter(|link| !link.contains("://"));
+        for file in files.filter_map(|link| link.split('#').next()) {
+            assert!(
+                root().join(folder).join(file).exists(),
+                "{} has a link to {file}",
+                path.display()
+            );
+        }
+    }
+    let readme = readme();
+    let linked = links(&readme);
+    for (path, _) in documents() {
+        let name = path.to_str().expect("a name in UTF-8");
+        assert!(
+            name == "README.md" || linked.contains(&name),
+            "README.md has no link to {name}"
+        );
+    }
+}
+
+/// How long the README may be, in bytes: whoever is new reads all of it.
+const README: usize = 7 << 10;
+
+#[test]
+fn the_readme_is_short_and_has_the_commands_of_the_example() {
+    let readme = readme();
+    assert!(readme.len() <= README, "{} bytes", readme.len());
+    let script = fs::read_to_string(root().join("examples/hello-cloud/build.sh"));
+    let script = script.expect("build.sh");
+    let manifest = fs::read_to_string(root().join("examples/hello-cloud/image.toml"));
+    let manifest = manifest.expect("image.toml");
+    assert!(blocks(&readme, "sh").contains(&script), "{script}");
+    // But for the comment at its head.
+    let manifest = manifest.split_once("\n\n").expect("a comment").1;
+    assert!(
+        blocks(&readme, "toml").iter().any(|it| it == manifest),
+        "{manifest}"
+    );
 }
 
 #[test]
@@ -136,7 +238,7 @@ fn manifests_of_the_reference_are_right() {
     for rule in imgdecl::parts::rule::RULES {
         let space = Space::new();
         let output = space.ok(&["rules", rule.name()]);
-        let blocks = toml_blocks(&output.stdout);
+        let blocks = blocks(&output.stdout, "toml");
         assert!(
             !blocks.is_empty(),
             "the reference of {} has no example",
