@@ -236,7 +236,7 @@ fn an_index_without_digests_is_believed_once() {
         let text = lock(&space);
         for wheel in [&wheel, &other] {
             let line = format!(
-                "\"{}\" = \"{} {}\"",
+                "\"{}\" = \"{} {} metadata=sha256:",
                 wheel.file,
                 wheel.sha256(),
                 wheel.bytes.len()
