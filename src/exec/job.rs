@@ -7,9 +7,7 @@ use std::time::Instant;
 use super::event::{Event, Outcome, Watch, Why};
 use super::memory::{Found, Memory};
 use super::schedule::{NodeResult, Options};
-use crate::graph::{
-    ActionError, ActionKey, Context, Failure, Node, NodeId, Ports, Product, Stop, compare,
-};
+use crate::graph::{ActionError, ActionKey, Context, Node, NodeId, Ports, Product, Stop, compare};
 use crate::store::{Blob, Health, KeyLock, Store};
 use std::sync::Arc;
 
@@ -163,12 +161,7 @@ fn guard(job: impl FnOnce() -> Result<Report, ActionError>) -> Report {
             let text = text
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            let error =
-                ActionError::new("imgdecl::bug", format!("this is a bug in imgdecl: {text}"));
-            done(NodeResult::failed(ActionError {
-                failure: Failure::Bug,
-                ..error
-            }))
+            done(NodeResult::failed(ActionError::bug(&text)))
         }
     }
 }

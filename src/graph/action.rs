@@ -227,6 +227,15 @@ impl ActionError {
             ..Self::new("imgdecl::stopped", "stopped")
         }
     }
+
+    /// Says that something happened that cannot happen.
+    pub fn bug(what: &str) -> Self {
+        let message = format!("this is a bug in imgdecl: {what}");
+        Self {
+            failure: Failure::Bug,
+            ..Self::new("imgdecl::bug", message)
+        }
+    }
 }
 
 fn causes(error: &dyn Error) -> Vec<String> {

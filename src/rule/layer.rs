@@ -208,7 +208,7 @@ impl Action for LayerAction {
 
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
         let [Product::Stack(stack)] = inputs else {
-            return Err(ActionError::new("imgdecl::bug", "a layer takes one stack"));
+            return Err(ActionError::bug("a layer takes one stack"));
         };
         let changes = stack.changes.get(context)?;
         let store = context.store;

@@ -259,10 +259,7 @@ impl Action for Unpack {
 
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
         let (Some(src), [Product::Found(found)]) = (&self.src, inputs) else {
-            return Err(ActionError::new(
-                "imgdecl::bug",
-                "an archive is found before it is read",
-            ));
+            return Err(ActionError::bug("an archive is read before it is found"));
         };
         let damaged = |error: &dyn std::error::Error| {
             let message = format!("cannot read the archive `{}`", src.text);

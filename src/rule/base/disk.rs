@@ -71,10 +71,7 @@ impl Action for Import {
 
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
         let [Product::Found(root)] = inputs else {
-            return Err(ActionError::new(
-                "imgdecl::bug",
-                "a base is found before it is read",
-            ));
+            return Err(ActionError::bug("a base is read before it is found"));
         };
         let image = DiskImage {
             path: &self.path,
@@ -287,7 +284,7 @@ pub(super) fn pin(
 ) -> Result<(), ActionError> {
     let payload = needs.first().and_then(|need| need.payload.as_ref());
     let Some(Payload { base, root }) = payload.and_then(|it| it.downcast_ref()) else {
-        return Err(ActionError::new("imgdecl::bug", "a base that is nowhere"));
+        return Err(ActionError::bug("a base is nowhere"));
     };
     let name = base.target.to_string();
     let digest = root.digest();

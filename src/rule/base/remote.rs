@@ -377,7 +377,7 @@ impl Action for Fetch {
 
     fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
         let [Product::Base(base)] = inputs else {
-            return Err(ActionError::new("imgdecl::bug", "a fetch takes one base"));
+            return Err(ActionError::bug("a fetch takes one base"));
         };
         if let Some(remote) = &base.remote {
             let layers: Vec<Descriptor> = base
