@@ -117,7 +117,7 @@ pub(crate) fn run(
             .environment
             .executable
             .as_ref()
-            .map_err(|error| Failed::build("imgdecl::cli::environment", error, None))?;
+            .map_err(|error| Failed::build("imgdecl::run::itself", error, None))?;
         let chroot = Chroot {
             image: &image,
             options: &options,

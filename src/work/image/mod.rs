@@ -167,7 +167,7 @@ fn no_platform(name: &str, wanted: &str, have: &[String]) -> Failed {
         have => format!("it has: {}", have.join(", ")),
     };
     let message = format!("{name} has no image for {wanted}");
-    Failed::build("imgdecl::image::platform", &message, Some(help))
+    Failed::build("imgdecl::image::no_platform", &message, Some(help))
 }
 
 impl<'a> Opener<'a> {
