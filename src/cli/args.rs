@@ -61,6 +61,8 @@ pub(super) enum Command {
     },
     /// Prints a JSON schema of image.toml
     Schema,
+    /// Explains an error code: what it means and what to do
+    Explain(super::explain::Explain),
 }
 
 /// How registries are reached.

@@ -6,6 +6,7 @@ mod build;
 mod cache;
 mod environment;
 mod exit;
+mod explain;
 mod lock;
 mod look;
 mod report;
@@ -102,6 +103,7 @@ fn run_command(command: Command, stop: Stop) -> Result<Exit, Failed> {
         Command::Cache(args) => cache::cache(session, &args),
         Command::Rules { name } => rules::rules(name.as_deref()),
         Command::Schema => rules::schema(),
+        Command::Explain(args) => explain::explain(&args),
     }
 }
 
@@ -123,6 +125,7 @@ fn is_json(command: &Command) -> bool {
         Command::Inspect(inspect) => inspect.format,
         Command::Diff(diff) => diff.format,
         Command::Verify(verify) => verify.format,
+        Command::Explain(explain) => explain.format,
         Command::Cache(args::Cache {
             command: args::CacheCommand::Info { format },
         }) => *format,
