@@ -11,7 +11,6 @@ use crate::support::{Output, Space, copy, peer, validate};
 
 /// What may be wrong with a manifest in a document: it names files and targets that are elsewhere.
 const ELSEWHERE: &[&str] = &[
-    "imgdecl::base::registry",
     "imgdecl::base::unreadable",
     "imgdecl::host::missing",
     "imgdecl::spec::member",
@@ -250,6 +249,16 @@ fn manifests_of_the_reference_are_right() {
                 &format!("imgdecl rules {}, block {number}", rule.name()),
             );
         }
+    }
+}
+
+#[test]
+fn manifests_of_the_table_of_errors_are_right() {
+    let text = fs::read_to_string(root().join("docs/errors.md")).expect("docs/errors.md");
+    let blocks = toml_blocks(&text);
+    assert!(!blocks.is_empty(), "docs/errors.md has no example");
+    for (number, block) in (1..).zip(&blocks) {
+        check_manifest(block, &format!("docs/errors.md, block {number}"));
     }
 }
 

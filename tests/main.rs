@@ -7,6 +7,7 @@
 )]
 
 mod cache;
+mod codes;
 mod crash;
 mod determinism;
 mod docker;

@@ -243,6 +243,7 @@ fn out_of_memory_is_told() {
         "{}",
         output.stderr
     );
+    assert!(output.stderr.contains("imgdecl::run::memory"));
     let output = script(&space, &["--memory", "500M"], eat);
     assert_eq!(output.status, 0, "{output:?}");
     assert!(!output.stderr.contains("out of memory"));
