@@ -253,16 +253,6 @@ fn manifests_of_the_reference_are_right() {
 }
 
 #[test]
-fn manifests_of_the_table_of_errors_are_right() {
-    let text = fs::read_to_string(root().join("docs/errors.md")).expect("docs/errors.md");
-    let blocks = toml_blocks(&text);
-    assert!(!blocks.is_empty(), "docs/errors.md has no example");
-    for (number, block) in (1..).zip(&blocks) {
-        check_manifest(block, &format!("docs/errors.md, block {number}"));
-    }
-}
-
-#[test]
 fn the_table_of_the_readme_is_that_of_the_code() {
     let table = Space::new().ok(&["rules"]).stdout;
     assert!(table.contains("| `files` |"), "{table}");
