@@ -249,7 +249,7 @@ mod tests {
         let text = include_str!("../../../docs/registries.md");
         let mut all = String::new();
         let mut count = 0;
-        for block in text.split("```toml\n").skip(1) {
+        for block in text.split("```toml config\n").skip(1) {
             let block = block.split("```").next().unwrap();
             let error = parse(block).err().map(|it| it.to_string());
             assert_eq!(error, None, "{block}");
