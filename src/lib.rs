@@ -31,7 +31,7 @@
 //! | 7 | [`daemon`] | Docker and podman on this machine: their sockets, and loading images into them | rules, exec, the store |
 //! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
-//! | 7 | [`runtime`] | layers as files again: the applier, bundles for OCI runtimes | rules, exec, the graph, registries |
+//! | 7 | [`runtime`] | layers as files again: the applier, bundles for OCI runtimes, and what changed in a folder | rules, exec, the graph, registries |
 //! | 8 | [`output`] | one file for each sink: layout, archives, registries, Docker and podman | rules, exec |
 //! | 9 | [`work`] | build, lock, push, plan, verify, diff, inspect, unpack, run: values and events | arguments, the environment, the terminal, exit codes |
 //! | 10 | [`cli`], [`ui`] | arguments, commands, reports, progress, exit codes | nothing may use them |
@@ -102,7 +102,8 @@ pub mod parts {
     /// Documents and digests.
     pub mod oci {
         pub use crate::oci::{
-            Config, Descriptor, Digest, Index, Manifest, MediaType, Platform, Reference,
+            Compression, Config, Descriptor, Digest, Index, Manifest, MediaType, Platform,
+            Reference,
         };
     }
 
@@ -114,8 +115,16 @@ pub mod parts {
     /// Facts of layers, and decompressors.
     pub mod layer {
         pub use crate::layer::{
-            Facts, FactsBuilder, LayerPath, Owner, ReadError, decoder, detect, plain_header,
+            Anew, Facts, FactsBuilder, Kind, LayerPath, Owner, ReadError, Tree, decoder, detect,
+            plain_header, resolve, write,
         };
+    }
+
+    /// What changed in a folder.
+    #[cfg(target_os = "linux")]
+    pub mod runtime {
+        pub use crate::runtime::Limits;
+        pub use crate::runtime::changed;
     }
 
     /// The cache.

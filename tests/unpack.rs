@@ -3,6 +3,7 @@
 mod attacks;
 mod breakouts;
 mod bundles;
+mod changed;
 mod kit;
 mod parity;
 mod rules;

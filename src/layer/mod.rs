@@ -33,14 +33,15 @@ pub use header::plain_header;
 pub use path::LayerPath;
 pub(crate) use path::PathError;
 pub use read::{FactsBuilder, ReadError};
-pub(crate) use resolve::{ResolveError, resolve};
-#[cfg(test)]
-pub(crate) use reuse::Anew;
+pub(crate) use resolve::ResolveError;
+pub use resolve::resolve;
+pub use reuse::Anew;
 pub(crate) use reuse::{Placed, Reuse};
 pub(crate) use text::{TEXTS, quote, quoted};
-pub use tree::Owner;
-pub(crate) use tree::{Attrs, Clash, Entry, Kind, Tree};
-pub(crate) use write::{Tick, WriteError, write};
+pub(crate) use tree::{Attrs, Clash, Entry};
+pub use tree::{Kind, Owner, Tree};
+pub use write::write;
+pub(crate) use write::{Tick, WriteError};
 
 /// The format whose bytes this module writes.
 pub(crate) const FORMAT: u32 = 1;

@@ -14,7 +14,7 @@ const MAX_LINKS: usize = 40;
 
 /// Trees that cannot be put onto what lies below.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ResolveError {
+pub enum ResolveError {
     /// Two entries land at one path.
     #[error(transparent)]
     Clash(#[from] Clash),
@@ -55,7 +55,7 @@ pub(crate) enum ResolveError {
 ///
 /// # Errors
 /// All entries that cannot be placed, at most one error for each.
-pub(crate) fn resolve(parts: &[Arc<Tree>], below: &Facts) -> Result<Changeset, Vec<ResolveError>> {
+pub fn resolve(parts: &[Arc<Tree>], below: &Facts) -> Result<Changeset, Vec<ResolveError>> {
     let mut resolver = Resolver {
         trees: parts,
         below,

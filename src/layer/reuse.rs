@@ -9,7 +9,7 @@ pub(super) const SMALLEST: usize = 32 * BLOCK;
 
 /// A compressed segment of a layer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Placed {
+pub struct Placed {
     /// Names what the segment holds and how it was compressed; equal keys stand for equal bytes.
     pub key: Digest,
     /// Where it starts in the layer's blob, in bytes.
@@ -22,22 +22,20 @@ pub(crate) struct Placed {
 
 impl Placed {
     /// Tells whether `bytes` may be the segment.
-    pub(crate) fn fits(&self, bytes: &[u8]) -> bool {
+    pub fn fits(&self, bytes: &[u8]) -> bool {
         bytes.len() == self.length as usize && libdeflater::crc32(bytes) == self.crc
     }
 }
 
 /// Where compressed segments of earlier layers can be found.
-pub(crate) trait Reuse: Sync {
+pub trait Reuse: Sync {
     /// Returns the compressed bytes that `key` names, if a layer has them. They are checked before they are used.
     fn find(&self, key: &Digest) -> Option<Vec<u8>>;
 }
 
 /// Finds nothing: every segment is compressed.
-#[cfg(test)]
-pub(crate) struct Anew;
+pub struct Anew;
 
-#[cfg(test)]
 impl Reuse for Anew {
     fn find(&self, _: &Digest) -> Option<Vec<u8>> {
         None

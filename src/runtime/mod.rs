@@ -1,4 +1,5 @@
-//! Images as files again: applies layers into a folder, and makes bundles that OCI runtimes run.
+//! Images as files again: applies layers into a folder, makes bundles that OCI runtimes run, and reads what changed in a
+//! folder back as a tree.
 //!
 //! Nothing of an image is trusted. Paths are resolved inside the new root alone, every digest, size and diff_id is
 //! checked, limits bound what an image may take, and on failure nothing stays. Knows nothing of where images come from:
@@ -13,6 +14,8 @@ mod attend;
 pub(crate) mod bundle;
 #[cfg(target_os = "linux")]
 mod cgroup;
+#[cfg(target_os = "linux")]
+pub mod changed;
 #[cfg(target_os = "linux")]
 mod children;
 #[cfg(target_os = "linux")]
@@ -74,7 +77,7 @@ pub(crate) struct Image<'a> {
 
 /// What an image may take. Real images stay far below; made-up ones do not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// How many bytes all layers may have, uncompressed.
     pub bytes: u64,
     /// How many entries all layers may have.

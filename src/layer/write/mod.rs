@@ -16,7 +16,7 @@ pub(crate) type Tick<'a> = &'a (dyn Fn(u64) -> bool + Sync);
 
 /// What is known of a layer once its tar is written. Digest and size of the blob are the sink's to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Written {
+pub struct Written {
     /// The digest of the tar.
     pub diff_id: DiffId,
     /// The size of the tar in bytes.
@@ -27,7 +27,7 @@ pub(crate) struct Written {
 
 /// A layer that was not written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
+pub enum WriteError {
     /// A file could not be read, or changed.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -49,7 +49,7 @@ const STEP: usize = 1 << 20;
 ///
 /// # Errors
 /// When a file cannot be read or changed, `out` fails, or `tick` returns false.
-pub(crate) fn write(
+pub fn write(
     changes: &Changeset,
     compression: Compression,
     reuse: &dyn Reuse,
