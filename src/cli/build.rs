@@ -48,6 +48,7 @@ fn build_images(session: &Session, args: Build) -> Result<Exit, Failed> {
             locked: args.locked,
             tags: args.tag,
             metadata_file: args.metadata_file,
+            explain: args.explain,
             written: args.profile.into_iter().collect(),
         },
     )?;

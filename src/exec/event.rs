@@ -51,7 +51,7 @@ pub(crate) enum Why {
     First,
     /// It has the key of last time.
     Same,
-    /// These lines of the key's text differ.
+    /// These lines of the key's text differ, if they were asked for; none if not.
     Changed(Vec<String>),
     /// It is not known yet: an input has to be built first.
     Unknown,

@@ -1,5 +1,6 @@
 //! What runs on the lanes: looking a node up, and running its action.
 
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -272,26 +273,38 @@ impl Shared<'_> {
             return Ok(Why::Same);
         }
         let memory = Memory::new(self.store);
-        let text = node.key_text(
-            inputs,
-            &Context {
-                store: self.store,
-                ports: Ports::OFFLINE,
-                parts: &memory,
-                tick: &|_| !self.stop.is_asked(),
-                note: &|_| {},
-            },
-        );
-        // A text that was cut short would be compared with the next one.
-        if self.stop.is_asked() {
-            return Err(ActionError::stopped());
-        }
-        let why = match self.store.last_key(&identity)? {
-            Some((_, last)) => Why::Changed(compare(&last, &text)),
-            None => Why::First,
+        let context = Context {
+            store: self.store,
+            ports: Ports::OFFLINE,
+            parts: &memory,
+            tick: &|_| !self.stop.is_asked(),
+            note: &|_| {},
+        };
+        let write = |out: &mut dyn Write| {
+            node.write_key_text(inputs, &context, out)?;
+            // A text that was cut short would be compared with the next one.
+            match self.stop.is_asked() {
+                true => Err(io::Error::other("stopped")),
+                false => Ok(()),
+            }
+        };
+        let why = match self.store.has_last_key(&identity) {
+            true if self.options.explain => {
+                let mut text = Vec::new();
+                write(&mut text).map_err(|_| ActionError::stopped())?;
+                let last = self.store.last_key(&identity)?.map(|(_, text)| text);
+                let text = String::from_utf8_lossy(&text);
+                Why::Changed(compare(&last.unwrap_or_default(), &text))
+            }
+            true => Why::Changed(Vec::new()),
+            false => Why::First,
         };
         if !self.options.dry {
-            self.store.put_last_key(&identity, &key.0, &text)?;
+            let put = self.store.put_last_key(&identity, &key.0, &write);
+            put.map_err(|error| match self.stop.is_asked() {
+                true => ActionError::stopped(),
+                false => ActionError::from(error),
+            })?;
         }
         Ok(why)
     }

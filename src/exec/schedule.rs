@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub want_layers: bool,
     /// Whether to find out only what would be done.
     pub dry: bool,
+    /// Whether to find out how keys differ from the last ones. Keys of large trees have long texts.
+    pub explain: bool,
     /// The workspace, by which last keys are remembered.
     pub workspace: String,
 }

@@ -99,6 +99,7 @@ fn run_on(graph: &Graph, folder: &std::path::Path, dry: bool) -> Vec<NodeResult>
         jobs: 2,
         want_layers: true,
         dry,
+        explain: true,
         workspace: "w".into(),
     };
     run(

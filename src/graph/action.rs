@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::{ActionKey, HashKey, KeyWriter, Origin, Part, Parts, Ports, Product, TextKey, key};
@@ -323,12 +324,20 @@ impl Node {
         key.finish()
     }
 
-    /// Returns the text of the key, given the products of the inputs. What their digests stand for is listed as far as it
+    /// Writes the text of the key, given the products of the inputs. What their digests stand for is listed as far as it
     /// can be read in `context`.
-    pub fn key_text(&self, inputs: &[Product], context: &Context<'_>) -> String {
-        let mut key = TextKey::default();
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub fn write_key_text(
+        &self,
+        inputs: &[Product],
+        context: &Context<'_>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let mut key = TextKey::new(out);
         key::write(&*self.action, inputs, &mut key, Some(context));
-        key.0
+        key.finish()
     }
 
     /// Returns what identifies this node from build to build, whatever its key: where the last key is remembered.

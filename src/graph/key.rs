@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Write};
 
 use super::{Action, Context, Part, Product};
 use crate::layer::{FORMAT, TEXTS, quoted};
@@ -91,22 +92,41 @@ impl KeyWriter for HashKey {
     }
 }
 
-/// Writes a key out: a line for each value, and for each line of a list.
-#[derive(Default)]
-pub(crate) struct TextKey(pub String);
+/// Writes a key out: a line for each value, and for each line of a list. It can be long: it is never in memory as a whole,
+/// unless `out` keeps it.
+pub(crate) struct TextKey<'a> {
+    out: &'a mut dyn Write,
+    /// Whether all could be written so far.
+    written: io::Result<()>,
+}
 
-impl KeyWriter for TextKey {
+impl<'a> TextKey<'a> {
+    /// Writes to `out`.
+    pub(crate) fn new(out: &'a mut dyn Write) -> Self {
+        let written = Ok(());
+        Self { out, written }
+    }
+
+    /// Tells whether all could be written.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.written
+    }
+}
+
+impl KeyWriter for TextKey<'_> {
     fn field(&mut self, label: &str, value: &str) {
-        use fmt::Write as _;
-        let _ = match value.contains(['\n', '\r']) {
-            true => writeln!(self.0, "{label}: {}", quoted(value)),
-            false => writeln!(self.0, "{label}: {value}"),
-        };
+        if self.written.is_ok() {
+            self.written = match value.contains(['\n', '\r']) {
+                true => writeln!(self.out, "{label}: {}", quoted(value)),
+                false => writeln!(self.out, "{label}: {value}"),
+            };
+        }
     }
 
     fn lines(&mut self, label: &str, digest: &Digest, lines: Lines<'_>) {
         self.field(label, &digest.to_string());
-        lines(&mut |line| self.field(&format!("  {label}"), line));
+        let label = format!("  {label}");
+        lines(&mut |line| self.field(&label, line));
     }
 }
 

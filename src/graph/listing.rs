@@ -151,11 +151,11 @@ impl SavedEntry {
             mtime: entry.mtime,
             link,
             content,
-            xattrs: entry.xattrs.clone(),
+            xattrs: entry.xattrs.as_deref().cloned().unwrap_or_default(),
         }
     }
 
-    fn load(self, path: &Arc<Path>, container: &Arc<Container>) -> Option<(LayerPath, Entry)> {
+    fn load(self, path: &Arc<Path>, container: &Arc<Container>) -> Option<(LayerPath, Arc<Entry>)> {
         let owner = Owner {
             uid: self.uid,
             gid: self.gid,
@@ -183,12 +183,11 @@ impl SavedEntry {
             },
             _ => return None,
         };
-        let entry = Entry {
-            kind,
+        let mut entry = Entry {
             mtime: self.mtime,
-            replace: false,
-            xattrs: self.xattrs,
+            ..Entry::new(kind)
         };
-        Some((LayerPath::parse(&self.path).ok()?, entry))
+        entry.set_xattrs(self.xattrs);
+        Some((LayerPath::parse(&self.path).ok()?, Arc::new(entry)))
     }
 }

@@ -34,9 +34,9 @@ impl dyn Part + '_ {
 
     /// Returns the text of the key.
     pub fn key_text(&self) -> String {
-        let mut key = TextKey::default();
-        key::write_part(self, &mut key);
-        key.0
+        let mut text = Vec::new();
+        key::write_part(self, &mut TextKey::new(&mut text));
+        String::from_utf8(text).expect("it is written as text")
     }
 }
 

@@ -236,11 +236,11 @@ impl Resolver<'_> {
         if let Some((known, real)) = &self.last
             && known.as_str() == parent
         {
-            return Ok(real.child(name));
+            return Ok(placed(path, known, real, name));
         }
         let parent = path.parent().unwrap_or_default();
         let real = self.folder(&parent)?;
-        let place = real.child(name);
+        let place = placed(path, &parent, &real, name);
         self.last = Some((parent, real));
         Ok(place)
     }
@@ -348,6 +348,15 @@ impl Resolver<'_> {
             changes.whiteouts.entry(folder).or_default().insert(name);
         }
         changes.gone.clone_from(&self.removed);
+    }
+}
+
+/// Returns where the entry `path`, a `name` in the folder `asked`, lies if that folder is really `real`. Most folders are
+/// what they are called: then the two share one text.
+fn placed(path: &LayerPath, asked: &LayerPath, real: &LayerPath, name: &str) -> LayerPath {
+    match asked == real {
+        true => path.clone(),
+        false => real.child(name),
     }
 }
 

@@ -139,7 +139,7 @@ impl Item<'_> {
                     size,
                     mtime: entry.mtime,
                     link,
-                    xattrs: Some(&entry.xattrs),
+                    xattrs: entry.xattrs.as_deref(),
                 }
                 .append(out);
             }

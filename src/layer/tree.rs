@@ -44,8 +44,8 @@ pub struct Entry {
     pub mtime: i64,
     /// Whether it may replace a folder, or a symlink to one, of the image below.
     pub replace: bool,
-    /// Extended attributes, from archives only.
-    pub xattrs: BTreeMap<String, Vec<u8>>,
+    /// Extended attributes by name, from archives only. Boxed: few entries have any.
+    pub xattrs: Option<Box<BTreeMap<String, Vec<u8>>>>,
 }
 
 /// What an entry is.
@@ -100,8 +100,13 @@ impl Entry {
             kind,
             mtime: 0,
             replace: false,
-            xattrs: BTreeMap::new(),
+            xattrs: None,
         }
+    }
+
+    /// Gives the entry these extended attributes, and no others.
+    pub fn set_xattrs(&mut self, xattrs: BTreeMap<String, Vec<u8>>) {
+        self.xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
     }
 }
 
@@ -155,19 +160,27 @@ impl Tree {
         &self.removed
     }
 
-    /// Makes a tree of entries that are sorted by path and whose paths differ.
+    /// Makes a tree of entries that are sorted by path and whose paths differ. It takes less memory than one whose entries
+    /// came one by one.
     ///
     /// # Errors
-    /// When a name is a whiteout's.
-    pub fn from_sorted(entries: Vec<(LayerPath, Entry)>) -> Result<Self, Clash> {
-        if let Some((path, _)) = entries.iter().find(|(path, _)| is_whiteout(path)) {
+    /// When a name is a whiteout's, or an entry is the root.
+    pub fn from_sorted(
+        entries: impl IntoIterator<Item = (LayerPath, Arc<Entry>)>,
+    ) -> Result<Self, Clash> {
+        let entries: BTreeMap<_, _> = entries.into_iter().collect();
+        if let Some(path) = entries.keys().find(|path| is_whiteout(path)) {
             return Err(Clash::Whiteout(path.clone()));
         }
+        if let Some((path, entry)) = entries.first_key_value().filter(|it| it.0.is_root()) {
+            return Err(Clash::Twice {
+                path: path.clone(),
+                first: "folder",
+                second: entry.kind.word(),
+            });
+        }
         Ok(Self {
-            entries: entries
-                .into_iter()
-                .map(|(path, entry)| (path, Arc::new(entry)))
-                .collect(),
+            entries,
             removed: BTreeSet::new(),
         })
     }
@@ -310,7 +323,7 @@ impl Entry {
             }
             Kind::Folder { .. } => {}
         }
-        for (name, value) in &self.xattrs {
+        for (name, value) in self.xattrs.iter().flat_map(|it| it.iter()) {
             text.push(' ');
             quote(name, text);
             let _ = write!(text, "={}", Digest::of(value).hex());

@@ -120,7 +120,7 @@ impl TreeSpec {
         let digests = digests(root, items, context).map_err(|error| error.at(&src.origin))?;
         let place = |(item, digest): (&Item, Option<Digest>)| {
             let path = self.dest.join(&item.path);
-            path.map(|path| (path, self.entry(root, item, digest)))
+            path.map(|path| (path, Arc::new(self.entry(root, item, digest))))
         };
         let entries: Result<Vec<_>, _> = items.par_iter().zip(digests).map(place).collect();
         let entries = entries.map_err(|error| explain_clash(&error.into()).at(&src.origin))?;

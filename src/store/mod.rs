@@ -25,7 +25,7 @@ pub(crate) use stat::{Stat, Stats};
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -285,6 +285,15 @@ impl Store {
 
     /// Writes a small file at once: all of it or nothing. A store that cannot be written remembers nothing.
     fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put_with(path, &|out| out.write_all(bytes))
+    }
+
+    /// Writes a file at once, as [`Store::put`] does, with what `write` writes.
+    fn put_with(
+        &self,
+        path: &Path,
+        write: &dyn Fn(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
         if self.refused.is_some() {
             return Ok(());
         }
@@ -298,9 +307,12 @@ impl Store {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(fail("make"))?;
         }
-        let mut file = tempfile::NamedTempFile::new_in(self.tmp()).map_err(fail("write"))?;
-        io::Write::write_all(file.as_file_mut(), bytes).map_err(fail("write"))?;
-        file.persist(path)
+        let file = tempfile::NamedTempFile::new_in(self.tmp()).map_err(fail("write"))?;
+        let mut out = BufWriter::new(file);
+        write(&mut out).map_err(fail("write"))?;
+        let file = out.into_inner().map_err(|error| error.into_error());
+        file.map_err(fail("write"))?
+            .persist(path)
             .map_err(|error| fail("write")(error.error))?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! documents of other hosts, which are no results, with what was said about them.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -144,15 +145,25 @@ impl Store {
         read.is_ok() && start == text.as_bytes()
     }
 
-    /// Remembers the key of this run of what `id` names.
+    /// Tells whether a key of an earlier run of what `id` names is remembered.
+    pub fn has_last_key(&self, id: &Digest) -> bool {
+        self.root.join(LAST).join(id.hex()).is_file()
+    }
+
+    /// Remembers the key of this run of what `id` names, with the text that `write` writes: it can be long.
     ///
     /// # Errors
-    /// When the store cannot be written.
-    pub fn put_last_key(&self, id: &Digest, key: &Digest, text: &str) -> Result<(), StoreError> {
-        self.put(
-            &self.root.join(LAST).join(id.hex()),
-            format!("{key}\n{text}").as_bytes(),
-        )
+    /// When the store cannot be written, or `write` fails: then nothing changes.
+    pub fn put_last_key(
+        &self,
+        id: &Digest,
+        key: &Digest,
+        write: &dyn Fn(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        self.put_with(&self.root.join(LAST).join(id.hex()), &|out| {
+            writeln!(out, "{key}")?;
+            write(out)
+        })
     }
 }
 
@@ -213,7 +224,16 @@ mod tests {
         let id = Digest::of(b"id");
         assert_eq!(store.last_key(&id).unwrap(), None);
         assert!(!store.is_last_key(&id, &key));
-        store.put_last_key(&id, &key, "a\nb\n").unwrap();
+        assert!(!store.has_last_key(&id));
+        let broken = |out: &mut dyn Write| {
+            out.write_all(b"a\n")?;
+            Err(io::Error::other("stopped"))
+        };
+        assert!(store.put_last_key(&id, &key, &broken).is_err());
+        assert!(!store.has_last_key(&id));
+        let text = |out: &mut dyn Write| out.write_all(b"a\nb\n");
+        store.put_last_key(&id, &key, &text).unwrap();
+        assert!(store.has_last_key(&id));
         assert!(store.is_last_key(&id, &key));
         assert!(!store.is_last_key(&id, &id));
         assert_eq!(

@@ -43,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) tags: Vec<String>,
     /// A file for what scripts may want to know, from the working folder.
     pub(crate) metadata_file: Option<PathBuf>,
+    /// It is told how keys differ from the last ones.
+    pub(crate) explain: bool,
     /// How many actions run at once; the number of CPUs if nothing is said.
     pub(crate) jobs: Option<u16>,
     /// Other files that are written, and so are no inputs, from the working folder.
@@ -106,6 +108,7 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
     session.news(&News::Phase("run actions"));
     let options = Options {
         want_layers: needs >= Needs::Layers,
+        explain: request.explain,
         ..options(&workspace, request.jobs, false)
     };
     let (ports, watch) = (net.ports(), &*session.events);
@@ -229,6 +232,7 @@ pub(super) fn options(workspace: &Workspace, jobs: Option<u16>, dry: bool) -> Op
         jobs: jobs.map_or(cpus, usize::from),
         want_layers: true,
         dry,
+        explain: dry,
         workspace: workspace.spec.root.display().to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! Several wheels become the parts of a layer: what two of them bring is there once, or an error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::layer::{Entry, Kind, LayerPath, Tree};
 
@@ -107,15 +108,15 @@ pub(crate) fn join(mut parts: Vec<Part>, last: bool) -> Result<Vec<Part>, Vec<Co
             .iter()
             .filter(|(path, _)| !dropped.contains(*path));
         let mended = kept.map(|(path, entry)| {
-            let mut entry = (**entry).clone();
-            if let Kind::File { attrs, .. } = &mut entry.kind
-                && executable.contains(path)
+            let mut entry = entry.clone();
+            if executable.contains(path)
+                && let Kind::File { attrs, .. } = &mut Arc::make_mut(&mut entry).kind
             {
                 attrs.mode |= 0o111;
             }
             (path.clone(), entry)
         });
-        part.tree = Tree::from_sorted(mended.collect()).expect("its paths were a tree's");
+        part.tree = Tree::from_sorted(mended).expect("its paths were a tree's");
     }
     Ok(parts)
 }

@@ -24,7 +24,7 @@ enum Named {
     /// A file, where its first name was placed, and what it holds.
     File(Option<LayerPath>, Attrs, Range),
     /// A symlink.
-    Symlink(Box<Entry>),
+    Symlink(Arc<Entry>),
     /// What no hard link can lead to: the word for it.
     Other(&'static str),
 }
@@ -36,7 +36,7 @@ pub(super) struct Listing<'a> {
     /// Entries of the archive by their own names, which hard links may name: those that are not found by their places,
     /// since they are left out, or since `strip` brings several names to one place.
     named: BTreeMap<LayerPath, Named>,
-    entries: BTreeMap<LayerPath, Entry>,
+    entries: BTreeMap<LayerPath, Arc<Entry>>,
     /// What the hard links among the entries hold.
     linked: BTreeMap<LayerPath, Range>,
     /// Where contents lie until it is known.
@@ -124,7 +124,7 @@ impl<'a> Listing<'a> {
                     owner: attrs.owner,
                 });
                 let made = self.with_details(made, &found);
-                (Named::Symlink(Box::new(made.clone())), made)
+                (Named::Symlink(Arc::new(made.clone())), made)
             }
             tar::Kind::Hardlink => {
                 let named = self.linked(&found, &name)?;
@@ -193,7 +193,7 @@ impl<'a> Listing<'a> {
                 Some(range) => self.linked.insert(place.clone(), range),
                 None => self.linked.remove(&place),
             };
-            self.entries.insert(place, made);
+            self.entries.insert(place, Arc::new(made));
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl<'a> Listing<'a> {
         if is_wanted && self.unpack.strip == 0 && !dest.is_root() {
             let attrs = self.attrs(found)?;
             let made = self.with_details(Entry::new(Kind::Folder { attrs, firm: true }), found);
-            self.entries.insert(dest.clone(), made);
+            self.entries.insert(dest.clone(), Arc::new(made));
         }
         Ok(())
     }
@@ -245,17 +245,17 @@ impl<'a> Listing<'a> {
     fn with_details(&self, made: Entry, found: &tar::Entry) -> Entry {
         let attributes = found.attributes().filter(|(name, _)| is_kept(name));
         let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        Entry {
+        let mut made = Entry {
             mtime: if self.unpack.keep_mtime {
                 found.mtime.0
             } else {
                 0
             },
-            xattrs: attributes
-                .map(|(name, value)| (text(name), value.to_vec()))
-                .collect(),
             ..made
-        }
+        };
+        let kept = attributes.map(|(name, value)| (text(name), value.to_vec()));
+        made.set_xattrs(kept.collect());
+        made
     }
 
     /// Returns what a link leads to.
@@ -301,7 +301,7 @@ impl<'a> Listing<'a> {
                 let range = self.linked.get(&place)?;
                 Named::File(Some(target.clone()), *attrs, *range)
             }
-            Kind::Symlink { .. } => Named::Symlink(Box::new(entry.clone())),
+            Kind::Symlink { .. } => Named::Symlink(entry.clone()),
             Kind::Folder { .. } => Named::Other("folder"),
         })
     }
@@ -378,28 +378,28 @@ impl<'a> Listing<'a> {
                 alone.insert(place.clone(), *range);
             }
         }
-        let mut tree = Tree::default();
-        for (place, mut entry) in self.entries {
-            match &mut entry.kind {
+        let entries = self.entries.into_iter().map(|(place, mut entry)| {
+            // Nobody else has it any more: nothing is copied.
+            let it = Arc::make_mut(&mut entry);
+            match &mut it.kind {
                 Kind::File { content, .. } => content.source = source(path, content),
                 Kind::Hardlink { attrs, .. } => {
                     if let Some(range) = alone.get(&place) {
-                        entry.kind = file(*attrs, *range, path.clone());
+                        it.kind = file(*attrs, *range, path.clone());
                     }
                 }
                 _ => {}
             }
-            tree.insert(place, entry).map_err(|clash| {
-                let error = ActionError::of("imgdecl::tar::entry", &clash).at(origin);
-                match clash {
-                    Clash::Whiteout(_) => error.help(
-                        "exclude it; `remove` of a files layer deletes paths of the image below",
-                    ),
-                    _ => error,
-                }
-            })?;
-        }
-        Ok(tree)
+            (place, entry)
+        });
+        Tree::from_sorted(entries).map_err(|clash| {
+            let error = ActionError::of("imgdecl::tar::entry", &clash).at(origin);
+            match clash {
+                Clash::Whiteout(_) => error
+                    .help("exclude it; `remove` of a files layer deletes paths of the image below"),
+                _ => error,
+            }
+        })
     }
 
     fn file(&self, attrs: Attrs, range: Range) -> Kind {

@@ -232,7 +232,7 @@ impl<'a> Gather<'a> {
             linked: None,
         };
         detail(&mut found);
-        let attributes = found.entry.xattrs.iter();
+        let attributes = found.entry.xattrs.iter().flat_map(|it| it.iter());
         let bytes = attributes.map(|(name, value)| name.len() + value.len());
         self.hold(path.len() + bytes.sum::<usize>())?;
         self.changes.entries.insert(layer_path(path)?, found);
@@ -374,7 +374,7 @@ impl<'a> Gather<'a> {
         let content = Content::bytes([]);
         self.note(path, Kind::File { attrs, content }, seen, |found| {
             found.entry.replace = replace;
-            found.entry.xattrs = attributes.kept;
+            found.entry.set_xattrs(attributes.kept);
             found.content = Some(range);
             found.linked = linked;
         })

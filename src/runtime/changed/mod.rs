@@ -199,7 +199,7 @@ impl Changes {
                             attrs: *attrs,
                         };
                         // They are the file's.
-                        found.entry.xattrs.clear();
+                        found.entry.xattrs = None;
                     }
                     None => {
                         *content = Content {

@@ -187,6 +187,7 @@ impl Catalogue {
         let options = Options {
             // Digests are in records: no layer is needed.
             want_layers: false,
+            explain: false,
             ..options(workspace, None, true)
         };
         let (store, watch) = (session.store()?, &*session.events);
