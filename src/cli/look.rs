@@ -2,7 +2,7 @@
 
 use super::args::{Diff, Format, Inspect, Unpack, Verify};
 use super::exit::Exit;
-use super::{print, report};
+use super::{print, report, stream};
 use crate::ui::{self, Shown};
 use crate::work::{Failed, Session, diff, inspect, unpack, verify};
 
@@ -25,9 +25,9 @@ pub(super) fn inspect(session: &Session, args: Inspect) -> Result<Exit, Failed> 
         return raw(session, &request);
     }
     let view = inspect::inspect(session, &request)?;
-    print(&match args.format {
-        Format::Json => ui::inspect_json(&view, &shown, report::errors(&view.unread)),
-        Format::Text => ui::inspect_text(&view, &shown),
+    stream(&|out| match args.format {
+        Format::Json => ui::inspect_json(out, &view, &shown, report::errors(&view.unread)),
+        Format::Text => ui::inspect_text(out, &view, &shown),
     })?;
     Ok(match Failed::all(view.unread) {
         Ok(()) => Exit::Done,

@@ -16,6 +16,7 @@ mod rules;
 mod run;
 mod tips;
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -109,7 +110,15 @@ fn run_command(command: Command, stop: Stop) -> Result<Exit, Failed> {
 
 /// Writes to stdout.
 fn print(text: &str) -> Result<Exit, Failed> {
-    let written = ui::data(text);
+    written(ui::data(text))
+}
+
+/// Writes to stdout what `write` writes, which sees to it that it may be shown.
+fn stream(write: &dyn Fn(&mut dyn io::Write) -> io::Result<()>) -> Result<Exit, Failed> {
+    written(ui::stream(write))
+}
+
+fn written(written: io::Result<()>) -> Result<Exit, Failed> {
     written.map_err(|error| Failed::error(Blame::Build, "imgdecl::stdout", &error, None))?;
     Ok(Exit::Done)
 }

@@ -10,8 +10,10 @@
 //! U+FEFF, U+FFF9 to U+FFFB, U+E0000 to U+E007F. What credentials are struck out: see [`keep`]. Knows nothing of where
 //! texts come from, nor where they go.
 
+mod json;
 mod secrets;
 
+pub(crate) use json::{Json, write as write_json};
 use secrets::Which;
 pub(crate) use secrets::{keep, keep_login};
 
@@ -64,12 +66,11 @@ pub(crate) fn json(value: &Value) -> String {
     escaped(struck(value.clone(), Which::All).to_string())
 }
 
-/// Returns data as JSON, indented, as [`data`] and [`json()`] do. It takes them, since they may be large.
+/// Returns data as JSON, indented, as [`data`] and [`json()`] do.
 pub(crate) fn json_data(value: Value) -> String {
-    let value = struck(value, Which::Long);
-    let text = format!("{value:#}\n");
-    drop(value);
-    escaped(text)
+    let mut text = Vec::new();
+    write_json(&mut text, &Json::Value(value)).expect("memory can be written");
+    String::from_utf8(text).expect("JSON is text")
 }
 
 fn struck(value: Value, which: Which) -> Value {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -11,8 +12,7 @@ use super::inspect_json::Shown;
 use super::{size, visible};
 use crate::oci::last_of_each;
 use crate::shown;
-use crate::tar::Entry;
-use crate::work::image::{Contents, Origin};
+use crate::work::image::{Contents, Listed, Origin};
 use crate::work::inspect::{ImageView, LayerView, View, Waste, by_path};
 
 /// How many image tags are shown.
@@ -20,8 +20,14 @@ const TAGS: usize = 20;
 /// How many hidden files are shown.
 const HIDDEN: usize = 20;
 
+/// How many bytes of text are written at once.
+const PIECE: usize = 64 << 10;
+
 /// Shows an image to people.
-pub(crate) fn text(view: &View, shown: &Shown) -> String {
+///
+/// # Errors
+/// When `out` cannot be written.
+pub(crate) fn text(out: &mut dyn Write, view: &View, shown: &Shown) -> io::Result<()> {
     let opened = &view.opened;
     let mut text = format!("{}\n", visible(&opened.name));
     if !matches!(opened.origin, Origin::Registry(_)) {
@@ -36,7 +42,7 @@ pub(crate) fn text(view: &View, shown: &Shown) -> String {
         let _ = writeln!(text, "  not shown   {others}");
     }
     for it in &view.images {
-        image(&mut text, shown, it);
+        image(out, &mut text, shown, it)?;
     }
     if !view.tags.is_empty() {
         let shown: Vec<&str> = view.tags.iter().take(TAGS).map(String::as_str).collect();
@@ -46,10 +52,17 @@ pub(crate) fn text(view: &View, shown: &Shown) -> String {
         }
         text.push('\n');
     }
-    text
+    write(out, &mut text)
 }
 
-fn image(text: &mut String, shown: &Shown, it: &ImageView) {
+/// Writes the lines that were gathered, as they may be shown.
+fn write(out: &mut dyn Write, text: &mut String) -> io::Result<()> {
+    out.write_all(shown::data(text).as_bytes())?;
+    text.clear();
+    Ok(())
+}
+
+fn image(out: &mut dyn Write, text: &mut String, shown: &Shown, it: &ImageView) -> io::Result<()> {
     let _ = writeln!(text, "\n{}", it.image.platform_name());
     for (word, document) in [
         ("manifest", &it.image.manifest),
@@ -70,7 +83,10 @@ fn image(text: &mut String, shown: &Shown, it: &ImageView) {
     text.push('\n');
     for layer in &it.layers {
         if shown.layer.is_none_or(|only| only == layer.number) {
-            self::layer(text, shown, layer);
+            self::layer(text, layer);
+            if let (true, Some(contents)) = (shown.files, layer.contents.as_deref()) {
+                files(out, text, contents)?;
+            }
         }
     }
     if let Some(waste) = &it.waste {
@@ -79,9 +95,10 @@ fn image(text: &mut String, shown: &Shown, it: &ImageView) {
     if shown.layer.is_none() {
         config(text, it);
     }
+    Ok(())
 }
 
-fn layer(text: &mut String, shown: &Shown, layer: &LayerView) {
+fn layer(text: &mut String, layer: &LayerView) {
     let contents = layer.contents.as_deref();
     let blob = layer.piece.expected.or(contents.map(|it| it.sizes.blob));
     let _ = match blob {
@@ -109,19 +126,16 @@ fn layer(text: &mut String, shown: &Shown, layer: &LayerView) {
             let _ = writeln!(text, "       {word:<7}  {}", one_line(&value));
         }
     }
-    if let (true, Some(contents)) = (shown.files, contents) {
-        files(text, contents);
-    }
 }
 
 /// Lists entries.
-fn files(text: &mut String, contents: &Contents) {
-    let owner = |entry: &Entry| format!("{}:{}", entry.uid, entry.gid);
-    let entries = || contents.entries.iter().map(|(entry, _)| entry);
+fn files(out: &mut dyn Write, text: &mut String, contents: &Contents) -> io::Result<()> {
+    let owner = |entry: &Listed| format!("{}:{}", entry.uid, entry.gid);
+    let entries = || contents.entries.iter();
     let wide = entries().map(|it| owner(it).len()).max().unwrap_or(0);
     let digits = entries().map(|it| it.size).max().unwrap_or(0).to_string();
     let digits = digits.len();
-    for (entry, _) in by_path(contents) {
+    for entry in by_path(contents) {
         let _ = write!(
             text,
             "       {}{} {:<wide$} {:>digits$} {} {}",
@@ -132,18 +146,22 @@ fn files(text: &mut String, contents: &Contents) {
             time(entry.mtime.0),
             visible(&String::from_utf8_lossy(&entry.path)),
         );
-        if let Some(link) = &entry.link {
+        if let Some(link) = entry.link() {
             let link = String::from_utf8_lossy(link);
             let _ = write!(text, " -> {}", visible(&link));
         }
-        if let Some((major, minor)) = entry.device {
+        if let Some((major, minor)) = entry.device() {
             let _ = write!(text, " {major},{minor}");
         }
-        for key in entry.records.keys() {
+        for key in entry.records().keys() {
             let _ = write!(text, " [{}]", visible(&String::from_utf8_lossy(key)));
         }
         text.push('\n');
+        if text.len() >= PIECE {
+            write(out, text)?;
+        }
     }
+    Ok(())
 }
 
 /// Writes a mode as `ls` does.

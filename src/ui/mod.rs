@@ -394,6 +394,18 @@ pub(crate) fn data(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes to stdout what `write` writes: it sees to it that it may be shown.
+///
+/// # Errors
+/// When stdout cannot be written. A reader that went away is no error.
+pub(crate) fn stream(write: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 /// Writes bytes to stdout as they are. Returns whether anyone is there to take more.
 ///
 /// # Errors

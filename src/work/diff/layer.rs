@@ -8,9 +8,9 @@ use super::{Level, Place, Sink};
 use crate::graph::Stop;
 use crate::oci::{Digest, is_of_layer};
 use crate::source::{Piece, SourceError};
-use crate::tar::{Entries, Entry, TarError};
+use crate::tar::{Entries, TarError};
 use crate::work::Failed;
-use crate::work::image::{Budget, Contents, Layer, Opened, Opener, Single, open_layer};
+use crate::work::image::{Budget, Contents, Layer, Listed, Opened, Opener, Single, open_layer};
 
 /// How many bytes of a content are shown from where it differs.
 const EXCERPT: usize = 24;
@@ -112,7 +112,7 @@ fn by_path(contents: &Contents) -> BTreeMap<(&[u8], usize), usize> {
     let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
     let entries = contents.entries.iter().enumerate();
     entries
-        .map(|(at, (entry, _))| {
+        .map(|(at, entry)| {
             let count = counts.entry(&entry.path).or_default();
             *count += 1;
             ((&entry.path[..], *count), at)
@@ -139,15 +139,15 @@ fn tars(
         if sink.is_full() {
             return Ok(());
         }
-        let (entry_a, digest_a) = &contents_a.entries[at];
+        let entry_a = &contents_a.entries[at];
         let place = in_entry(place, &entry_a.path);
         let Some(&at_b) = paths_b.get(key) else {
             sink.push(Level::Entry, place, described(entry_a), "absent");
             continue;
         };
-        let (entry_b, digest_b) = &contents_b.entries[at_b];
+        let entry_b = &contents_b.entries[at_b];
         headers(entry_a, entry_b, &place, sink);
-        if digest_a != digest_b && !sink.is_full() {
+        if entry_a.digest != entry_b.digest && !sink.is_full() {
             content(stop, (a.piece, at), (b.piece, at_b), place, sink)?;
         }
     }
@@ -158,7 +158,7 @@ fn tars(
         .collect();
     only_b.sort_unstable();
     for at in only_b {
-        let entry = &contents_b.entries[at].0;
+        let entry = &contents_b.entries[at];
         let place = in_entry(place, &entry.path);
         sink.push(Level::Entry, place, "absent", described(entry));
     }
@@ -167,13 +167,13 @@ fn tars(
     }
     let pairs = contents_a.entries.iter().zip(&contents_b.entries);
     let moved = pairs.into_iter().enumerate();
-    let moved = moved.into_iter().find(|(_, (a, b))| a.0.path != b.0.path);
+    let moved = moved.into_iter().find(|(_, (a, b))| a.path != b.path);
     if let Some((at, (a, b))) = moved {
         let place = Place {
             field: Some(format!("order of entries, at the {}th", at + 1)),
             ..place.clone()
         };
-        sink.push(Level::Tar, place, shown(&a.0.path), shown(&b.0.path));
+        sink.push(Level::Tar, place, shown(&a.path), shown(&b.path));
         return Ok(());
     }
     let go_on = || !stop.is_asked();
@@ -201,7 +201,7 @@ fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn described(entry: &Entry) -> String {
+fn described(entry: &Listed) -> String {
     match entry.size {
         0 => entry.kind.word().to_owned(),
         size => format!("{}, {size} bytes", entry.kind.word()),
@@ -209,24 +209,24 @@ fn described(entry: &Entry) -> String {
 }
 
 /// Compares the headers of two entries.
-fn headers(a: &Entry, b: &Entry, place: &Place, sink: &mut Sink) {
-    let optional = |bytes: &Option<Vec<u8>>| bytes.as_deref().map_or("none".to_owned(), shown);
-    let device = |it: &Entry| {
-        let numbers = it.device;
+fn headers(a: &Listed, b: &Listed, place: &Place, sink: &mut Sink) {
+    let optional = |bytes: Option<&[u8]>| bytes.map_or("none".to_owned(), shown);
+    let device = |it: &Listed| {
+        let numbers = it.device();
         numbers.map_or("none".to_owned(), |(major, minor)| {
             format!("{major},{minor}")
         })
     };
-    let both = |of: &dyn Fn(&Entry) -> String| (of(a), of(b));
+    let both = |of: &dyn Fn(&Listed) -> String| (of(a), of(b));
     let fields = [
         ("type", both(&|it| it.kind.word().to_owned())),
         ("mode", both(&|it| format!("{:04o}", it.mode))),
         ("uid", both(&|it| it.uid.to_string())),
         ("gid", both(&|it| it.gid.to_string())),
-        ("user name", both(&|it| format!("{:?}", shown(&it.user)))),
-        ("group name", both(&|it| format!("{:?}", shown(&it.group)))),
+        ("user name", both(&|it| format!("{:?}", shown(it.user())))),
+        ("group name", both(&|it| format!("{:?}", shown(it.group())))),
         ("mtime", both(&|it| it.mtime.0.to_string())),
-        ("link", both(&|it| optional(&it.link))),
+        ("link", both(&|it| optional(it.link()))),
         ("device", both(&device)),
     ];
     let mut differ = |field: &str, a: String, b: String| {
@@ -241,12 +241,12 @@ fn headers(a: &Entry, b: &Entry, place: &Place, sink: &mut Sink) {
     for (field, (a, b)) in fields {
         differ(field, a, b);
     }
-    let only_b = b.records.keys().filter(|key| !a.records.contains_key(*key));
-    for key in a.records.keys().chain(only_b) {
-        let value = |it: &Entry| {
-            it.records
-                .get(key)
-                .map_or("absent".to_owned(), |it| shown(it))
+    let only_b = b.records().keys();
+    let only_b = only_b.filter(|key| !a.records().contains_key(*key));
+    for key in a.records().keys().chain(only_b) {
+        let value = |it: &Listed| {
+            let value = it.records().get(key);
+            value.map_or("absent".to_owned(), |it| shown(it))
         };
         differ(&format!("PAX record {}", shown(key)), value(a), value(b));
     }

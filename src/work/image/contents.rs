@@ -1,6 +1,8 @@
 //! What is in a layer: its entries and sizes, each digest checked.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use crate::graph::Stop;
 use crate::oci::{DiffId, Digest, Hasher};
@@ -11,8 +13,109 @@ use crate::work::Failed;
 /// What is in a layer.
 pub(crate) struct Contents {
     pub(crate) sizes: Sizes,
-    /// The entries in the order of the tar, and the digest of each file's content if that was wanted.
-    pub(crate) entries: Vec<(Entry, Option<Digest>)>,
+    /// The entries in the order of the tar.
+    pub(crate) entries: Vec<Listed>,
+}
+
+/// An entry of a layer. Layers have hundreds of thousands: it is as small as it can be.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    /// The path, as it is written.
+    pub(crate) path: Box<[u8]>,
+    /// The size of the content, in bytes.
+    pub(crate) size: u64,
+    /// The owner.
+    pub(crate) uid: u64,
+    /// The owner's group.
+    pub(crate) gid: u64,
+    /// Seconds since 1970, which may be negative, and nanoseconds after them.
+    pub(crate) mtime: (i64, u32),
+    /// The mode: permissions, set-id and sticky bits.
+    pub(crate) mode: u32,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// What it leads to, which file the device is, and records of its own.
+    more: Option<Box<More>>,
+    /// The names of its owner, which many entries share.
+    names: Arc<Names>,
+    /// The digest of the content of a file, if that was wanted.
+    pub(crate) digest: Option<Digest>,
+}
+
+/// What few entries have.
+#[derive(Clone, Debug, Default)]
+struct More {
+    link: Option<Box<[u8]>>,
+    device: Option<(u32, u32)>,
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The names of an owner and of a group, which may be empty.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(in crate::work) struct Names {
+    user: Vec<u8>,
+    group: Vec<u8>,
+}
+
+impl Listed {
+    /// Returns what a symlink or hard link points to, as it is written.
+    pub(crate) fn link(&self) -> Option<&[u8]> {
+        self.more.as_ref()?.link.as_deref()
+    }
+
+    /// Returns major and minor number of a device.
+    pub(crate) fn device(&self) -> Option<(u32, u32)> {
+        self.more.as_ref()?.device
+    }
+
+    /// Returns the PAX records, but those that say path, link and size, and those of sparse files.
+    pub(crate) fn records(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        static NONE: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        self.more.as_ref().map_or(&NONE, |more| &more.records)
+    }
+
+    /// Returns the name of the owner, which may be empty.
+    pub(crate) fn user(&self) -> &[u8] {
+        &self.names.user
+    }
+
+    /// Returns the name of the owner's group, which may be empty.
+    pub(crate) fn group(&self) -> &[u8] {
+        &self.names.group
+    }
+
+    /// Keeps what is listed of an entry. `names` are those of the entry before.
+    pub(in crate::work) fn of(
+        entry: Entry,
+        digest: Option<Digest>,
+        names: &mut Arc<Names>,
+    ) -> Self {
+        let own = Names {
+            user: entry.user,
+            group: entry.group,
+        };
+        if own != **names {
+            *names = Arc::new(own);
+        }
+        let more = More {
+            link: entry.link.map(Vec::into_boxed_slice),
+            device: entry.device,
+            records: entry.records,
+        };
+        let is_plain = more.link.is_none() && more.device.is_none() && more.records.is_empty();
+        Self {
+            path: entry.path.into_boxed_slice(),
+            size: entry.size,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            mode: entry.mode,
+            kind: entry.kind,
+            more: (!is_plain).then(|| Box::new(more)),
+            names: names.clone(),
+            digest,
+        }
+    }
 }
 
 /// How much memory the entries of an image may take that are held at once, in bytes: a small layer may list millions.
@@ -32,7 +135,7 @@ impl Budget {
         let records = entry.records.iter();
         let records: usize = records.map(|(key, value)| key.len() + value.len()).sum();
         let names = entry.path.len() + entry.link.as_ref().map_or(0, Vec::len);
-        let cost = size_of::<(Entry, Option<Digest>)>() + 2 * (names + records) + 64;
+        let cost = size_of::<Listed>() + 2 * (names + records) + 64;
         self.0 = self.0.checked_sub(cost).ok_or_else(|| {
             io::Error::other(format!(
                 "its entries would take more than {BUDGET} bytes of memory"
@@ -77,8 +180,8 @@ fn list<I: tar::Input>(
     tar: &mut Entries<I>,
     with_digests: bool,
     budget: &mut Budget,
-) -> Result<Vec<(Entry, Option<Digest>)>, TarError> {
-    let mut entries = Vec::new();
+) -> Result<Vec<Listed>, TarError> {
+    let (mut entries, mut names) = (Vec::new(), Arc::default());
     while let Some(entry) = tar.next_entry()? {
         let digest = match with_digests && entry.kind == Kind::File {
             true => {
@@ -89,7 +192,7 @@ fn list<I: tar::Input>(
             false => None,
         };
         budget.take(&entry)?;
-        entries.push((entry, digest));
+        entries.push(Listed::of(entry, digest, &mut names));
     }
     Ok(entries)
 }

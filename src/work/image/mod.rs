@@ -21,8 +21,8 @@ use super::{Failed, Session};
 use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
 use crate::source::{Piece, SourceError};
 use crate::store::{Blob, Health, Store};
-pub(crate) use contents::Contents;
 pub(super) use contents::{Budget, open as open_layer};
+pub(crate) use contents::{Contents, Listed};
 pub(super) use word::{Named, with_prefix};
 
 /// How images are found: for all that looks at images.

@@ -1,5 +1,6 @@
 //! What is in the layers of images, and what later layers hide of earlier ones.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use crate::layer::LayerPath;
 use crate::oci::DiffId;
 use crate::tar::{Kind, WHITEOUT, Whiteout};
 use crate::work::Failed;
-use crate::work::image::{Budget, Contents, Opened, Opener};
+use crate::work::image::{Budget, Contents, Listed, Opened, Opener};
 
 /// What later layers hide of earlier ones.
 #[derive(Default)]
@@ -79,8 +80,8 @@ fn waste(layers: &[&Contents]) -> Waste {
     let mut seen = Seen::default();
     seen.waste.layers = vec![0; layers.len()];
     for (number, contents) in layers.iter().enumerate() {
-        let mut own: Vec<(LayerPath, u64)> = Vec::new();
-        for (entry, _) in &contents.entries {
+        let mut own: Vec<(Cow<'_, str>, u64)> = Vec::new();
+        for entry in &contents.entries {
             let Some(place) = LayerPath::clean(&entry.path) else {
                 continue;
             };
@@ -90,17 +91,17 @@ fn waste(layers: &[&Contents]) -> Waste {
                 (Whiteout::Name(_), Some(parent)) => {
                     let hidden = place.name().strip_prefix(WHITEOUT).unwrap_or_default();
                     if let Ok(hidden) = parent.join(hidden) {
-                        seen.hide(&hidden, number);
+                        seen.hide(hidden.as_str(), number);
                         seen.hide_below(&hidden, number);
                     }
                 }
                 _ => {
-                    seen.hide(&place, number);
+                    seen.hide(place.as_str(), number);
                     if entry.kind != Kind::Folder {
                         seen.hide_below(&place, number);
                     }
                     if entry.kind == Kind::File {
-                        own.push((place, entry.size));
+                        own.push((named(entry, &place), entry.size));
                     }
                 }
             }
@@ -108,7 +109,7 @@ fn waste(layers: &[&Contents]) -> Waste {
         for (place, size) in own {
             // A path that stands twice in one layer hides itself.
             seen.hide(&place, number);
-            seen.files.insert(place.as_str().to_owned(), (number, size));
+            seen.files.insert(place, (number, size));
         }
     }
     let mut waste = seen.waste;
@@ -117,18 +118,27 @@ fn waste(layers: &[&Contents]) -> Waste {
     waste
 }
 
+/// Returns where an entry goes, as text: most paths are written as they are meant, and need no text of their own.
+fn named<'a>(entry: &'a Listed, place: &LayerPath) -> Cow<'a, str> {
+    let written = entry.path.strip_prefix(b"./").unwrap_or(&entry.path);
+    match std::str::from_utf8(written) {
+        Ok(written) if written == place.as_str() => Cow::Borrowed(written),
+        _ => Cow::Owned(place.as_str().to_owned()),
+    }
+}
+
 /// The files that are visible so far.
 #[derive(Default)]
-struct Seen {
-    files: BTreeMap<String, (usize, u64)>,
+struct Seen<'a> {
+    files: BTreeMap<Cow<'a, str>, (usize, u64)>,
     waste: Waste,
 }
 
-impl Seen {
-    fn hide(&mut self, path: &LayerPath, by: usize) {
-        if let Some((layer, size)) = self.files.remove(path.as_str()) {
+impl Seen<'_> {
+    fn hide(&mut self, path: &str, by: usize) {
+        if let Some((layer, size)) = self.files.remove(path) {
             self.waste.layers[layer] = self.waste.layers[layer].saturating_add(size);
-            let path = path.as_str().to_owned();
+            let path = path.to_owned();
             self.waste.files.push((path, layer + 1, by + 1, size));
         }
     }
@@ -141,13 +151,15 @@ impl Seen {
         let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
         let below = self.files.range::<str, _>(from).map(|(path, _)| path);
         let below = below.take_while(|path| path.starts_with(&prefix));
-        let below: Vec<LayerPath> = below.filter_map(|it| LayerPath::parse(it).ok()).collect();
+        let below: Vec<String> = below.map(|it| it.clone().into_owned()).collect();
         below.iter().for_each(|path| self.hide(path, by));
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::oci::{Compression, Digest};
     use crate::source::Sizes;
@@ -174,7 +186,7 @@ pub(crate) mod tests {
                 records: BTreeMap::new(),
                 offset: 0,
             };
-            (entry, None)
+            Listed::of(entry, None, &mut Arc::default())
         });
         Contents {
             sizes: Sizes {
