@@ -17,11 +17,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::pipe::{Pipe, name};
-use super::place::{Place, place};
-use super::prune::{Key, Prune};
+use super::entry_path::{EntryPath, entry_path};
+use super::layer_reader::{LayerReader, name};
+use super::metadata::{FolderMetadata, Metadata, apply_metadata, attributes, owner, unmapped};
+use super::remove_lower::{Key, RemoveLower};
 use super::root::{Folder, OURS, Root, Visit, visit};
-use super::settle::{Meta, Settle, attributes, owner, settle_open, unmapped};
 use super::{Applied, ApplyError, Image, Limits};
 use crate::layer::Tick;
 use crate::source::{Piece, SourceError};
@@ -71,7 +71,7 @@ fn apply_to(
     let root = Root::open(dir);
     let root = root.map_err(|error| ApplyError::io(format!("open {}", dir.display()), error))?;
     let mut applier = Applier {
-        folders: BTreeMap::from([(root.top().inode, Meta::IMPLICIT)]),
+        folders: BTreeMap::from([(root.top().inode, Metadata::IMPLICIT)]),
         root,
         limits: *limits,
         tick,
@@ -89,7 +89,7 @@ fn apply_to(
         own_holes: 0,
     };
     std::thread::scope(|scope| {
-        let mut pipe = Pipe::start(scope, image.layers, *limits);
+        let mut reader = LayerReader::start(scope, image.layers, *limits);
         for (number, (layer, diff_id)) in image.layers.iter().zip(diff_ids).enumerate() {
             applier.layer = name(number, layer);
             applier.written.clear();
@@ -97,15 +97,15 @@ fn apply_to(
             applier.is_lowest = number == 0;
             applier.size = layer.expected.map(|blob| blob.size);
             applier.own_holes = 0;
-            if let Err(error) = applier.entries(&mut Entries::new(&mut pipe)) {
-                return Err(pipe.failure().unwrap_or(error));
+            if let Err(error) = applier.entries(&mut Entries::new(&mut reader)) {
+                return Err(reader.failure().unwrap_or(error));
             }
-            pipe.finish(&applier.layer, diff_id, tick)?;
+            reader.finish(&applier.layer, diff_id, tick)?;
         }
-        applier.applied.bytes = pipe.bytes_read() + applier.holes;
+        applier.applied.bytes = reader.bytes_read() + applier.holes;
         Ok(())
     })?;
-    applier.settle(dir)?;
+    applier.apply_folder_metadata(dir)?;
     Ok(applier.applied)
 }
 
@@ -115,7 +115,7 @@ struct Applier<'a> {
     tick: Tick<'a>,
     is_root: bool,
     /// What folders get in the end, by their numbers: of all that there are.
-    folders: BTreeMap<u64, Meta>,
+    folders: BTreeMap<u64, Metadata>,
     /// What this layer wrote: its own whiteouts do not hide that, wherever they stand in it.
     written: BTreeSet<Key>,
     /// What this layer hid: once is enough, as lower layers bring nothing more.
@@ -138,7 +138,7 @@ struct Applier<'a> {
 }
 
 /// The tar of a layer, as it is read here.
-type Tar<'a> = Entries<Stream<&'a mut Pipe>>;
+type Tar<'a> = Entries<Stream<&'a mut LayerReader>>;
 
 impl Applier<'_> {
     fn entries(&mut self, entries: &mut Tar<'_>) -> Result<(), ApplyError> {
@@ -164,19 +164,19 @@ impl Applier<'_> {
 
     fn entry(&mut self, mut entry: Entry, entries: &mut Tar<'_>) -> Result<(), ApplyError> {
         let path = std::mem::take(&mut entry.path);
-        let place = place(&path, self.limits.path).map_err(|why| self.refused(&path, why))?;
+        let place = entry_path(&path, self.limits.path).map_err(|why| self.refused(&path, why))?;
         let meta = self.meta(&path, &entry)?;
         let (parent, name) = match place {
-            Place::Root if entry.kind == Kind::Folder => {
+            EntryPath::Root if entry.kind == Kind::Folder => {
                 self.folders.insert(self.root.top().inode, meta);
                 return Ok(());
             }
-            Place::Root => {
+            EntryPath::Root => {
                 self.applied.roots += 1;
                 return Ok(());
             }
-            Place::Ignored => return Ok(()),
-            Place::At(parent, name) => (parent, name),
+            EntryPath::Ignored => return Ok(()),
+            EntryPath::At(parent, name) => (parent, name),
         };
         match Whiteout::of(&name) {
             Whiteout::None => {}
@@ -214,7 +214,7 @@ impl Applier<'_> {
                 }
                 let make = |at: &Folder, name: &[u8]| symlinkat(&target[..], &at.fd, name);
                 self.create(&parent, &name, make)
-                    .and_then(|()| self.settle_link(&parent, &name, &meta))
+                    .and_then(|()| self.apply_link_metadata(&parent, &name, &meta))
                     .map_err(fail_of(&self.layer, &path))?;
             }
             Kind::Fifo | Kind::Character | Kind::Block => {
@@ -229,7 +229,7 @@ impl Applier<'_> {
     }
 
     /// Takes what an entry's headers say of mode, owner, time and attributes.
-    fn meta(&mut self, path: &[u8], entry: &Entry) -> Result<Meta, ApplyError> {
+    fn meta(&mut self, path: &[u8], entry: &Entry) -> Result<Metadata, ApplyError> {
         // The largest number means nobody to the kernel.
         let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
         let (Some(uid), Some(gid)) = (id(entry.uid), id(entry.gid)) else {
@@ -254,7 +254,7 @@ impl Applier<'_> {
                 .map(|(name, value)| name.len() + value.len());
             self.hold(bytes.sum())?;
         }
-        Ok(Meta {
+        Ok(Metadata {
             mode: entry.mode,
             uid,
             gid,
@@ -273,7 +273,7 @@ impl Applier<'_> {
         let (folders, written) = (&mut self.folders, &mut self.written);
         let mut held = 0;
         let mut made = |above: u64, name: &[u8], inode: u64| {
-            folders.insert(inode, Meta::IMPLICIT);
+            folders.insert(inode, Metadata::IMPLICIT);
             written.insert((above, name.into()));
             held += name.len();
         };
@@ -326,15 +326,15 @@ impl Applier<'_> {
         let done = match hidden {
             None => {
                 self.last = None;
-                visit(folder, &mut self.prune(true)).map(drop)
+                visit(folder, &mut self.remover(true)).map(drop)
             }
             Some(hidden) => self.remove(&folder, hidden, true),
         };
         done.map_err(|error| explain(&self.layer, path, error))
     }
 
-    fn prune(&mut self, keep: bool) -> Prune<'_> {
-        Prune {
+    fn remover(&mut self, keep: bool) -> RemoveLower<'_> {
+        RemoveLower {
             written: &mut self.written,
             folders: &mut self.folders,
             keep,
@@ -347,13 +347,13 @@ impl Applier<'_> {
             return Ok(());
         };
         self.last = None;
-        let mut prune = self.prune(keep);
+        let mut remover = self.remover(keep);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                let below = visit(at.open(name)?, &mut prune)?;
-                prune.leave(below, at, name)
+                let below = visit(at.open(name)?, &mut remover)?;
+                remover.leave(below, at, name)
             }
-            _ => prune.file(at, name.to_vec()),
+            _ => remover.file(at, name.to_vec()),
         }
     }
 
@@ -390,7 +390,7 @@ impl Applier<'_> {
         path: &[u8],
         at: &Folder,
         name: &[u8],
-        meta: &Meta,
+        meta: &Metadata,
         entries: &mut Tar<'_>,
     ) -> Result<(), ApplyError> {
         let file = self
@@ -409,8 +409,8 @@ impl Applier<'_> {
                 return Err(ApplyError::Stopped);
             }
         }
-        let settled = settle_open(&file, meta, self.is_root);
-        self.applied.attributes += settled.map_err(fail_of(&self.layer, path))?;
+        let refused = apply_metadata(&file, meta, self.is_root);
+        self.applied.attributes += refused.map_err(fail_of(&self.layer, path))?;
         Ok(())
     }
 
@@ -423,8 +423,8 @@ impl Applier<'_> {
     ) -> Result<(), ApplyError> {
         let shown = target.escape_ascii().to_string();
         let missing = || format!("a hard link to `{shown}`, which is not there");
-        let (folder, target) = match place(target, self.limits.path) {
-            Ok(Place::At(folder, target)) => (folder, target),
+        let (folder, target) = match entry_path(target, self.limits.path) {
+            Ok(EntryPath::At(folder, target)) => (folder, target),
             Ok(_) => return Err(self.refused(path, missing())),
             Err(why) => {
                 return Err(self.refused(path, format!("a hard link to `{shown}`, {why}")));
@@ -463,7 +463,13 @@ impl Applier<'_> {
     }
 
     /// Makes a fifo or a device; where the kernel refuses a device, an empty file.
-    fn special(&mut self, entry: &Entry, at: &Folder, name: &[u8], meta: &Meta) -> io::Result<()> {
+    fn special(
+        &mut self,
+        entry: &Entry,
+        at: &Folder,
+        name: &[u8],
+        meta: &Metadata,
+    ) -> io::Result<()> {
         let kind = match entry.kind {
             Kind::Character => FileType::CharacterDevice,
             Kind::Block => FileType::BlockDevice,
@@ -477,12 +483,12 @@ impl Applier<'_> {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 self.applied.devices += 1;
                 let file = self.create(at, name, new_file)?;
-                self.applied.attributes += settle_open(&File::from(file), meta, self.is_root)?;
+                self.applied.attributes += apply_metadata(&File::from(file), meta, self.is_root)?;
                 Ok(())
             }
             Err(error) => Err(error),
             Ok(()) => {
-                self.settle_named(at, name, meta)?;
+                self.apply_named_metadata(at, name, meta)?;
                 chmodat(
                     &at.fd,
                     name,
@@ -499,8 +505,8 @@ impl Applier<'_> {
         }
     }
 
-    fn settle_link(&mut self, at: &Folder, name: &[u8], meta: &Meta) -> io::Result<()> {
-        self.settle_named(at, name, meta)?;
+    fn apply_link_metadata(&mut self, at: &Folder, name: &[u8], meta: &Metadata) -> io::Result<()> {
+        self.apply_named_metadata(at, name, meta)?;
         Ok(utimensat(
             &at.fd,
             name,
@@ -510,7 +516,12 @@ impl Applier<'_> {
     }
 
     /// Gives owner and attributes to what cannot be opened.
-    fn settle_named(&mut self, at: &Folder, name: &[u8], meta: &Meta) -> io::Result<()> {
+    fn apply_named_metadata(
+        &mut self,
+        at: &Folder,
+        name: &[u8],
+        meta: &Metadata,
+    ) -> io::Result<()> {
         if self.is_root {
             let (uid, gid) = owner(meta);
             let given = chownat(&at.fd, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
@@ -529,8 +540,8 @@ impl Applier<'_> {
     }
 
     /// Gives all folders their modes, owners, attributes and times: those below before those above.
-    fn settle(&mut self, dir: &Path) -> Result<(), ApplyError> {
-        let mut settle = Settle {
+    fn apply_folder_metadata(&mut self, dir: &Path) -> Result<(), ApplyError> {
+        let mut metadata = FolderMetadata {
             folders: &self.folders,
             is_root: self.is_root,
             attributes: 0,
@@ -538,15 +549,15 @@ impl Applier<'_> {
         };
         let top = self.root.top();
         let done = (|| {
-            let top = visit(Folder::new(top.fd.try_clone()?)?, &mut settle)?;
-            settle.folder(&top)
+            let top = visit(Folder::new(top.fd.try_clone()?)?, &mut metadata)?;
+            metadata.folder(&top)
         })();
         if !(self.tick)(0) {
             return Err(ApplyError::Stopped);
         }
         let what = || format!("give the folders of {} their modes", dir.display());
         done.map_err(|error| ApplyError::io(what(), error))?;
-        self.applied.attributes += settle.attributes;
+        self.applied.attributes += metadata.attributes;
         Ok(())
     }
 

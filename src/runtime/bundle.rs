@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, User, UserError, points, read_inside};
+use super::{ApplyError, User, UserError, mount_points, read_inside};
 use crate::oci::{Config, last_of_each};
 
 /// The version of the runtime spec that is written: one that all runtimes in use read.
@@ -253,7 +253,7 @@ pub(crate) fn spec(config: &Config, root: &Path, options: &Options) -> Result<Sp
     if let Some(hostname) = &options.hostname {
         document["hostname"] = hostname.clone().into();
     }
-    points::check(root, &document)?;
+    mount_points::check(root, &document)?;
     Ok(Spec {
         json: document,
         notes,
@@ -422,7 +422,7 @@ fn mounts(config: &Config, root: &Path, options: &Options) -> Result<Vec<Value>,
     for volume in keys(config, "Volumes")? {
         check("volume", &volume)?;
         // Data of the image stays to be seen: the root is the bundle's own.
-        if volume.trim_matches('/').is_empty() || !points::is_empty(root, &volume) {
+        if volume.trim_matches('/').is_empty() || !mount_points::is_empty(root, &volume) {
             continue;
         }
         all.push(mount(
@@ -438,7 +438,7 @@ fn mounts(config: &Config, root: &Path, options: &Options) -> Result<Vec<Value>,
         let access = if bind.read_only { "ro" } else { "rw" };
         let flags = ["rbind", "rprivate", "nosuid", "nodev", access];
         let destination = match bind.follows {
-            true => points::landing(root, &bind.destination),
+            true => mount_points::landing(root, &bind.destination),
             false => bind.destination.clone(),
         };
         all.push(mount(&destination, "bind", &source, &flags));

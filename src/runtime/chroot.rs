@@ -10,7 +10,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::container::io;
-use super::room::Room;
+use super::run_folder::RunFolder;
 use super::{ApplyError, Ended, Image, Limits, RunError, Watch, apply, bundle};
 use crate::layer::Tick;
 use crate::store::Store;
@@ -49,14 +49,14 @@ impl Chroot<'_> {
         if !rustix::process::geteuid().is_root() {
             return Err(RunError::Root);
         }
-        let room =
-            Room::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
-        std::fs::create_dir_all(room.root()).map_err(io("make a folder for the root"))?;
+        let run_folder =
+            RunFolder::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
+        std::fs::create_dir_all(run_folder.root()).map_err(io("make a folder for the root"))?;
         watch.unpacks();
-        apply(self.image, &room.root(), &Limits::default(), tick)?;
-        let spec = bundle::spec(self.image.config, &room.root(), self.options)?.json;
+        apply(self.image, &run_folder.root(), &Limits::default(), tick)?;
+        let spec = bundle::spec(self.image.config, &run_folder.root(), self.options)?.json;
         let process = &spec["process"];
-        super::program::check(&room.root(), process)?;
+        super::program::check(&run_folder.root(), process)?;
         let words = |field: &str| {
             let all = process[field].as_array().into_iter().flatten();
             all.filter_map(|it| it.as_str().map(OsString::from))
@@ -67,7 +67,7 @@ impl Chroot<'_> {
         let mut command = Command::new(self.program);
         command
             .arg(INNER)
-            .arg(room.root())
+            .arg(run_folder.root())
             .arg(number("uid"))
             .arg(number("gid"));
         command

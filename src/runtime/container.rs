@@ -10,13 +10,13 @@ use rustix::process::{
     set_child_subreaper, waitpid,
 };
 
-use super::asks::{Asks, stops};
 use super::cgroup::Cgroups;
-use super::children::Since;
-use super::engine::{Engine, REMOVAL, Refusal, Refused, pause, signal};
+use super::oci_runtime::{OciRuntime, REMOVAL, Refusal, Refused, pause, signal};
 use super::program::{self, ProgramError};
-use super::room::Room;
-use super::{ApplyError, Image, Limits, Stage, apply, bundle, points};
+use super::reaper::Reaper;
+use super::run_folder::RunFolder;
+use super::signals::{Signals, stops};
+use super::{ApplyError, Image, Limits, StagingFolder, apply, bundle, mount_points};
 use crate::layer::Tick;
 use crate::oci::Digest;
 use crate::store::{Store, StoreError};
@@ -28,7 +28,7 @@ pub(crate) struct Container<'a> {
     /// How it differs from what the image says.
     pub options: &'a bundle::Options,
     /// The runtimes to try, in this order.
-    pub engines: &'a [Engine],
+    pub oci_runtimes: &'a [OciRuntime],
     /// How long a process has to end after it was asked to.
     pub grace: Duration,
 }
@@ -67,15 +67,15 @@ pub(crate) enum RunError {
     },
     /// No runtime could set it up.
     #[error("{} could not set the container up", names(.0))]
-    Engines(Vec<Refused>),
+    Runtimes(Vec<Refused>),
     /// Only root changes roots.
     #[error("only root may change the root of a process")]
     Root,
     /// A limit is not in force.
-    #[error("{engine} did not set the limit of {limit}")]
+    #[error("{oci_runtime} did not set the limit of {limit}")]
     Limit {
         /// The runtime.
-        engine: String,
+        oci_runtime: String,
         /// The limit.
         limit: &'static str,
     },
@@ -117,37 +117,37 @@ impl Container<'_> {
         watch: &dyn Watch,
         tick: Tick<'_>,
     ) -> Result<Ended, RunError> {
-        let room =
-            Room::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
-        self.root(&room, store, watch, tick)?;
-        let spec = bundle::spec(self.image.config, &room.root(), self.options)?;
+        let run_folder =
+            RunFolder::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
+        self.root(&run_folder, store, watch, tick)?;
+        let spec = bundle::spec(self.image.config, &run_folder.root(), self.options)?;
         spec.notes.iter().for_each(|note| watch.note(note));
         // What is mounted may bring the program; below /etc there is none.
         let is_whole = |it: &bundle::Bind| it.destination.starts_with("/etc/");
         if self.options.mounts.iter().all(is_whole) {
-            program::check(&room.root(), &spec.json["process"])?;
+            program::check(&run_folder.root(), &spec.json["process"])?;
         }
         #[expect(clippy::disallowed_methods, reason = "in a folder of this run alone")]
-        std::fs::write(room.bundle().join("config.json"), spec.to_bytes())
+        std::fs::write(run_folder.bundle().join("config.json"), spec.to_bytes())
             .map_err(io("write the bundle"))?;
         // The container's first process becomes our child when the runtime has set it up and ends.
         set_child_subreaper(Some(getpid())).map_err(|error| io("adopt processes")(error.into()))?;
-        let since = Since::now();
+        let reaper = Reaper::new();
         if !watch.starts() {
             return Err(ApplyError::Stopped.into());
         }
-        let mut asks = Asks::new(watch, self.grace);
+        let mut signals = Signals::new(watch, self.grace);
         if self.options.terminal {
-            return self.attend(&room, &spec, &mut asks, since);
+            return self.run_foreground(&run_folder, &spec, &mut signals, reaper);
         }
-        let (engine, pid) = self.create(&room, &spec, &mut asks, since)?;
-        self.watch(engine, pid, &room, asks, since)
+        let (oci_runtime, pid) = self.create(&run_folder, &spec, &mut signals, reaper)?;
+        self.watch(oci_runtime, pid, &run_folder, signals, reaper)
     }
 
     /// Makes the container's root: a cached one with a folder for changes on top, or one of its own.
     fn root(
         &self,
-        room: &Room,
+        run_folder: &RunFolder,
         store: &Store,
         watch: &dyn Watch,
         tick: Tick<'_>,
@@ -155,13 +155,13 @@ impl Container<'_> {
         let limits = Limits::default();
         if self.options.rootless.is_none() {
             let below = self.cached(store, &limits, watch, tick)?;
-            if room.overlay(&below).is_ok() {
+            if run_folder.overlay(&below).is_ok() {
                 return Ok(());
             }
         }
-        std::fs::create_dir_all(room.root()).map_err(io("make a folder for the bundle"))?;
+        std::fs::create_dir_all(run_folder.root()).map_err(io("make a folder for the bundle"))?;
         watch.unpacks();
-        apply(self.image, &room.root(), &limits, tick)?;
+        apply(self.image, &run_folder.root(), &limits, tick)?;
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl Container<'_> {
         };
         if !path.is_dir() {
             watch.unpacks();
-            let stage = Stage::new(&path)?;
+            let stage = StagingFolder::new(&path)?;
             apply(self.image, stage.path(), limits, tick)?;
             stage.commit()?;
         }
@@ -201,56 +201,67 @@ impl Container<'_> {
     /// Lets the first runtime that can set the container up.
     fn create(
         &self,
-        room: &Room,
+        run_folder: &RunFolder,
         spec: &bundle::Spec,
-        asks: &mut Asks<'_>,
-        since: Since,
-    ) -> Result<(&Engine, Pid), RunError> {
+        signals: &mut Signals<'_>,
+        reaper: Reaper,
+    ) -> Result<(&OciRuntime, Pid), RunError> {
         let mut refused = Vec::new();
-        for engine in self.engines {
-            next(&refused, engine, asks);
+        for oci_runtime in self.oci_runtimes {
+            next(&refused, oci_runtime, signals);
             // Again: what a runtime did before this one may have changed the root.
-            points::check(&room.root(), &spec.json)?;
-            room.note(engine).map_err(io("write to the cache"))?;
-            let mut has_time = || asks.have_time();
-            let made = room
-                .with(|handle| engine.create(handle, &room.bundle(), &room.pid(), &mut has_time));
+            mount_points::check(&run_folder.root(), &spec.json)?;
+            run_folder
+                .note(oci_runtime)
+                .map_err(io("write to the cache"))?;
+            let mut has_time = || signals.have_time();
+            let made = run_folder.with(|handle| {
+                oci_runtime.create(
+                    handle,
+                    &run_folder.bundle(),
+                    &run_folder.pid(),
+                    &mut has_time,
+                )
+            });
             if made == Err(Refusal::Killed) {
-                return Err(given_up(engine, room, asks, since));
+                return Err(given_up(oci_runtime, run_folder, signals, reaper));
             }
-            asks.listen();
-            // What has not begun need not be asked to end: it goes with the room.
-            if asks.is_asked() {
+            signals.listen();
+            // What has not begun need not be asked to end: it goes with the run's folder.
+            if signals.is_stop_requested() {
                 return Err(ApplyError::Stopped.into());
             }
             match made {
-                Ok(pid) => return Ok((engine, pid)),
+                Ok(pid) => return Ok((oci_runtime, pid)),
                 Err(refusal) => {
-                    let _ = room.with(|handle| engine.delete(handle, REMOVAL));
+                    let _ = run_folder.with(|handle| oci_runtime.delete(handle, REMOVAL));
                     refused.extend(refusal.said());
                 }
             }
         }
-        Err(RunError::Engines(refused))
+        Err(RunError::Runtimes(refused))
     }
 
     /// Starts the process of a container that is set up, and waits for its end.
     fn watch(
         &self,
-        engine: &Engine,
+        oci_runtime: &OciRuntime,
         pid: Pid,
-        room: &Room,
-        mut asks: Asks<'_>,
-        since: Since,
+        run_folder: &RunFolder,
+        mut signals: Signals<'_>,
+        reaper: Reaper,
     ) -> Result<Ended, RunError> {
         let cgroups = Cgroups::of(pid);
-        self.check_limits(engine, &cgroups)?;
+        self.check_limits(oci_runtime, &cgroups)?;
         let process = watched(pid)?;
-        let started = room.with(|handle| engine.start(handle, &mut || asks.have_time()));
+        let started =
+            run_folder.with(|handle| oci_runtime.start(handle, &mut || signals.have_time()));
         match started {
             Ok(()) => {}
-            Err(Refusal::Killed) => return Err(given_up(engine, room, &asks, since)),
-            Err(Refusal::Said(refused)) => return Err(RunError::Engines(vec![refused])),
+            Err(Refusal::Killed) => {
+                return Err(given_up(oci_runtime, run_folder, &signals, reaper));
+            }
+            Err(Refusal::Said(refused)) => return Err(RunError::Runtimes(vec![refused])),
         }
         let status = loop {
             let ended = waitpid(Some(pid), WaitOptions::NOHANG);
@@ -259,8 +270,8 @@ impl Container<'_> {
             {
                 break status;
             }
-            asks.listen();
-            self.pass_on(&process, &mut asks);
+            signals.listen();
+            self.pass_on(&process, &mut signals);
             pause(&process, TURN).map_err(io("wait for the container"))?;
         };
         let out_of_memory =
@@ -277,10 +288,14 @@ impl Container<'_> {
     }
 
     /// A limit that is not in force must not look as if it was.
-    pub(super) fn check_limits(&self, engine: &Engine, cgroups: &Cgroups) -> Result<(), RunError> {
+    pub(super) fn check_limits(
+        &self,
+        oci_runtime: &OciRuntime,
+        cgroups: &Cgroups,
+    ) -> Result<(), RunError> {
         let missing = |limit| {
             Err(RunError::Limit {
-                engine: engine.name.clone(),
+                oci_runtime: oci_runtime.name.clone(),
                 limit,
             })
         };
@@ -311,12 +326,12 @@ impl Container<'_> {
     }
 
     /// Passes signals on. Who was asked to stop, and does not, is killed.
-    pub(super) fn pass_on(&self, process: &OwnedFd, asks: &mut Asks<'_>) {
+    pub(super) fn pass_on(&self, process: &OwnedFd, signals: &mut Signals<'_>) {
         let stop = self.image.config.runtime("StopSignal");
         let stop = stop.and_then(|it| signal(it.as_str()?));
-        for number in asks.take() {
+        for number in signals.take() {
             let sent = match stop.filter(|_| matches!(number, 2 | 15)) {
-                _ if stops(number) && asks.is_urged() => Some(Signal::KILL),
+                _ if stops(number) && signals.is_stop_repeated() => Some(Signal::KILL),
                 Some(own) => Some(own),
                 None => Signal::from_named_raw(number),
             };
@@ -325,8 +340,8 @@ impl Container<'_> {
                 let _ = pidfd_send_signal(process, sent);
             }
         }
-        if asks.is_late() {
-            asks.note_late("it");
+        if signals.is_late() {
+            signals.note_late("it");
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
@@ -342,7 +357,7 @@ pub(super) fn watched(pid: Pid) -> Result<OwnedFd, RunError> {
 }
 
 /// Says why another runtime is tried.
-pub(super) fn next(refused: &[Refused], engine: &Engine, asks: &Asks<'_>) {
+pub(super) fn next(refused: &[Refused], oci_runtime: &OciRuntime, signals: &Signals<'_>) {
     let Some(Refused { name, why, is_told }) = refused.last() else {
         return;
     };
@@ -351,20 +366,25 @@ pub(super) fn next(refused: &[Refused], engine: &Engine, asks: &Asks<'_>) {
     } else {
         format!(": {why}")
     };
-    asks.note(&format!(
+    signals.note(&format!(
         "{name} cannot run it{why}; trying {}",
-        engine.name
+        oci_runtime.name
     ));
 }
 
 /// Removes what a runtime left that was killed while it set a container up, and says that it was.
-pub(super) fn given_up(engine: &Engine, room: &Room, asks: &Asks<'_>, since: Since) -> RunError {
-    if !asks.is_urged() {
-        asks.note_late(&engine.name);
+pub(super) fn given_up(
+    oci_runtime: &OciRuntime,
+    run_folder: &RunFolder,
+    signals: &Signals<'_>,
+    reaper: Reaper,
+) -> RunError {
+    if !signals.is_stop_repeated() {
+        signals.note_late(&oci_runtime.name);
     }
-    since.end_children();
-    let _ = room.with(|handle| engine.delete(handle, REMNANTS));
-    since.end_children();
-    room.forget();
+    reaper.kill_children();
+    let _ = run_folder.with(|handle| oci_runtime.delete(handle, REMNANTS));
+    reaper.kill_children();
+    run_folder.forget();
     ApplyError::Stopped.into()
 }

@@ -7,42 +7,42 @@
 
 #[cfg(target_os = "linux")]
 mod apply;
-#[cfg(target_os = "linux")]
-mod asks;
-#[cfg(target_os = "linux")]
-mod attend;
 pub(crate) mod bundle;
 #[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(target_os = "linux")]
 pub mod changed;
 #[cfg(target_os = "linux")]
-mod children;
-#[cfg(target_os = "linux")]
 mod chroot;
 #[cfg(target_os = "linux")]
 mod container;
 #[cfg(target_os = "linux")]
-mod engine;
+mod entry_path;
 mod error;
+#[cfg(target_os = "linux")]
+mod foreground;
+#[cfg(target_os = "linux")]
+mod layer_reader;
+#[cfg(target_os = "linux")]
+mod metadata;
+mod mount_points;
+#[cfg(target_os = "linux")]
+mod oci_runtime;
 mod passwd;
-#[cfg(target_os = "linux")]
-mod pipe;
-#[cfg(target_os = "linux")]
-mod place;
-mod points;
 #[cfg(target_os = "linux")]
 mod program;
 #[cfg(target_os = "linux")]
-mod prune;
+mod reaper;
 #[cfg(target_os = "linux")]
-mod room;
+mod remove_lower;
 #[cfg(target_os = "linux")]
 mod root;
 #[cfg(target_os = "linux")]
-mod settle;
+mod run_folder;
 #[cfg(target_os = "linux")]
-mod stage;
+mod signals;
+#[cfg(target_os = "linux")]
+mod staging;
 
 #[cfg(target_os = "linux")]
 pub(crate) use apply::apply;
@@ -50,18 +50,18 @@ pub(crate) use apply::apply;
 pub(crate) use chroot::{Chroot, INNER, inner};
 #[cfg(target_os = "linux")]
 pub(crate) use container::{Container, Ended, RunError, Watch};
-#[cfg(target_os = "linux")]
-pub(crate) use engine::{ENGINES, Engine};
 pub(crate) use error::ApplyError;
+#[cfg(target_os = "linux")]
+pub(crate) use oci_runtime::{OCI_RUNTIMES, OciRuntime};
 pub(crate) use passwd::{User, UserError};
 #[cfg(target_os = "linux")]
 pub(crate) use program::ProgramError;
 #[cfg(target_os = "linux")]
-pub(crate) use room::tidy;
-#[cfg(target_os = "linux")]
 pub(crate) use root::read_inside;
 #[cfg(target_os = "linux")]
-pub(crate) use stage::Stage;
+pub(crate) use run_folder::remove_leftovers;
+#[cfg(target_os = "linux")]
+pub(crate) use staging::StagingFolder;
 
 use crate::oci::Config;
 use crate::source::Piece;
@@ -148,14 +148,14 @@ mod elsewhere {
     ///
     /// # Errors
     /// Never.
-    pub fn tidy(_: &crate::store::Store) -> std::io::Result<u64> {
+    pub fn remove_leftovers(_: &crate::store::Store) -> std::io::Result<u64> {
         Ok(0)
     }
 
     /// A folder that cannot be.
-    pub struct Stage(std::convert::Infallible);
+    pub struct StagingFolder(std::convert::Infallible);
 
-    impl Stage {
+    impl StagingFolder {
         /// Makes nothing.
         ///
         /// # Errors
@@ -204,4 +204,4 @@ mod elsewhere {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Stage, apply, read_inside, tidy};
+pub use elsewhere::{StagingFolder, apply, read_inside, remove_leftovers};

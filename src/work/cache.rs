@@ -24,7 +24,7 @@ pub(crate) fn info(session: &Session) -> Result<(PathBuf, Info), Failed> {
 pub(crate) fn gc(session: &Session, max_size: u64) -> Result<(Collected, u64), Failed> {
     let store = alone(session)?;
     let gone = store.gc(max_size).map_err(unusable)?;
-    Ok((gone, tidy(&store)?))
+    Ok((gone, remove_leftovers(&store)?))
 }
 
 /// Hashes everything, and removes what is damaged.
@@ -45,7 +45,7 @@ pub(crate) fn verify(session: &Session) -> Result<Verified, Failed> {
 pub(crate) fn clear(session: &Session) -> Result<(), Failed> {
     let store = alone(session)?;
     store.clear().map_err(unusable)?;
-    tidy(&store).map(drop)
+    remove_leftovers(&store).map(drop)
 }
 
 fn alone(session: &Session) -> Result<Store, Failed> {
@@ -53,9 +53,9 @@ fn alone(session: &Session) -> Result<Store, Failed> {
 }
 
 /// Removes what `run` left there: it is unpacked again when it is needed.
-fn tidy(store: &Store) -> Result<u64, Failed> {
-    let tidied = runtime::tidy(store);
-    tidied.map_err(|error| Failed::error(Blame::Build, "imgdecl::cache", &error, None))
+fn remove_leftovers(store: &Store) -> Result<u64, Failed> {
+    let removed = runtime::remove_leftovers(store);
+    removed.map_err(|error| Failed::error(Blame::Build, "imgdecl::cache", &error, None))
 }
 
 fn unusable(error: StoreError) -> Failed {

@@ -8,7 +8,8 @@ use super::{Blame, Failed, News, Session};
 use crate::oci::Platform;
 use crate::runtime::bundle::{Bind, BundleError, Net, Options, Rootless};
 use crate::runtime::{
-    ApplyError, Chroot, Container, ENGINES, Ended, Engine, Image, ProgramError, RunError, Watch,
+    ApplyError, Chroot, Container, Ended, Image, OCI_RUNTIMES, OciRuntime, ProgramError, RunError,
+    Watch,
 };
 use crate::source::SourceError;
 
@@ -89,9 +90,9 @@ pub(crate) fn run(
     watch: &dyn Watch,
 ) -> Result<Ended, Failed> {
     let options = options(session, request)?;
-    let engines = match request.chroot {
+    let oci_runtimes = match request.chroot {
         true => Vec::new(),
-        false => engines(request.runtime.as_deref(), &session.environment.programs)?,
+        false => oci_runtimes(request.runtime.as_deref(), &session.environment.programs)?,
     };
     let host = &session.environment.platform;
     let opener = Opener::new(session, &request.open)?.for_one();
@@ -128,7 +129,7 @@ pub(crate) fn run(
         let container = Container {
             image: &image,
             options: &options,
-            engines: &engines,
+            oci_runtimes: &oci_runtimes,
             grace: request.grace,
         };
         container.run(&opener.store, &named, &go_on)
@@ -215,10 +216,10 @@ fn bind(text: &str, here: &Path) -> Result<Bind, String> {
 }
 
 /// Finds the runtimes: the one that the user names, or all that are known and installed.
-fn engines(named: Option<&str>, folders: &[PathBuf]) -> Result<Vec<Engine>, Failed> {
+fn oci_runtimes(named: Option<&str>, folders: &[PathBuf]) -> Result<Vec<OciRuntime>, Failed> {
     if let Some(name) = named {
-        return match Engine::find(name, folders) {
-            Some(engine) => Ok(vec![engine]),
+        return match OciRuntime::find(name, folders) {
+            Some(oci_runtime) => Ok(vec![oci_runtime]),
             None => Err(Failed::usage(
                 "imgdecl::run::runtime",
                 format!("there is no runtime `{name}`"),
@@ -226,9 +227,9 @@ fn engines(named: Option<&str>, folders: &[PathBuf]) -> Result<Vec<Engine>, Fail
             )),
         };
     }
-    let found: Vec<Engine> = ENGINES
+    let found: Vec<OciRuntime> = OCI_RUNTIMES
         .iter()
-        .filter_map(|it| Engine::find(it, folders))
+        .filter_map(|it| OciRuntime::find(it, folders))
         .collect();
     if found.is_empty() {
         let message = "no OCI runtime is installed";
@@ -301,7 +302,7 @@ fn failed(error: RunError, request: &Request) -> Failed {
             let help = Some(inner.help());
             return Failed::told(blame, "imgdecl::run::program", inner.to_string(), help);
         }
-        RunError::Engines(refused) => {
+        RunError::Runtimes(refused) => {
             let said: Vec<&str> = refused.iter().map(|it| &*it.why).collect();
             let mut lines: Vec<String> = refused
                 .iter()

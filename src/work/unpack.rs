@@ -6,7 +6,7 @@ use super::image::{Open, Opener};
 use super::{Blame, Failed, News, Session};
 use crate::oci::Config;
 use crate::runtime::bundle::{self, BundleError, Options, Rootless};
-use crate::runtime::{Applied, ApplyError, Image, Limits, Stage, apply};
+use crate::runtime::{Applied, ApplyError, Image, Limits, StagingFolder, apply};
 use crate::source::SourceError;
 
 /// The folder of a bundle that holds the root.
@@ -60,7 +60,7 @@ pub(crate) fn unpack(session: &Session, request: &Request) -> Result<Unpacked, F
         layers: &layers,
     };
     let target = session.here()?.join(&request.dir);
-    let stage = Stage::new(&target).map_err(failed)?;
+    let stage = StagingFolder::new(&target).map_err(failed)?;
     let root = match request.bundle {
         true => stage.folder(ROOTFS).map_err(failed)?,
         false => stage.path().to_owned(),

@@ -1,4 +1,4 @@
-//! What a runtime left running when it was killed: as we adopt processes, it comes to us.
+//! Ends what a runtime left running when it was killed: as we adopt processes, it comes to us.
 
 use std::fs;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 /// How many times it is looked for children. Each that is killed may leave us its own.
 const ROUNDS: u32 = 200;
 
-/// A moment, in ticks since the machine started: what runs in our name since then is ours to end.
+/// Ends processes that became our children after a moment, which is in ticks since the machine started.
 #[derive(Clone, Copy)]
-pub(super) struct Since(Option<u64>);
+pub(super) struct Reaper(Option<u64>);
 
-impl Since {
-    /// This moment.
-    pub(super) fn now() -> Self {
+impl Reaper {
+    /// Takes this moment: what becomes our child from now on is ours to end.
+    pub(super) fn new() -> Self {
         let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
         let seconds = uptime.split_whitespace().next();
         let seconds: Option<f64> = seconds.and_then(|it| it.parse().ok());
@@ -22,14 +22,14 @@ impl Since {
         Self(seconds.map(|it| (it * ticks) as u64))
     }
 
-    /// Ends the children that this process has since then, and theirs; older ones are somebody else's: a shell that became
-    /// this process may have left it some.
-    pub(super) fn end_children(self) {
-        let Self(Some(since)) = self else {
+    /// Ends the children that this process has since then, and theirs. Older ones are somebody else's: a shell that
+    /// became this process may have left it some.
+    pub(super) fn kill_children(self) {
+        let Self(Some(reaper)) = self else {
             return;
         };
         for _ in 0..ROUNDS {
-            let ours: Vec<Pid> = children(since);
+            let ours: Vec<Pid> = children(reaper);
             if ours.is_empty() {
                 return;
             }
@@ -44,13 +44,13 @@ impl Since {
 }
 
 /// Returns our children that are not older than that.
-fn children(since: u64) -> Vec<Pid> {
+fn children(reaper: u64) -> Vec<Pid> {
     let own = getpid().as_raw_nonzero().get();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
     let is_ours = |number: &i32| {
         let stat = fs::read_to_string(format!("/proc/{number}/stat"));
-        stat.is_ok_and(|it| parse(&it).is_some_and(|(up, at)| up == own && at >= since))
+        stat.is_ok_and(|it| parse(&it).is_some_and(|(up, at)| up == own && at >= reaper))
     };
     numbers.filter(is_ours).filter_map(Pid::from_raw).collect()
 }
@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn children_are_known_by_their_start() {
-        let since = Since::now();
+        let reaper = Reaper::new();
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = Pid::from_child(&child);
-        let found = children(since.0.unwrap());
+        let found = children(reaper.0.unwrap());
         let later = children(u64::MAX);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -2,9 +2,9 @@
 
 use crate::tar::Whiteout;
 
-/// Where an entry goes.
+/// The path of an entry: where it goes in the root.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Place {
+pub(super) enum EntryPath {
     Root,
     /// Below the folder of the first path, with this name.
     At(Vec<u8>, Vec<u8>),
@@ -14,7 +14,7 @@ pub(super) enum Place {
 
 /// Takes a path apart. An absolute one begins in the root; a `..` takes the component before it off, as containerd and
 /// umoci have it, and never leads out of the root.
-pub(super) fn place(path: &[u8], limit: usize) -> Result<Place, String> {
+pub(super) fn entry_path(path: &[u8], limit: usize) -> Result<EntryPath, String> {
     if path.len() > limit {
         return Err(format!(
             "whose path has {} bytes: {limit} are the limit",
@@ -37,11 +37,11 @@ pub(super) fn place(path: &[u8], limit: usize) -> Result<Place, String> {
     }
     let is_meaningless = |name: &&[u8]| Whiteout::of(name) == Whiteout::Meaningless;
     if names.iter().any(is_meaningless) {
-        return Ok(Place::Ignored);
+        return Ok(EntryPath::Ignored);
     }
     Ok(match names.pop() {
-        None => Place::Root,
-        Some(name) => Place::At(names.join(&b'/'), name.to_vec()),
+        None => EntryPath::Root,
+        Some(name) => EntryPath::At(names.join(&b'/'), name.to_vec()),
     })
 }
 
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn paths_stay_in_the_root() {
-        let at = |folder: &str, name: &str| Place::At(folder.into(), name.into());
+        let at = |folder: &str, name: &str| EntryPath::At(folder.into(), name.into());
         for (path, expected) in [
             ("a", at("", "a")),
             ("/a//./b/", at("a", "b")),
@@ -59,15 +59,15 @@ mod tests {
             ("../../etc/x", at("etc", "x")),
             ("a/b/..", at("", "a")),
             (".wh.a/b", at(".wh.a", "b")),
-            ("a/.wh..wh.plnk/1", Place::Ignored),
-            ("..", Place::Root),
-            ("", Place::Root),
-            ("./", Place::Root),
+            ("a/.wh..wh.plnk/1", EntryPath::Ignored),
+            ("..", EntryPath::Root),
+            ("", EntryPath::Root),
+            ("./", EntryPath::Root),
         ] {
-            assert_eq!(place(path.as_bytes(), 4095), Ok(expected), "{path}");
+            assert_eq!(entry_path(path.as_bytes(), 4095), Ok(expected), "{path}");
         }
-        assert!(place(b"a\0", 4095).is_err());
-        assert!(place(&[b'a'; 256], 4095).is_err());
-        assert!(place(b"a/b", 2).is_err());
+        assert!(entry_path(b"a\0", 4095).is_err());
+        assert!(entry_path(&[b'a'; 256], 4095).is_err());
+        assert!(entry_path(b"a/b", 2).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The room of one run: a folder for its bundle, its root and the runtime's state. All of it goes when the run is over; a
+//! The folder of one run: for its bundle, its root and the runtime's state. All of it goes when the run is over; a
 //! run that was killed leaves it to the next one.
 
 use std::fs::{self, File};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::engine::{Engine, Handle, REMOVAL};
+use super::oci_runtime::{Handle, OciRuntime, REMOVAL};
 use super::root::{FOLDER, Folder, OURS, RemoveAll, visit};
 use crate::store::Store;
 
 /// A folder that belongs to one run.
-pub(super) struct Room {
+pub(super) struct RunFolder {
     path: PathBuf,
     /// The container's name, for the runtime.
     id: String,
@@ -21,16 +21,16 @@ pub(super) struct Room {
 }
 
 const LOCK: &str = "lock";
-const ENGINE: &str = "engine";
+const RUNTIME: &str = "engine";
 
-impl Room {
-    /// Makes a room in the folder of all runs, and removes those that were left behind.
+impl RunFolder {
+    /// Makes a folder in the folder of all runs, and removes those that were left behind.
     ///
     /// # Errors
     /// When the folder cannot be written.
     pub(super) fn new(runs: &Path) -> io::Result<Self> {
         fs::create_dir_all(runs)?;
-        // A room without a lock is one that was left behind: so nobody looks while one is made.
+        // A folder without a lock is one that was left behind: so nobody looks while one is made.
         let _all = lock(runs)?;
         sweep(runs)?;
         let folder = tempfile::Builder::new()
@@ -78,16 +78,16 @@ impl Room {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(super) fn note(&self, engine: &Engine) -> io::Result<()> {
+    pub(super) fn note(&self, oci_runtime: &OciRuntime) -> io::Result<()> {
         use std::os::unix::ffi::OsStrExt;
-        let path = engine.path().as_os_str().as_bytes();
+        let path = oci_runtime.path().as_os_str().as_bytes();
         #[expect(clippy::disallowed_methods, reason = "in a folder of this run alone")]
-        fs::write(self.path.join(ENGINE), path)
+        fs::write(self.path.join(RUNTIME), path)
     }
 
     /// Forgets the runtime: it was let clean up, and is not asked again.
     pub(super) fn forget(&self) {
-        let _ = fs::remove_file(self.path.join(ENGINE));
+        let _ = fs::remove_file(self.path.join(RUNTIME));
     }
 
     /// Puts a folder that nobody changes below the container's root, so that what the container writes goes elsewhere.
@@ -135,12 +135,12 @@ impl Room {
     }
 }
 
-/// Removes what runs left in a store that nobody else uses: rooms of runs that were killed, and the roots of images, which
-/// are unpacked again when they are needed. Returns how many there were.
+/// Removes what runs left in a store that nobody else uses: folders of runs that were killed, and the roots of images,
+/// which are unpacked again when they are needed. Returns how many there were.
 ///
 /// # Errors
 /// When something cannot be removed.
-pub(crate) fn tidy(store: &Store) -> io::Result<u64> {
+pub(crate) fn remove_leftovers(store: &Store) -> io::Result<u64> {
     let folders = |path: &Path| match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         found => found?
@@ -149,17 +149,17 @@ pub(crate) fn tidy(store: &Store) -> io::Result<u64> {
             .collect::<io::Result<Vec<PathBuf>>>(),
     };
     let runs = store.runs();
-    let rooms = folders(&runs)?;
-    if !rooms.is_empty() {
+    let run_folders = folders(&runs)?;
+    if !run_folders.is_empty() {
         let _all = lock(&runs)?;
         sweep(&runs)?;
     }
     let roots = folders(&store.roots())?;
     roots.iter().try_for_each(|root| remove(root))?;
-    Ok((rooms.len() + roots.len()) as u64)
+    Ok((run_folders.len() + roots.len()) as u64)
 }
 
-/// Keeps others from making and sweeping rooms.
+/// Keeps others from making and sweeping them.
 fn lock(runs: &Path) -> io::Result<File> {
     let all = File::options()
         .create(true)
@@ -169,7 +169,7 @@ fn lock(runs: &Path) -> io::Result<File> {
     Ok(all)
 }
 
-impl Drop for Room {
+impl Drop for RunFolder {
     fn drop(&mut self) {
         // What cannot be removed now, the next run removes.
         let _ = clear(&self.path, &self.id);
@@ -185,7 +185,7 @@ fn with<T>(path: &Path, id: &str, use_: impl FnOnce(Handle<'_>) -> T) -> T {
     })
 }
 
-/// Removes the rooms of runs that are over.
+/// Removes the folders of runs that are over.
 fn sweep(runs: &Path) -> io::Result<()> {
     for entry in fs::read_dir(runs)? {
         let path = entry?.path();
@@ -207,22 +207,22 @@ fn sweep(runs: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends what runs in a room, and removes it.
+/// Ends what runs in the folder of a run, and removes it.
 fn clear(path: &Path, id: &str) -> io::Result<()> {
     use std::os::unix::ffi::OsStringExt;
-    if let Ok(engine) = fs::read(path.join(ENGINE)) {
-        let engine = Engine::at(std::ffi::OsString::from_vec(engine).into());
-        let _ = with(path, id, |handle| engine.delete(handle, REMOVAL));
+    if let Ok(oci_runtime) = fs::read(path.join(RUNTIME)) {
+        let oci_runtime = OciRuntime::at(std::ffi::OsString::from_vec(oci_runtime).into());
+        let _ = with(path, id, |handle| oci_runtime.delete(handle, REMOVAL));
     }
     detach(path)?;
     remove(path)
 }
 
-/// How many mounts of a room are detached.
+/// How many mounts of one run are detached.
 const MAX_MOUNTS: usize = 100_000;
 
-/// Detaches all that is mounted in a room: its own root, and what a process without a mount namespace put there. What
-/// is mounted is not the room's, and must not be removed with it.
+/// Detaches all that is mounted in the folder of a run: its own root, and what a process without a mount namespace put
+/// there. What is mounted does not belong to the run, and must not be removed with it.
 fn detach(path: &Path) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     for _ in 0..MAX_MOUNTS {
@@ -276,31 +276,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_room_goes_with_its_run_and_those_left_behind_with_the_next() {
+    fn a_run_folder_goes_with_its_run_and_those_left_behind_with_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let runs = folder.path().join("runs");
-        let rooms = || {
+        let run_folders = || {
             let all = fs::read_dir(&runs).unwrap();
             all.filter(|it| it.as_ref().unwrap().path().is_dir())
                 .count()
         };
-        let room = Room::new(&runs).unwrap();
-        fs::create_dir_all(room.root()).unwrap();
-        let other = Room::new(&runs).unwrap();
-        assert_eq!(rooms(), 2);
-        drop(room);
-        assert_eq!(rooms(), 1);
+        let run_folder = RunFolder::new(&runs).unwrap();
+        fs::create_dir_all(run_folder.root()).unwrap();
+        let other = RunFolder::new(&runs).unwrap();
+        assert_eq!(run_folders(), 2);
+        drop(run_folder);
+        assert_eq!(run_folders(), 1);
         // As after a kill: the lock is gone, the folder is not.
         fs::create_dir_all(runs.join("imgdecl-old/bundle/rootfs/a")).unwrap();
         fs::write(runs.join("imgdecl-old/lock"), "").unwrap();
-        let third = Room::new(&runs).unwrap();
-        assert_eq!(rooms(), 2);
+        let third = RunFolder::new(&runs).unwrap();
+        assert_eq!(run_folders(), 2);
         drop((other, third));
-        assert_eq!(rooms(), 0);
+        assert_eq!(run_folders(), 0);
     }
 
     #[test]
-    fn what_is_mounted_in_a_room_is_not_removed_with_it() {
+    fn what_is_mounted_in_a_run_folder_is_not_removed_with_it() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -309,32 +309,32 @@ mod tests {
         fs::create_dir(&host).unwrap();
         fs::write(host.join("file"), "precious").unwrap();
         let runs = folder.path().join("runs");
-        let room = Room::new(&runs).unwrap();
-        let inside = room.root().join("a b");
+        let run_folder = RunFolder::new(&runs).unwrap();
+        let inside = run_folder.root().join("a b");
         fs::create_dir_all(&inside).unwrap();
         // As a process does that runs by chroot, in our own mount namespace.
         let mounted = rustix::mount::mount_bind(&host, &inside);
         let is_mounted = mounted.is_ok() && inside.join("file").exists();
-        drop(room);
+        drop(run_folder);
         assert_eq!(fs::read_to_string(host.join("file")).unwrap(), "precious");
         assert_eq!(mounts(&fs::canonicalize(&runs).unwrap()).unwrap().len(), 0);
         assert_eq!(fs::read_dir(&runs).unwrap().count(), 1, "{is_mounted}");
     }
 
     #[test]
-    fn a_room_goes_however_deep_its_folders_are() {
+    fn a_run_folder_goes_however_deep_its_folders_are() {
         let folder = tempfile::tempdir().unwrap();
-        let room = Room::new(folder.path()).unwrap();
-        fs::create_dir_all(room.root()).unwrap();
+        let run_folder = RunFolder::new(folder.path()).unwrap();
+        fs::create_dir_all(run_folder.root()).unwrap();
         let open = |path: &Path| rustix::fs::open(path, FOLDER, rustix::fs::Mode::empty());
-        let mut at = open(&room.root()).unwrap();
+        let mut at = open(&run_folder.root()).unwrap();
         // More than a process may have open, as a rule; and more than fits into a path.
         for _ in 0..5000 {
             rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::RWXU).unwrap();
             at = rustix::fs::openat(&at, "d", FOLDER, rustix::fs::Mode::empty()).unwrap();
         }
-        let path = room.path.clone();
-        drop(room);
+        let path = run_folder.path.clone();
+        drop(run_folder);
         assert!(!path.exists());
     }
 
@@ -343,7 +343,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        assert_eq!(tidy(&store).unwrap(), 0);
+        assert_eq!(remove_leftovers(&store).unwrap(), 0);
         let root = store.root_path(&crate::oci::Digest::of(b"x")).unwrap();
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
@@ -353,8 +353,8 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
         assert_eq!(store.info().unwrap().roots, 1);
         fs::create_dir_all(store.runs().join("imgdecl-old/bundle")).unwrap();
-        let held = Room::new(&store.runs()).unwrap();
-        assert_eq!(tidy(&store).unwrap(), 2);
+        let held = RunFolder::new(&store.runs()).unwrap();
+        assert_eq!(remove_leftovers(&store).unwrap(), 2);
         assert!(held.path.exists() && !root.exists());
     }
 

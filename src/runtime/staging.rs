@@ -17,7 +17,7 @@ use super::ApplyError;
 use super::root::{FOLDER, Folder, OURS, RemoveAll, visit};
 
 /// A new folder that is not in its place yet. Dropped before that, it goes away.
-pub(crate) struct Stage {
+pub(crate) struct StagingFolder {
     /// The folder that holds it.
     parent: Folder,
     /// The folder itself: open and locked as long as we write.
@@ -30,7 +30,7 @@ pub(crate) struct Stage {
     is_done: bool,
 }
 
-impl Stage {
+impl StagingFolder {
     /// Makes a folder for the place `target`, which must be free, or an empty folder.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for StagingFolder {
     fn drop(&mut self) {
         if self.is_done {
             return;

@@ -13,7 +13,7 @@ use crate::layer::Tick;
 use crate::tar::shown;
 
 /// Mode, owner, time and extended attributes of an entry.
-pub(super) struct Meta {
+pub(super) struct Metadata {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -21,7 +21,7 @@ pub(super) struct Meta {
     pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Meta {
+impl Metadata {
     /// What a folder has of which no layer speaks.
     pub(super) const IMPLICIT: Self = Self {
         mode: 0o755,
@@ -43,12 +43,12 @@ impl Meta {
     }
 }
 
-pub(super) fn owner(meta: &Meta) -> (Option<Uid>, Option<Gid>) {
+pub(super) fn owner(meta: &Metadata) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
 }
 
 /// Explains why an owner was refused.
-pub(super) fn unmapped(meta: &Meta, error: Errno) -> io::Error {
+pub(super) fn unmapped(meta: &Metadata, error: Errno) -> io::Error {
     let error = io::Error::from(error);
     let (uid, gid) = (meta.uid, meta.gid);
     let what = match error.kind() {
@@ -64,9 +64,9 @@ pub(super) fn unmapped(meta: &Meta, error: Errno) -> io::Error {
 
 /// Gives owner, attributes, mode and times to what is open, in this order: a new owner takes setuid bits and capabilities
 /// away, and attributes can be set only where one may write. Returns how many attributes were refused.
-pub(super) fn settle_open(
+pub(super) fn apply_metadata(
     fd: &impl std::os::fd::AsFd,
-    meta: &Meta,
+    meta: &Metadata,
     is_root: bool,
 ) -> io::Result<u64> {
     if is_root {
@@ -83,7 +83,7 @@ pub(super) fn settle_open(
 
 /// Sets attributes. Returns how many the kernel or the file system do not take.
 pub(super) fn attributes(
-    meta: &Meta,
+    meta: &Metadata,
     set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>,
 ) -> io::Result<u64> {
     let mut refused = 0;
@@ -102,25 +102,25 @@ pub(super) fn attributes(
 }
 
 /// Gives folders what they have in the end.
-pub(super) struct Settle<'a> {
-    pub(super) folders: &'a BTreeMap<u64, Meta>,
+pub(super) struct FolderMetadata<'a> {
+    pub(super) folders: &'a BTreeMap<u64, Metadata>,
     pub(super) is_root: bool,
     pub(super) attributes: u64,
     pub(super) tick: Tick<'a>,
 }
 
-impl Settle<'_> {
+impl FolderMetadata<'_> {
     pub(super) fn folder(&mut self, at: &Folder) -> io::Result<()> {
         let meta = self
             .folders
             .get(&at.inode)
-            .unwrap_or(const { &Meta::IMPLICIT });
-        self.attributes += settle_open(&at.fd, meta, self.is_root)?;
+            .unwrap_or(const { &Metadata::IMPLICIT });
+        self.attributes += apply_metadata(&at.fd, meta, self.is_root)?;
         Ok(())
     }
 }
 
-impl Visit for Settle<'_> {
+impl Visit for FolderMetadata<'_> {
     fn enter(&mut self, _: &Folder, entries: Vec<(Vec<u8>, bool)>) -> io::Result<Vec<Vec<u8>>> {
         if !(self.tick)(0) {
             return Err(io::Error::other("stopped"));

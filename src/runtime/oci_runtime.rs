@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::shown;
 
 /// The runtimes that are looked for, in this order.
-pub(crate) const ENGINES: [&str; 3] = ["runc", "crun", "youki"];
+pub(crate) const OCI_RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
 
 /// How much of a runtime's words is kept, in bytes.
 const WORDS: usize = 4096;
@@ -26,7 +26,7 @@ pub(super) const REMOVAL: Duration = Duration::from_secs(20);
 
 /// An OCI runtime that is installed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Engine {
+pub(crate) struct OciRuntime {
     /// What the user calls it.
     pub name: String,
     path: PathBuf,
@@ -75,7 +75,7 @@ impl Refusal {
 /// Tells whether a runtime may still take its time.
 pub(super) type HasTime<'a> = &'a mut dyn FnMut() -> bool;
 
-impl Engine {
+impl OciRuntime {
     /// Finds a runtime by its name, in one of the `folders`, or by its path.
     pub(crate) fn find(name: &str, folders: &[PathBuf]) -> Option<Self> {
         let named = |path: PathBuf| Self {
@@ -152,7 +152,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the runtime cannot be run.
-    pub(super) fn attend(
+    pub(super) fn run_foreground(
         &self,
         handle: Handle<'_>,
         bundle: &Path,
@@ -187,7 +187,7 @@ impl Engine {
         self.run(handle, command, &mut within(time))
     }
 
-    /// Tells whether [`Self::attend`] can keep a container: some runtimes know how to, and say so.
+    /// Tells whether [`Self::run_foreground`] can keep a container: some runtimes know how to, and say so.
     pub(super) fn keeps(&self, handle: Handle<'_>) -> bool {
         self.answer(handle, &["run", "--help"]).contains("--keep")
     }
@@ -385,12 +385,12 @@ mod tests {
         let file = folder.path().join("runc");
         std::fs::write(&file, "").unwrap();
         let path = &[folder.path().to_owned()];
-        assert_eq!(Engine::find("runc", path), None);
+        assert_eq!(OciRuntime::find("runc", path), None);
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .unwrap();
-        assert_eq!(Engine::find("runc", path).unwrap().path(), file);
-        assert_eq!(Engine::find("crun", path), None);
-        assert!(Engine::find(file.to_str().unwrap(), &[]).is_some());
+        assert_eq!(OciRuntime::find("runc", path).unwrap().path(), file);
+        assert_eq!(OciRuntime::find("crun", path), None);
+        assert!(OciRuntime::find(file.to_str().unwrap(), &[]).is_some());
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use super::asks::Asks;
 use super::cgroup::Cgroups;
-use super::children::Since;
 use super::container::{TURN, given_up, io, next, watched};
-use super::engine::{Engine, REMOVAL, pause, read_pid};
-use super::room::Room;
-use super::{ApplyError, Container, Ended, RunError, bundle, points};
+use super::oci_runtime::{OciRuntime, REMOVAL, pause, read_pid};
+use super::reaper::Reaper;
+use super::run_folder::RunFolder;
+use super::signals::Signals;
+use super::{ApplyError, Container, Ended, RunError, bundle, mount_points};
 
 /// How long is waited for a limit to be in force: some runtimes name the process before they set it.
 const LIMITS: Duration = Duration::from_secs(2);
@@ -22,12 +22,12 @@ const LIMITS: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(10);
 
 /// A runtime that has our terminal. Dropped, it is ended, and the terminal is as it was.
-struct Attendant {
+struct ForegroundRuntime {
     child: Child,
     before: Option<Termios>,
 }
 
-impl Attendant {
+impl ForegroundRuntime {
     /// Returns how the runtime ended, if it did.
     fn status(&mut self) -> Result<Option<ExitStatus>, RunError> {
         self.child.try_wait().map_err(io("wait for the runtime"))
@@ -39,7 +39,7 @@ impl Attendant {
     }
 }
 
-impl Drop for Attendant {
+impl Drop for ForegroundRuntime {
     fn drop(&mut self) {
         // One that ended by itself has set the terminal back.
         let status = self.child.try_wait().ok().flatten();
@@ -66,24 +66,28 @@ enum Setup {
 
 impl Container<'_> {
     /// Runs the container on our terminal, by the first runtime that can.
-    pub(super) fn attend(
+    pub(super) fn run_foreground(
         &self,
-        room: &Room,
+        run_folder: &RunFolder,
         spec: &bundle::Spec,
-        asks: &mut Asks<'_>,
-        since: Since,
+        signals: &mut Signals<'_>,
+        reaper: Reaper,
     ) -> Result<Ended, RunError> {
-        asks.attend();
+        signals.share_terminal();
         let mut refused = Vec::new();
-        for engine in self.engines {
-            next(&refused, engine, asks);
-            points::check(&room.root(), &spec.json)?;
-            room.note(engine).map_err(io("write to the cache"))?;
+        for oci_runtime in self.oci_runtimes {
+            next(&refused, oci_runtime, signals);
+            mount_points::check(&run_folder.root(), &spec.json)?;
+            run_folder
+                .note(oci_runtime)
+                .map_err(io("write to the cache"))?;
             // Its control group tells whether it was killed for its memory: the container must not go before that.
-            let keeps = self.options.memory.is_some() && room.with(|handle| engine.keeps(handle));
+            let keeps = self.options.memory.is_some()
+                && run_folder.with(|handle| oci_runtime.keeps(handle));
             let before = tcgetattr(std::io::stdin()).ok();
-            let child =
-                room.with(|handle| engine.attend(handle, &room.bundle(), &room.pid(), keeps));
+            let child = run_folder.with(|handle| {
+                oci_runtime.run_foreground(handle, &run_folder.bundle(), &run_folder.pid(), keeps)
+            });
             let child = match child {
                 Ok(child) => child,
                 Err(why) => {
@@ -91,71 +95,76 @@ impl Container<'_> {
                     continue;
                 }
             };
-            let mut runtime = Attendant { child, before };
-            match set_up(&mut runtime, room, asks)? {
-                // Typed before it ran, since a terminal that it has sends no signals: what began goes with the room.
-                Setup::Runs(_) if asks.is_typed() => return Err(ApplyError::Stopped.into()),
-                Setup::Runs(pid) => return self.accompany(engine, pid, &mut runtime, asks),
+            let mut runtime = ForegroundRuntime { child, before };
+            match set_up(&mut runtime, run_folder, signals)? {
+                // It was typed before the process ran: a terminal that the runtime has made its own sends no signals.
+                // What began is removed with the run's folder.
+                Setup::Runs(_) if signals.is_stop_typed() => return Err(ApplyError::Stopped.into()),
+                Setup::Runs(pid) => {
+                    return self.wait_foreground(oci_runtime, pid, &mut runtime, signals);
+                }
                 Setup::Late => {
                     drop(runtime);
-                    return Err(given_up(engine, room, asks, since));
+                    return Err(given_up(oci_runtime, run_folder, signals, reaper));
                 }
                 // The process was quick. What a runtime says against it is read on the terminal.
-                Setup::Ended(status) if read_pid(&room.pid()).is_some() => {
+                Setup::Ended(status) if read_pid(&run_folder.pid()).is_some() => {
                     return Ok(ended(status, false));
                 }
-                Setup::Ended(_) if asks.is_asked() => return Err(ApplyError::Stopped.into()),
+                Setup::Ended(_) if signals.is_stop_requested() => {
+                    return Err(ApplyError::Stopped.into());
+                }
                 Setup::Ended(status) => {
-                    let why = room.with(|handle| engine.why(handle, status));
-                    let _ = room.with(|handle| engine.delete(handle, REMOVAL));
+                    let why = run_folder.with(|handle| oci_runtime.why(handle, status));
+                    let _ = run_folder.with(|handle| oci_runtime.delete(handle, REMOVAL));
                     refused.push(why);
                 }
             }
         }
-        Err(RunError::Engines(refused))
+        Err(RunError::Runtimes(refused))
     }
 
-    /// Waits for the end of a process that its runtime attends.
-    fn accompany(
+    /// Waits for the end of a process whose runtime has our terminal.
+    fn wait_foreground(
         &self,
-        engine: &Engine,
+        oci_runtime: &OciRuntime,
         pid: Pid,
-        runtime: &mut Attendant,
-        asks: &mut Asks<'_>,
+        runtime: &mut ForegroundRuntime,
+        signals: &mut Signals<'_>,
     ) -> Result<Ended, RunError> {
         // It may have ended: then the runtime does, too.
         let Ok(process) = watched(pid) else {
             let status = runtime.child.wait().map_err(io("wait for the runtime"))?;
             return Ok(ended(status, false));
         };
-        asks.ignore_typed();
-        let cgroups = self.limited(engine, pid, runtime)?;
-        let attendant = watched(Pid::from_child(&runtime.child))?;
+        signals.ignore_typed();
+        let cgroups = self.limited(oci_runtime, pid, runtime)?;
+        let exit = watched(Pid::from_child(&runtime.child))?;
         loop {
             if let Some(status) = runtime.status()? {
                 let out_of_memory = cgroups.killed_for_memory() > 0;
                 return Ok(ended(status, out_of_memory));
             }
-            asks.listen();
-            if asks.take_resized() {
+            signals.listen();
+            if signals.take_resized() {
                 runtime.resize();
             }
-            self.pass_on(&process, asks);
-            pause(&attendant, TURN).map_err(io("wait for the runtime"))?;
+            self.pass_on(&process, signals);
+            pause(&exit, TURN).map_err(io("wait for the runtime"))?;
         }
     }
 
     /// Returns the control groups of the process once they limit it as they should.
     fn limited(
         &self,
-        engine: &Engine,
+        oci_runtime: &OciRuntime,
         pid: Pid,
-        runtime: &mut Attendant,
+        runtime: &mut ForegroundRuntime,
     ) -> Result<Cgroups, RunError> {
         let end = Instant::now() + LIMITS;
         loop {
             let cgroups = Cgroups::of(pid);
-            match self.check_limits(engine, &cgroups) {
+            match self.check_limits(oci_runtime, &cgroups) {
                 Ok(()) => return Ok(cgroups),
                 // Nothing is left to be limited.
                 Err(_) if runtime.status()?.is_some() => return Ok(cgroups),
@@ -167,14 +176,18 @@ impl Container<'_> {
 }
 
 /// Waits until the process runs: the runtime writes its number then.
-fn set_up(runtime: &mut Attendant, room: &Room, asks: &mut Asks<'_>) -> Result<Setup, RunError> {
+fn set_up(
+    runtime: &mut ForegroundRuntime,
+    run_folder: &RunFolder,
+    signals: &mut Signals<'_>,
+) -> Result<Setup, RunError> {
     loop {
         if let Some(status) = runtime.status()? {
-            asks.listen();
+            signals.listen();
             return Ok(Setup::Ended(status));
         }
-        let has_time = asks.have_time();
-        if let Some(pid) = read_pid(&room.pid()) {
+        let has_time = signals.have_time();
+        if let Some(pid) = read_pid(&run_folder.pid()) {
             return Ok(Setup::Runs(pid));
         }
         if !has_time {

@@ -26,7 +26,7 @@ enum Message {
 }
 
 /// The tars of some layers, one after the other.
-pub(super) struct Pipe {
+pub(super) struct LayerReader {
     messages: Receiver<Message>,
     chunk: Vec<u8>,
     at: usize,
@@ -36,7 +36,7 @@ pub(super) struct Pipe {
     bytes: u64,
 }
 
-impl Pipe {
+impl LayerReader {
     /// Starts to read `layers`, in order.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
@@ -134,7 +134,7 @@ impl Pipe {
     }
 }
 
-impl Read for Pipe {
+impl Read for LayerReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.chunk.len() {
             if self.end.is_some() || buffer.is_empty() {

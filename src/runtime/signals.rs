@@ -1,4 +1,5 @@
-//! What the user asks of a run by signals, from the moment on in which they belong to the container.
+//! The signals of a run, from the moment on in which they belong to the container: which arrived, and how long who was
+//! asked to stop may take.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ pub(super) fn stops(number: i32) -> bool {
 }
 
 /// Signals that arrived, and how long who was asked to stop may take.
-pub(super) struct Asks<'a> {
+pub(super) struct Signals<'a> {
     watch: &'a dyn Watch,
     grace: Duration,
     arrived: Vec<i32>,
@@ -27,13 +28,13 @@ pub(super) struct Asks<'a> {
     count: u32,
     deadline: Option<Instant>,
     /// A runtime has the terminal, too: what is typed it hears itself.
-    is_attended: bool,
+    shares_terminal: bool,
     ignores_typed: bool,
     /// Something was typed that asks to stop.
-    is_typed: bool,
+    is_stop_typed: bool,
 }
 
-impl<'a> Asks<'a> {
+impl<'a> Signals<'a> {
     /// Nothing was asked yet. Who is asked to stop has `grace` to do it.
     pub(super) fn new(watch: &'a dyn Watch, grace: Duration) -> Self {
         Self {
@@ -42,15 +43,15 @@ impl<'a> Asks<'a> {
             arrived: Vec::new(),
             count: 0,
             deadline: None,
-            is_attended: false,
+            shares_terminal: false,
             ignores_typed: false,
-            is_typed: false,
+            is_stop_typed: false,
         }
     }
 
     /// From now on a runtime has the terminal, too.
-    pub(super) fn attend(&mut self) {
-        self.is_attended = true;
+    pub(super) fn share_terminal(&mut self) {
+        self.shares_terminal = true;
     }
 
     /// From now on the process runs: the runtime passes on to it what is typed, which asks us for nothing.
@@ -61,8 +62,8 @@ impl<'a> Asks<'a> {
     /// Hears what was asked meanwhile.
     pub(super) fn listen(&mut self) {
         for number in self.watch.signals() {
-            let is_typed = self.is_attended && TYPED.contains(&number) && terminal_sends();
-            if is_typed && self.ignores_typed {
+            let is_stop_typed = self.shares_terminal && TYPED.contains(&number) && terminal_sends();
+            if is_stop_typed && self.ignores_typed {
                 continue;
             }
             if stops(number) {
@@ -71,23 +72,23 @@ impl<'a> Asks<'a> {
                 let deadline = || Instant::now().checked_add(self.grace);
                 self.deadline = self.deadline.or_else(deadline);
             }
-            self.is_typed |= is_typed;
+            self.is_stop_typed |= is_stop_typed;
             self.arrived.push(number);
         }
     }
 
     /// Tells whether we were asked to stop.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(super) fn is_stop_requested(&self) -> bool {
         self.count > 0
     }
 
     /// Tells whether we were asked to stop by what was typed at the terminal that a runtime has, too.
-    pub(super) fn is_typed(&self) -> bool {
-        self.is_typed
+    pub(super) fn is_stop_typed(&self) -> bool {
+        self.is_stop_typed
     }
 
     /// Tells whether we were asked again: who does that does not want to wait.
-    pub(super) fn is_urged(&self) -> bool {
+    pub(super) fn is_stop_repeated(&self) -> bool {
         self.count > 1
     }
 
@@ -95,7 +96,7 @@ impl<'a> Asks<'a> {
     pub(super) fn have_time(&mut self) -> bool {
         self.listen();
         let is_late = self.deadline.is_some_and(|it| Instant::now() >= it);
-        !is_late && !self.is_urged()
+        !is_late && !self.is_stop_repeated()
     }
 
     /// Tells, once, that the time is over.
@@ -163,22 +164,22 @@ mod tests {
     #[test]
     fn who_is_asked_has_a_while_and_who_is_asked_again_has_not() {
         let fake = Fake(RefCell::default());
-        let mut asks = Asks::new(&fake, Duration::from_secs(60));
+        let mut signals = Signals::new(&fake, Duration::from_secs(60));
         fake.0.replace(vec![10, 28]);
-        assert!(asks.have_time() && !asks.is_asked());
+        assert!(signals.have_time() && !signals.is_stop_requested());
         fake.0.replace(vec![15]);
-        assert!(asks.have_time() && asks.is_asked() && !asks.is_urged());
-        assert!(asks.take_resized() && !asks.take_resized());
-        assert_eq!(asks.take(), [10, 15]);
+        assert!(signals.have_time() && signals.is_stop_requested() && !signals.is_stop_repeated());
+        assert!(signals.take_resized() && !signals.take_resized());
+        assert_eq!(signals.take(), [10, 15]);
         fake.0.replace(vec![2]);
-        assert!(!asks.have_time() && asks.is_urged() && !asks.is_late());
+        assert!(!signals.have_time() && signals.is_stop_repeated() && !signals.is_late());
     }
 
     #[test]
     fn the_end_of_the_while_is_told_once() {
         let fake = Fake(RefCell::new(vec![1]));
-        let mut asks = Asks::new(&fake, Duration::ZERO);
-        assert!(!asks.have_time() && !asks.is_urged());
-        assert!(asks.is_late() && !asks.is_late());
+        let mut signals = Signals::new(&fake, Duration::ZERO);
+        assert!(!signals.have_time() && !signals.is_stop_repeated());
+        assert!(signals.is_late() && !signals.is_late());
     }
 }
