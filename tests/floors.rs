@@ -520,6 +520,33 @@ fn every_file_says_what_it_is() {
     report(&wrong);
 }
 
+/// Files that are compiled for tests alone hold tests, or what tests share; their names say which.
+#[test]
+fn files_of_tests_say_so() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for file in files("src") {
+        let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
+        for (number, pair) in lines.windows(2).enumerate() {
+            let name = pair[1].strip_suffix(';').and_then(|it| {
+                let (_, name) = it.split_once("mod ")?;
+                Some(name)
+            });
+            let Some(name) = name.filter(|_| pair[0] == "#[cfg(test)]") else {
+                continue;
+            };
+            seen += 1;
+            let is_named = ["tests", "testing"]
+                .iter()
+                .any(|word| name == *word || name.ends_with(&format!("_{word}")));
+            if !is_named {
+                wrong.push(format!("{}:{}: mod {name}", file.name, number + 2));
+            }
+        }
+    }
+    assert!(seen > 10, "only {seen} were found: the search is broken");
+    report(&wrong);
+}
+
 #[test]
 fn no_file_is_long() {
     let mut wrong = Vec::new();

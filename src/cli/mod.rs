@@ -7,6 +7,7 @@ mod cache;
 mod environment;
 mod exit;
 mod explain;
+mod foreign_flags;
 mod lock;
 mod look;
 mod report;
@@ -14,7 +15,6 @@ mod resolve;
 mod rules;
 #[cfg(target_os = "linux")]
 mod run;
-mod tips;
 
 use std::io;
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(mut error) => {
             let command = std::env::args_os().nth(1).unwrap_or_default();
-            tips::add(&mut error, &command.to_string_lossy());
+            foreign_flags::add(&mut error, &command.to_string_lossy());
             if !error.use_stderr() {
                 let _ = error.print();
                 return Exit::Done.into();

@@ -1,7 +1,7 @@
 //! What the client makes of a daemon's answers: over TCP, so that the server of the tests serves.
 
 use super::*;
-use crate::net::script::{Ear, Server, Told};
+use crate::net::testing::{Ear, Server, Told};
 
 const VERSION: &str =
     r#"{"Version":"20.10.24","Os":"linux","Arch":"arm64","Components":[{"Name":"Engine"}]}"#;

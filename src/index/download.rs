@@ -11,7 +11,7 @@ use super::{Inner, Source};
 use crate::graph::WantedWheel;
 use crate::net::backoff::Backoff;
 use crate::net::monitor::{Direction, Ended, Going, Transfer};
-use crate::net::place;
+use crate::net::url;
 use crate::net::{Fault, Monitor as _};
 use crate::oci::Digest;
 use crate::store::{Blob, BlobWriter, Store, StoreError};
@@ -89,10 +89,7 @@ impl Inner {
             return None;
         }
         match reply.status() {
-            206 => match reply
-                .header("content-range")
-                .and_then(place::content_range)?
-            {
+            206 => match reply.header("content-range").and_then(url::content_range)? {
                 (0, 0, size) => size,
                 _ => None,
             },
@@ -145,7 +142,7 @@ impl Inner {
                     part.etag = etag.map(str::to_owned);
                 }
                 206 if is_rest => {
-                    let range = reply.header("content-range").and_then(place::content_range);
+                    let range = reply.header("content-range").and_then(url::content_range);
                     let Some((_, _, size)) = range.filter(|&(first, last, size)| {
                         first == part.offset
                             && size.is_none_or(|size| last < size)

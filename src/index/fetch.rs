@@ -7,8 +7,8 @@ use super::error::{Asked, IndexError};
 use super::login::Login;
 use super::{Inner, Source, source};
 use crate::net::backoff::{self, Backoff};
-use crate::net::place;
 use crate::net::tls::Trust;
+use crate::net::url;
 use crate::net::wire::{Answer, Body, Call};
 use crate::net::{Fault, Monitor as _};
 
@@ -65,7 +65,7 @@ impl<'a> Ask<'a> {
                 .map(|it| it.name().to_owned())
                 .unwrap_or_default(),
             what: self.what.clone(),
-            host: place::authority(&self.url),
+            host: url::authority(&self.url),
         }
     }
 
@@ -110,7 +110,7 @@ impl Reply<'_> {
     pub(super) fn refused(&self) -> IndexError {
         IndexError::Refused {
             asked: self.asked.clone(),
-            host: place::authority(&self.url),
+            host: url::authority(&self.url),
             status: self.status(),
             had_login: self.had_login,
         }
@@ -234,7 +234,7 @@ impl Inner {
             let is_redirect = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             let location = answer.headers.get(LOCATION).filter(|_| is_redirect);
             let location = location.and_then(|it| it.to_str().ok());
-            let Some(next) = location.and_then(|it| place::join(&url, it)) else {
+            let Some(next) = location.and_then(|it| url::join(&url, it)) else {
                 return Ok(Reply {
                     answer,
                     url,
@@ -244,7 +244,7 @@ impl Inner {
             };
             check(&url, &next)?;
             // Once away, never again: the way back is not ours.
-            is_own = is_own && place::is_same(&url, &next);
+            is_own = is_own && url::is_same(&url, &next);
             url = next;
         }
         Err(Failed::Unsafe {
@@ -257,9 +257,9 @@ impl Inner {
 /// Refuses to go from `from` to `to` where that is weaker, or leads into this machine. An index that is asked in the open
 /// may lead to others in the open: the user chose that.
 fn check(from: &Url, to: &Url) -> Result<(), Failed> {
-    let is_open = from.scheme() == "http" && !place::is_loopback(&place::authority(from));
-    place::may_follow(from, to, is_open).map_err(|why| Failed::Unsafe {
-        to: format!("{}://{}", to.scheme(), place::authority(to)),
+    let is_open = from.scheme() == "http" && !url::is_loopback(&url::authority(from));
+    url::may_follow(from, to, is_open).map_err(|why| Failed::Unsafe {
+        to: format!("{}://{}", to.scheme(), url::authority(to)),
         why,
     })
 }

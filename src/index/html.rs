@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::page;
 use crate::graph::PackageFile;
-use crate::net::place;
+use crate::net::url;
 use crate::oci::Digest;
 
 /// A tag: its name in lower case, and its attributes. Of two of one name the first counts.
@@ -35,7 +35,7 @@ pub(super) fn read(text: &str, url: &Url, index: &str) -> Result<Vec<PackageFile
     for tag in tags {
         match tag.name.as_str() {
             "base" if base.is_none() => {
-                base = tag.value("href").and_then(|it| place::join(url, &it));
+                base = tag.value("href").and_then(|it| url::join(url, &it));
             }
             "meta" if tag.value("name").as_deref() == Some("pypi:repository-version") => {
                 page::check_version(tag.value("content").as_deref())?;
@@ -60,7 +60,7 @@ fn file(
     before: Option<&PackageFile>,
 ) -> Option<PackageFile> {
     let href = tag.value("href")?;
-    let url = place::join(base, &href)?;
+    let url = url::join(base, &href)?;
     let name = url.path().rsplit('/').next().unwrap_or_default();
     let name = percent_decode(name);
     if !page::is_file(&name) {

@@ -10,7 +10,7 @@ use reqwest::header::HeaderValue;
 
 use super::Source;
 use super::netrc::Netrc;
-use crate::net::place;
+use crate::net::url;
 use crate::shown;
 
 /// A user and a password.
@@ -41,8 +41,8 @@ impl Login {
             return None;
         }
         let login = Self {
-            user: place::decode(url.username()),
-            password: url.password().map(place::decode),
+            user: url::decode(url.username()),
+            password: url.password().map(url::decode),
         };
         // A name alone is no secret yet: its password may be elsewhere.
         if login.password.is_some() {
@@ -95,11 +95,11 @@ impl Credentials {
 
     /// Returns the login for a URL of an index: its own one on its own host, else what `.netrc` has for that very host.
     pub(super) fn find(&self, url: &Url, index: Option<&Source>) -> Option<Login> {
-        if let Some(index) = index.filter(|it| place::is_same(it.address(), url)) {
+        if let Some(index) = index.filter(|it| url::is_same(it.address(), url)) {
             return self.of_index(index);
         }
         // A password is not sent in the open to a host that nobody named.
-        let is_safe = url.scheme() == "https" || place::is_loopback(&place::authority(url));
+        let is_safe = url.scheme() == "https" || url::is_loopback(&url::authority(url));
         let host = url.host_str().filter(|_| is_safe)?;
         self.netrc.of_machine(host, None)
     }

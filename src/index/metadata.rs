@@ -8,7 +8,7 @@ use super::error::IndexError;
 use super::fetch::Ask;
 use super::{Inner, Source};
 use crate::graph::PackageFile;
-use crate::net::place;
+use crate::net::url;
 use crate::oci::Digest;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Bytes, METADATA, Problem, TAIL, WheelError};
@@ -148,7 +148,7 @@ impl Inner {
         url: &Url,
         index: Option<&Source>,
     ) -> Result<Option<String>, IndexError> {
-        let host = place::authority(url);
+        let host = url::authority(url);
         if self.is_whole_only(&host) {
             return Ok(None);
         }
@@ -289,7 +289,7 @@ impl<'a> Remote<'a> {
             200 | 400 | 405 | 416 | 501 => return Err(Trouble::Unable),
             _ => return Err(reply.refused().into()),
         }
-        let said = reply.header("content-range").and_then(place::content_range);
+        let said = reply.header("content-range").and_then(url::content_range);
         let said = said.ok_or(Trouble::Unable)?;
         let etag = reply.header("etag").map(str::to_owned);
         let read = reply.answer.read(limit);

@@ -6,18 +6,18 @@
 //! the first index that has it: what refuses is not passed over. Everything is checked against digests and remembered in
 //! the store. Knows nothing of rules, of the environment, or of how things are shown.
 
-mod crew;
 pub(crate) mod discover;
 mod download;
 mod error;
 mod fetch;
-mod flight;
 mod html;
 mod login;
 mod metadata;
 mod netrc;
 mod page;
+mod prefetch;
 mod project;
+mod single_flight;
 mod source;
 
 pub(crate) use error::IndexError;
@@ -34,8 +34,8 @@ use crate::net::wire::Wire;
 use crate::net::{Ended, Limits, Monitor, Proxies, Transfer};
 use crate::oci::Digest;
 use crate::store::{Blob, Store};
-use crew::{Adder, Crew};
-use flight::Flights;
+use prefetch::{PrefetchQueue, Prefetcher};
+use single_flight::SingleFlight;
 
 /// Says which indexes there are, in the order in which they are asked. Called once, when the first is needed.
 pub(crate) type Sources = Box<dyn Fn() -> Result<Vec<Source>, ActionError> + Send + Sync>;
@@ -59,7 +59,7 @@ pub struct Setup {
 /// Speaks to package indexes. Its calls block, from any number of threads; each ends soon after the monitor says stop.
 pub struct Indexes {
     inner: Arc<Inner>,
-    crew: Crew,
+    prefetcher: Prefetcher,
 }
 
 /// What the threads share.
@@ -71,10 +71,10 @@ struct Inner {
     cache: Arc<Store>,
     ask: Sources,
     sources: OnceLock<Result<Vec<Source>, ActionError>>,
-    pages: Flights<String, Result<Arc<Vec<PackageFile>>, PackageError>>,
-    metadata: Flights<String, Result<Arc<String>, PackageError>>,
-    wheels: Flights<Digest, Result<Blob, ActionError>>,
-    sizes: Flights<Digest, Option<u64>>,
+    pages: SingleFlight<String, Result<Arc<Vec<PackageFile>>, PackageError>>,
+    metadata: SingleFlight<String, Result<Arc<String>, PackageError>>,
+    wheels: SingleFlight<Digest, Result<Blob, ActionError>>,
+    sizes: SingleFlight<Digest, Option<u64>>,
     /// The hosts that give no ranges.
     whole_only: Mutex<BTreeSet<String>>,
 }
@@ -123,15 +123,15 @@ impl Indexes {
             cache: setup.cache,
             ask: setup.sources,
             sources: OnceLock::new(),
-            pages: Flights::default(),
-            metadata: Flights::default(),
-            wheels: Flights::default(),
-            sizes: Flights::default(),
+            pages: SingleFlight::default(),
+            metadata: SingleFlight::default(),
+            wheels: SingleFlight::default(),
+            sizes: SingleFlight::default(),
             whole_only: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
-            crew: Crew::default(),
+            prefetcher: Prefetcher::default(),
         }
     }
 }
@@ -191,7 +191,7 @@ impl Inner {
     }
 }
 
-/// A wheel whose size is asked for, by the crew.
+/// A wheel whose size is asked for ahead of time.
 struct Sought {
     project: String,
     file: String,
@@ -226,12 +226,12 @@ fn key(file: &PackageFile) -> String {
     format!("{sha256} {}", file.url)
 }
 
-/// Has the metadata of files fetched by the crew.
-fn fetch_all(inner: &Arc<Inner>, files: Vec<PackageFile>, crew: &Adder) {
+/// Has the metadata of files fetched ahead of time.
+fn fetch_all(inner: &Arc<Inner>, files: Vec<PackageFile>, queue: &PrefetchQueue) {
     for file in files {
         if !inner.metadata.is_begun(&key(&file)) {
             let inner = Arc::clone(inner);
-            crew.add(Box::new(move || drop(inner.metadata(&file))));
+            queue.add(Box::new(move || drop(inner.metadata(&file))));
         }
     }
 }
@@ -247,22 +247,22 @@ impl Packages for Indexes {
 
     fn prefetch_project(&self, project: &str, then: Pick) {
         let (inner, project) = (Arc::clone(&self.inner), project.to_owned());
-        let crew = self.crew.adder();
-        self.crew.adder().add(Box::new(move || {
+        let queue = self.prefetcher.queue();
+        self.prefetcher.queue().add(Box::new(move || {
             if let Ok(files) = inner.files(&project) {
-                fetch_all(&inner, then(&files), &crew);
+                fetch_all(&inner, then(&files), &queue);
             }
         }));
     }
 
     fn prefetch_metadata(&self, files: Vec<PackageFile>) {
-        fetch_all(&self.inner, files, &self.crew.adder());
+        fetch_all(&self.inner, files, &self.prefetcher.queue());
     }
 
     fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>> {
         for one in wanted {
             let (inner, sought) = (Arc::clone(&self.inner), Sought::of(one));
-            self.crew.adder().add(Box::new(move || {
+            self.prefetcher.queue().add(Box::new(move || {
                 inner.size(&sought.wanted());
             }));
         }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::html;
 use crate::graph::PackageFile;
-use crate::net::place;
+use crate::net::url;
 use crate::oci::{Digest, null_is_default};
 use crate::shown;
 
@@ -148,7 +148,7 @@ impl<'de> Visitor<'de> for Listed<'_, '_> {
 impl Page<'_> {
     /// Makes a file of an entry. What the file before says, too, is shared.
     fn file(&self, entry: Entry, before: Option<&PackageFile>) -> Option<PackageFile> {
-        let url = place::join(self.url, &entry.url)?;
+        let url = url::join(self.url, &entry.url)?;
         let metadata = entry.core_metadata.or(entry.dist_info_metadata);
         let metadata_sha256 = metadata.as_ref().and_then(|it| it.get("sha256"));
         let requires_python = entry.requires_python.filter(|it| !it.is_empty());

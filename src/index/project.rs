@@ -15,7 +15,7 @@ use super::login::Login;
 use super::metadata::held;
 use super::{Inner, Source, page};
 use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel};
-use crate::net::place;
+use crate::net::url;
 use crate::oci::Digest;
 use crate::store::{Blob, Page, Store, StoreError};
 
@@ -234,7 +234,7 @@ impl Inner {
         url.set_fragment(None);
         // No index need be known for this.
         let sources = self.sources().unwrap_or_default();
-        let index = sources.iter().find(|it| place::is_same(it.address(), &url));
+        let index = sources.iter().find(|it| url::is_same(it.address(), &url));
         Some(Wheel {
             login,
             ..Wheel::of(wanted, url, index)

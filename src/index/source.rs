@@ -174,7 +174,7 @@ impl fmt::Debug for Source {
 
 /// Returns the part of a URL that may be shown: host and path.
 pub(super) fn shown(url: &Url) -> String {
-    let host = crate::net::place::authority(url);
+    let host = crate::net::url::authority(url);
     format!("{host}{}", url.path())
 }
 

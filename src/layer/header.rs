@@ -239,7 +239,7 @@ mod tests {
         };
         assert_eq!(consumed, bytes.len());
         let records = entry.pax.unwrap_or_default();
-        let records = crate::tar::made::all_of(records);
+        let records = crate::tar::testing::all_of(records);
         let mtime = records.get(&b"mtime"[..]).map(|text| {
             let text = std::str::from_utf8(text).unwrap();
             text.parse().unwrap()

@@ -215,7 +215,7 @@ mod tests {
     use super::super::{Anew, Content, Entry, Kind, Tree, resolve, write};
     use super::*;
     use crate::oci::Compression;
-    use crate::tar::made;
+    use crate::tar::testing;
     use std::sync::Arc;
 
     fn path(text: &str) -> LayerPath {
@@ -288,14 +288,14 @@ mod tests {
         let one = |(name, target): (String, String)| {
             let long = |flag, text: &str| match text.len() {
                 0..100 => Vec::new(),
-                _ => made::entry("long", flag, text.as_bytes()),
+                _ => testing::entry("long", flag, text.as_bytes()),
             };
             let short = |text: &str| text[..text.len().min(99)].to_owned();
             let headers = [long(b'L', &name), long(b'K', &target)].concat();
-            let link = made::link(&short(&name), b'2', &short(&target));
+            let link = testing::link(&short(&name), b'2', &short(&target));
             [headers, link].concat()
         };
-        all.flat_map(one).chain(made::end()).collect()
+        all.flat_map(one).chain(testing::end()).collect()
     }
 
     #[test]

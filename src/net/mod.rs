@@ -5,17 +5,17 @@
 //! of what is asked, of credentials, of the environment, or of how things are shown.
 
 pub(crate) mod backoff;
-pub(crate) mod crew;
-mod engine;
+mod dns;
 pub(crate) mod fault;
+mod io_thread;
+mod low_speed;
 pub(crate) mod monitor;
-mod names;
-mod pace;
-pub(crate) mod place;
+pub(crate) mod parallel;
 mod proxy;
 #[cfg(test)]
-pub(crate) mod script;
+pub(crate) mod testing;
 pub(crate) mod tls;
+pub(crate) mod url;
 pub(crate) mod wire;
 
 pub(crate) use fault::{Fault, Tls};

@@ -3,7 +3,7 @@
 use reqwest::{NoProxy, Proxy, Url};
 
 use super::fault::Fault;
-use super::place;
+use super::url;
 use crate::shown;
 
 /// The proxies, as the environment has them. Hosts of this machine are reached without.
@@ -57,7 +57,7 @@ impl Proxies {
                 .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
             if let Some(url) = Url::parse(&text).ok().filter(|it| it.password().is_some()) {
                 let password = url.password().unwrap_or_default();
-                shown::keep_login(&place::decode(url.username()), &place::decode(password));
+                shown::keep_login(&url::decode(url.username()), &url::decode(password));
             }
             let proxy = usable.then(|| make(text).ok()).flatten();
             let Some(proxy) = proxy else {

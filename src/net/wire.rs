@@ -1,6 +1,6 @@
 //! One exchange with one host: connections, proxies, time limits, stopping. No retry, no redirect, no credentials.
 //!
-//! With engine.rs and names.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
+//! With io_thread.rs and dns.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
 //! steps, so that every wait ends when the user stops. Knows no protocol above HTTP.
 
 use std::collections::BTreeMap;
@@ -17,11 +17,11 @@ use reqwest::{Client, ClientBuilder, Method, Request, Response, StatusCode, Url}
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::engine::Engine;
+use super::dns::CachedDns;
 use super::fault::Fault;
+use super::io_thread::IoThread;
+use super::low_speed::LowSpeed;
 use super::monitor::Monitor;
-use super::names::Names;
-use super::pace::Pace;
 use super::tls::Trust;
 use super::{Limits, Proxies};
 
@@ -37,9 +37,9 @@ const DIGESTION: u64 = 16 << 20;
 
 /// What makes exchanges. Opens nothing before the first.
 pub(crate) struct Wire {
-    engine: OnceLock<Engine>,
+    io_thread: OnceLock<IoThread>,
     clients: Mutex<BTreeMap<Trust, Client>>,
-    names: Names,
+    names: CachedDns,
     proxies: Proxies,
     /// The socket of this machine that all connections go to, whatever their URL says.
     socket: Option<PathBuf>,
@@ -76,15 +76,15 @@ pub(crate) struct Answer<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     response: Response,
-    pace: Pace,
+    speed: LowSpeed,
 }
 
 impl Wire {
     pub(crate) fn new(proxies: Proxies, limits: Limits, monitor: Arc<dyn Monitor>) -> Self {
         Self {
-            engine: OnceLock::new(),
+            io_thread: OnceLock::new(),
             clients: Mutex::default(),
-            names: Names::default(),
+            names: CachedDns::default(),
             proxies,
             socket: None,
             limits,
@@ -123,7 +123,7 @@ impl Wire {
             status: response.status(),
             headers: response.headers().clone(),
             response,
-            pace: Pace::default(),
+            speed: LowSpeed::default(),
         })
     }
 
@@ -161,13 +161,16 @@ impl Wire {
         let (sender, receiver) = mpsc::channel::<io::Result<Vec<u8>>>(1);
         length(&mut request, size);
         *request.body_mut() = Some(reqwest::Body::wrap_stream(Chunks(receiver)));
-        let engine = self.engine()?;
+        let io_thread = self.io_thread()?;
         let mut response = Box::pin(async move { client.execute(request).await });
         let mut left = size;
         let mut last = Instant::now();
         while left > 0 {
             let turn = first(response.as_mut(), sender.reserve());
-            match engine.handle.block_on(async { timeout(TICK, turn).await }) {
+            match io_thread
+                .handle
+                .block_on(async { timeout(TICK, turn).await })
+            {
                 // An answer before the end is a refusal.
                 Ok(Turn::First(done)) => {
                     return done.map_err(|error| Fault::of(&error, self.limits.connect));
@@ -205,9 +208,9 @@ impl Wire {
 
     /// Waits until something is there, or `idle` is over, or the user stops.
     fn wait<T>(&self, idle: Duration, future: impl Future<Output = T>) -> Result<T, Fault> {
-        let engine = self.engine()?;
+        let io_thread = self.io_thread()?;
         let start = Instant::now();
-        engine.handle.block_on(async {
+        io_thread.handle.block_on(async {
             let mut future = pin!(future);
             loop {
                 if self.monitor.is_stopped() {
@@ -223,12 +226,12 @@ impl Wire {
         })
     }
 
-    fn engine(&self) -> Result<&Engine, Fault> {
-        if let Some(engine) = self.engine.get() {
-            return Ok(engine);
+    fn io_thread(&self) -> Result<&IoThread, Fault> {
+        if let Some(io_thread) = self.io_thread.get() {
+            return Ok(io_thread);
         }
-        let engine = Engine::start().map_err(|error| Fault::Local(Arc::new(error)))?;
-        Ok(self.engine.get_or_init(|| engine))
+        let io_thread = IoThread::start().map_err(|error| Fault::Local(Arc::new(error)))?;
+        Ok(self.io_thread.get_or_init(|| io_thread))
     }
 
     fn client(&self, trust: &Trust) -> Result<Client, Fault> {
@@ -270,7 +273,7 @@ impl Answer<'_> {
             .wait(wire.limits.idle, self.response.chunk())?
             .map_err(|error| Fault::of(&error, wire.limits.connect))?;
         if let Some(bytes) = &chunk {
-            self.pace
+            self.speed
                 .count(start.elapsed(), bytes.len(), wire.limits.idle)?;
         }
         Ok(chunk.map(Into::into))
@@ -373,7 +376,7 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::atomic::Ordering;
 
-    use super::super::script::{Ear, Server, Told};
+    use super::super::testing::{Ear, Server, Told};
     use super::*;
 
     fn wire(proxies: Proxies, idle: u64) -> (Wire, Arc<Ear>) {

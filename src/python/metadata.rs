@@ -7,7 +7,7 @@ use std::str::FromStr;
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::{ExtraName, PackageName};
 
-use super::{Requirement, link};
+use super::{Requirement, pep508};
 
 /// The part of METADATA that decides what goes together.
 #[derive(Clone, PartialEq, Debug)]
@@ -98,7 +98,7 @@ pub(crate) fn specifiers(text: &str) -> Option<VersionSpecifiers> {
 
 /// Parses a requirement, if need be after mending what old tools wrote.
 fn lenient(text: &str) -> Result<Requirement, String> {
-    let error = match link::requirement(text) {
+    let error = match pep508::requirement(text) {
         Ok(requirement) => return Ok(requirement),
         Err(error) => error,
     };
@@ -109,7 +109,8 @@ fn lenient(text: &str) -> Result<Requirement, String> {
     let at = head.find(['<', '>', '=', '!', '~']).unwrap_or(head.len());
     let (name, versions) = head.split_at(at);
     let mended = format!("{name}{}{marker}", mend(versions));
-    link::requirement(&mended).map_err(|_| format!("`{text}` is no requirement: {}", error.message))
+    pep508::requirement(&mended)
+        .map_err(|_| format!("`{text}` is no requirement: {}", error.message))
 }
 
 /// Mends version specifiers: quotes, missing and superfluous commas, `>=1.9.*`, `!=3.0*` and `!=~`.

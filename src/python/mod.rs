@@ -6,10 +6,10 @@
 
 mod export;
 mod filename;
-mod link;
 mod lock;
 mod metadata;
-mod near;
+mod name_guesses;
+mod pep508;
 mod place;
 mod probe;
 mod pylock;
@@ -24,12 +24,12 @@ pub(crate) mod wheel;
 
 pub(crate) use export::{Exported, ExportedWheel, WheelPlace, export};
 pub use filename::WheelName;
-pub(crate) use link::{Link, Requirement};
 pub use lock::hashed;
 pub(crate) use lock::{LockSet, Locked};
 pub use metadata::Metadata;
 pub(crate) use metadata::specifiers;
-pub(crate) use near::{guesses, similar};
+pub(crate) use name_guesses::{guesses, similar};
+pub(crate) use pep508::{Requirement, WheelUrl};
 pub(crate) use place::InputError;
 pub use place::{Files, Place, Source};
 pub(crate) use probe::{Interpreter, Probe, Pythons};

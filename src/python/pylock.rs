@@ -8,7 +8,7 @@ use pep508_rs::{ExtraName, PackageName};
 use super::lock::{LockSet, Locked, LockedWheel};
 use super::place::{InputError, Source, beside};
 use super::table::{Node, Root};
-use super::{Link, Target, WheelName, link, specifiers};
+use super::{Target, WheelName, WheelUrl, pep508, specifiers};
 use crate::oci::Digest;
 
 const CODE: &str = "imgdecl::python::lock";
@@ -86,7 +86,7 @@ pub fn pylock(
     }
     let holds = |node: &Node<'_>| -> Result<bool, InputError> {
         let marker = with_sets(node.text()?, &extras, &groups);
-        let marker = link::marker(&marker).map_err(|error| node.error(error.message, AGAIN))?;
+        let marker = pep508::marker(&marker).map_err(|error| node.error(error.message, AGAIN))?;
         Ok(marker.evaluate(&target.markers(), &[]))
     };
     if let Some(environments) = root.get("environments") {
@@ -151,7 +151,7 @@ fn read_package(path: &str, package: &Node<'_>) -> Result<Locked, InputError> {
         let url = file.text_of("url")?;
         let local = file.text_of("path")?;
         let at = url.or(local).unwrap_or_default();
-        let last = Link::new(at).ok().and_then(|it| it.file());
+        let last = WheelUrl::new(at).ok().and_then(|it| it.file());
         let file_name = match (file.text_of("name")?, last) {
             (Some(name), _) => name.to_owned(),
             (None, Some(last)) => last,

@@ -207,7 +207,8 @@ mod tests {
         };
         assert_eq!(arm.name(), "linux-armv7l-musl1.2-cp39");
         let holds = |target: &Target, marker: &str| {
-            let marker = pep508_rs::MarkerTree::parse_str::<crate::python::Link>(marker).unwrap();
+            let marker =
+                pep508_rs::MarkerTree::parse_str::<crate::python::WheelUrl>(marker).unwrap();
             marker.evaluate(&target.markers(), &[])
         };
         assert!(holds(

@@ -11,7 +11,7 @@ use super::lock::{LockSet, Locked};
 use super::place::{InputError, Place, Source, beside};
 use super::pylock::{name, wheel};
 use super::table::{Node, Root};
-use super::{Link, Target, link, specifiers};
+use super::{Target, WheelUrl, pep508, specifiers};
 
 const CODE: &str = "imgdecl::python::lock";
 const AGAIN: &str = "run `uv lock` again";
@@ -219,7 +219,7 @@ impl<'a> Walk<'a> {
 
     fn evaluate(&self, marker: &Node<'_>) -> Result<bool, InputError> {
         let tree =
-            link::marker(marker.text()?).map_err(|error| marker.error(error.message, AGAIN))?;
+            pep508::marker(marker.text()?).map_err(|error| marker.error(error.message, AGAIN))?;
         Ok(tree.evaluate(&self.markers, &self.own))
     }
 
@@ -291,7 +291,7 @@ impl<'a> Walk<'a> {
             let url = file.text_of("url")?;
             let local = file.text_of("path")?;
             let at = url.or(local).unwrap_or_default();
-            let last = Link::new(at).ok().and_then(|it| it.file());
+            let last = WheelUrl::new(at).ok().and_then(|it| it.file());
             // A wheel by path or URL of its own: the source says where.
             let own = source.map(|it| it.text_of("path").map(|path| (it, path)));
             let base = own.transpose()?.and_then(|(_, path)| path);

@@ -10,8 +10,8 @@ use super::error::RegistryError;
 use super::image::Blobs;
 use super::monitor::{Direction, Ended, Going, Transfer};
 use super::pull::short;
-use super::session::{Mount, Target};
 use super::upload::Content;
+use super::upload_session::{Mount, Target};
 use crate::oci::Descriptor;
 
 /// What is known of a repository and a blob before anything is asked.
@@ -106,7 +106,7 @@ impl Client {
 mod tests {
     use std::io;
 
-    use super::super::script::{Server, Told, client, stored};
+    use super::super::testing::{Server, Told, client, stored};
     use super::*;
     use crate::oci::{Digest, MediaType, Reference};
 

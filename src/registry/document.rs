@@ -6,15 +6,15 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::Client;
-use super::crew;
 use super::error::RegistryError;
 use super::http::Payload;
 use super::image::Blobs;
-use super::kind::document_type;
+use super::media_type::document_type;
 use super::monitor::{Direction, Ended, Going, Transfer};
-use super::proof::Seen;
+use super::parallel;
+use super::presence::Seen;
 use super::pull::{ACCEPT, short};
-use super::session::Target;
+use super::upload_session::Target;
 use crate::oci::{Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference};
 
 impl Client {
@@ -51,9 +51,9 @@ impl Client {
             host: &host,
             repository: &repository.repository,
         };
-        let found = crew::each(host.config.concurrency, blobs, |blob| {
-            let lane = host.lanes.take(&*self.monitor);
-            let _lane = lane.map_err(|_| RegistryError::Stopped)?;
+        let found = parallel::each(host.config.concurrency, blobs, |blob| {
+            let permit = host.permits.acquire(&*self.monitor);
+            let _permit = permit.map_err(|_| RegistryError::Stopped)?;
             let seen = self.look_at_blob(target, blob)?;
             Ok(!matches!(seen, Seen::There))
         });

@@ -9,9 +9,9 @@ use super::Client;
 use super::backoff::Backoff;
 use super::error::{Asked, RegistryError};
 use super::fault::Fault;
-use super::place;
 use super::reply::Reply;
 use super::source::Source;
+use super::url;
 use crate::oci::{Descriptor, Hasher};
 
 /// How many cuts are borne for one blob, each of which came further than the last.
@@ -185,7 +185,7 @@ impl<'c> Download<'c> {
                 Ok(Some(reply))
             }
             206 if is_rest => {
-                let range = reply.header("content-range").and_then(place::content_range);
+                let range = reply.header("content-range").and_then(url::content_range);
                 let fits = range.is_some_and(|(first, last, all)| {
                     first == self.offset && last < size && all.is_none_or(|all| all == size)
                 });
@@ -270,7 +270,7 @@ impl<R: Read> Read for Verified<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{Server, Told, client};
+    use super::super::testing::{Server, Told, client};
     use super::*;
     use crate::oci::{MediaType, Reference};
     use crate::store::{Blob, Health, Store};

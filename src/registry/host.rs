@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use reqwest::Url;
 
 use super::config::HostConfig;
-use super::crew::Lanes;
-use super::place;
+use super::parallel::Semaphore;
 use super::tls::Trust;
 use super::token::Tokens;
+use super::url;
 
 /// The API host of Docker Hub.
 const HUB: &str = "registry-1.docker.io";
@@ -23,7 +23,7 @@ pub(super) struct Host {
     pub(super) config: HostConfig,
     pub(super) trust: Trust,
     pub(super) tokens: Tokens,
-    pub(super) lanes: Lanes,
+    pub(super) permits: Semaphore,
     /// The host refused a blob in one piece.
     pub(super) wants_chunks: AtomicBool,
     /// The scheme that the user wrote.
@@ -60,7 +60,7 @@ impl Host {
                 client_key: config.client_key.clone(),
             },
             tokens: Tokens::default(),
-            lanes: Lanes::new(config.concurrency),
+            permits: Semaphore::new(config.concurrency),
             config,
             wants_chunks: AtomicBool::new(false),
             forced,
@@ -75,7 +75,7 @@ impl Host {
             return vec![scheme];
         }
         let has_tls = self.config.ca.is_some() || self.config.client_cert.is_some();
-        if place::is_loopback(&self.authority) && !has_tls {
+        if url::is_loopback(&self.authority) && !has_tls {
             vec![Scheme::Http, Scheme::Https]
         } else if self.config.insecure {
             vec![Scheme::Https, Scheme::Http]
@@ -91,10 +91,10 @@ impl Host {
 
     /// Tells whether a URL leads to this host, over a connection that may carry its credentials.
     pub(super) fn owns(&self, url: &Url) -> bool {
-        let may_be_plain = self.config.insecure || place::is_loopback(&self.authority);
+        let may_be_plain = self.config.insecure || url::is_loopback(&self.authority);
         (url.scheme() == "https" || may_be_plain)
             && Url::parse(&format!("{}://{}", url.scheme(), self.authority))
-                .is_ok_and(|own| place::is_same(&own, url))
+                .is_ok_and(|own| url::is_same(&own, url))
     }
 }
 

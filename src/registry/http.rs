@@ -12,12 +12,12 @@ use super::backoff::{self, Backoff};
 use super::challenge::Challenge;
 use super::error::{self, Asked, Refusal, RegistryError};
 use super::fault::{Fault, Tls};
-use super::feed::Again;
 use super::host::{Host, Scheme};
-use super::place;
 use super::reply::Reply;
 use super::scope::Scope;
 use super::token::{self, Pass};
+use super::upload_body::Rewind;
+use super::url;
 use super::wire::{Answer, Body, Call};
 
 /// How many redirects are followed.
@@ -67,7 +67,7 @@ pub(super) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// So many bytes of a blob, from a place; they can be sent again.
     Stream {
-        feed: &'a mut dyn Again,
+        body: &'a mut dyn Rewind,
         from: u64,
         size: u64,
         transfer: u64,
@@ -128,12 +128,12 @@ impl<'a> Ask<'a> {
             Payload::None => Body::Bytes(&[]),
             Payload::Bytes(bytes) => Body::Bytes(bytes),
             Payload::Stream {
-                feed,
+                body,
                 from,
                 size,
                 transfer,
             } => Body::Stream {
-                reader: feed.from(*from)?,
+                reader: body.from(*from)?,
                 size: *size,
                 transfer: *transfer,
             },
@@ -197,7 +197,7 @@ impl Client {
                 Ok((answer, url)) => {
                     self.warn(ask.host, &answer.headers);
                     let elsewhere = !ask.host.owns(&url);
-                    let elsewhere = elsewhere.then(|| place::authority(&url));
+                    let elsewhere = elsewhere.then(|| url::authority(&url));
                     let mut reply = Reply {
                         answer,
                         url,
@@ -395,7 +395,7 @@ impl Client {
             let trust = match ask.host.owns(&url) {
                 true => &ask.host.trust,
                 false => {
-                    other = self.host(&place::authority(&url));
+                    other = self.host(&url::authority(&url));
                     &other.trust
                 }
             };
@@ -409,22 +409,22 @@ impl Client {
             let Some(next) = redirect(ask, &answer, &url) else {
                 return Ok((answer, url));
             };
-            let is_insecure = self.host(&place::authority(&next)).config.insecure;
-            let mut may = place::may_follow(&url, &next, is_insecure);
+            let is_insecure = self.host(&url::authority(&next)).config.insecure;
+            let mut may = url::may_follow(&url, &next, is_insecure);
             // What was encrypted so far is not sent on in the open, whatever the other host is trusted with.
             if !ask.is_read() && url.scheme() == "https" && next.scheme() == "http" {
                 may = may.and(Err("which is not encrypted"));
             }
             if let Err(why) = may {
-                let to = format!("{}://{}", next.scheme(), place::authority(&next));
+                let to = format!("{}://{}", next.scheme(), url::authority(&next));
                 return Err(Failed::Unsafe { to, why });
             }
             // Once away, never again: the way back is not ours.
-            is_own = is_own && place::is_same(&url, &next);
+            is_own = is_own && url::is_same(&url, &next);
             url = next;
         }
         Err(Failed::Unsafe {
-            to: place::authority(&url),
+            to: url::authority(&url),
             why: "after more redirects than are followed",
         })
     }
@@ -481,7 +481,7 @@ fn redirect(ask: &Ask<'_>, answer: &Answer<'_>, url: &Url) -> Option<Url> {
         307 | 308 if matches!(ask.auth, Auth::Scopes(_)) => {}
         _ => return None,
     }
-    place::location(url, answer.headers.get(LOCATION)?.to_str().ok()?)
+    url::location(url, answer.headers.get(LOCATION)?.to_str().ok()?)
 }
 
 /// What was said once.

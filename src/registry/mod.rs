@@ -11,29 +11,29 @@ mod credentials;
 mod document;
 mod download;
 mod error;
-mod feed;
-mod grant;
+mod error_body;
+mod graph_port;
 mod host;
 mod http;
 mod image;
-mod kind;
-mod mend;
-mod port;
-mod proof;
+mod media_type;
+mod presence;
 mod pull;
 mod push;
 mod referrers;
+mod repair;
 mod reply;
-mod said;
 mod scope;
-#[cfg(test)]
-mod script;
-mod session;
-mod small;
 mod source;
 mod tags;
+#[cfg(test)]
+mod testing;
 mod token;
+mod token_request;
 mod upload;
+mod upload_body;
+mod upload_session;
+mod user_file;
 
 pub use crate::net::{Direction, Ended, Limits, Monitor, Proxies, Transfer};
 pub use config::Config;
@@ -45,7 +45,7 @@ pub use image::{Blobs, PushImage, PushManifest, Pushed};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::net::{backoff, crew, fault, monitor, place, tls, wire};
+use crate::net::{backoff, fault, monitor, parallel, tls, url, wire};
 use host::{Host, Scheme};
 
 /// What a client is made of.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use reqwest::Method;
 
 use super::Client;
-use super::crew;
 use super::download::Download;
 use super::error::{Asked, RegistryError};
 use super::http::Ask;
-use super::kind::{SCHEMA_1, document_type, kind};
+use super::media_type::{SCHEMA_1, document_type, media_type};
 use super::monitor::{Direction, Ended, Going, Transfer};
+use super::parallel;
 use super::reply::Reply;
 use super::source::Source;
 use crate::oci::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, Reference};
@@ -107,15 +107,15 @@ impl Client {
             .filter(|blob| store.check(&as_blob(blob)) != Health::Whole)
             .collect();
         let host = self.host(&repository.registry);
-        let results = crew::each(host.config.concurrency, &missing, |blob| {
-            // Before the lane: nobody who waits for another keeps one.
+        let results = parallel::each(host.config.concurrency, &missing, |blob| {
+            // Before the permit: nobody who waits for another keeps one.
             let _turn = self.turn(blob, store)?;
             if store.check(&as_blob(blob)) == Health::Whole {
                 return Ok(());
             }
-            let _lane = host
-                .lanes
-                .take(&*self.monitor)
+            let _permit = host
+                .permits
+                .acquire(&*self.monitor)
                 .map_err(|_| RegistryError::Stopped)?;
             self.fetch(repository, blob, store)
         });
@@ -265,7 +265,7 @@ impl Client {
         }
         let digest = reply.header("docker-content-digest");
         let digest: Option<Digest> = digest.and_then(|digest| digest.trim().parse().ok());
-        let media_type = kind(reply.header("content-type"));
+        let media_type = media_type(reply.header("content-type"));
         if SCHEMA_1.contains(&media_type.as_str()) {
             return Err(RegistryError::Schema1(Box::new(reply.asked)));
         }
@@ -379,7 +379,7 @@ pub(super) fn short(digest: &Digest) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{Server, Told, client};
+    use super::super::testing::{Server, Told, client};
     use super::*;
 
     const MANIFEST: &str = r#"{"schemaVersion":2,"config":{},"layers":[]}"#;

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Client;
 use super::blob::Way;
-use super::crew;
 use super::error::RegistryError;
 use super::image::{Blobs, PushImage, PushManifest, Pushed};
 use super::monitor::Ended;
-use super::session::Target;
+use super::parallel;
+use super::upload_session::Target;
 use crate::oci::{Descriptor, Digest};
 
 /// How many threads push at most.
@@ -54,11 +54,11 @@ impl Client {
             .iter()
             .map(|image| image.repository.registry.as_str())
             .collect();
-        let lanes = registries
+        let permits = registries
             .iter()
             .map(|registry| self.host(registry).config.concurrency);
-        let threads = lanes.sum::<usize>().clamp(1, THREADS);
-        let plans = crew::each(threads, images, |image| self.plan(image));
+        let threads = permits.sum::<usize>().clamp(1, THREADS);
+        let plans = parallel::each(threads, images, |image| self.plan(image));
         let pairs: Vec<(usize, &PushImage, &Result<Plan, RegistryError>)> = images
             .iter()
             .zip(&plans)
@@ -66,7 +66,7 @@ impl Client {
             .map(|(number, (image, plan))| (number, image, plan))
             .collect();
         let units = units(&pairs);
-        let done = crew::each(threads, &units, |unit| self.put_unit(unit, blobs));
+        let done = parallel::each(threads, &units, |unit| self.put_unit(unit, blobs));
         let mut places: BTreeMap<Place<'_>, Result<Ended, RegistryError>> = BTreeMap::new();
         for (unit, results) in units.iter().zip(done) {
             for ((repository, _), result) in unit.repositories.iter().zip(results) {
@@ -74,7 +74,7 @@ impl Client {
             }
         }
         let owners = owners(&pairs);
-        crew::each(threads, &pairs, |(number, image, plan)| {
+        parallel::each(threads, &pairs, |(number, image, plan)| {
             let plan = plan.as_ref().map_err(Clone::clone)?;
             let outcome = |digest: Digest| {
                 let place = (
@@ -96,9 +96,9 @@ impl Client {
     /// Finds out what the registry has of an image.
     fn plan(&self, image: &PushImage) -> Result<Plan, RegistryError> {
         let host = self.host(&image.repository.registry);
-        let _lane = host
-            .lanes
-            .take(&*self.monitor)
+        let _permit = host
+            .permits
+            .acquire(&*self.monitor)
             .map_err(|_| RegistryError::Stopped)?;
         let target = Target {
             host: &host,
@@ -160,10 +160,10 @@ impl Client {
                 repository,
             };
             let result = host
-                .lanes
-                .take(&*self.monitor)
+                .permits
+                .acquire(&*self.monitor)
                 .map_err(|_| RegistryError::Stopped)
-                .and_then(|_lane| self.put_blob(target, unit.blob, from, way, blobs));
+                .and_then(|_permit| self.put_blob(target, unit.blob, from, way, blobs));
             if result.is_ok() {
                 holder.get_or_insert(repository);
             }
@@ -181,9 +181,9 @@ impl Client {
         outcome: &dyn Fn(Digest) -> Result<Ended, RegistryError>,
     ) -> Result<Pushed, RegistryError> {
         let host = self.host(&image.repository.registry);
-        let _lane = host
-            .lanes
-            .take(&*self.monitor)
+        let _permit = host
+            .permits
+            .acquire(&*self.monitor)
             .map_err(|_| RegistryError::Stopped)?;
         let target = Target {
             host: &host,
@@ -200,7 +200,7 @@ impl Client {
                 match outcome(blob.digest) {
                     Ok(outcome) => {
                         if *has && outcome != Ended::Skipped && !pushed.has(blob) {
-                            self.tell_mended(target, blob, outcome);
+                            self.tell_repaired(target, blob, outcome);
                         }
                         pushed.add(blob, outcome);
                     }
@@ -221,11 +221,11 @@ impl Client {
                     let name = manifest.manifest.digest.to_string();
                     let below = std::slice::from_ref(manifest);
                     let own = &manifest.manifest;
-                    self.put_mended(target, own, &name, below, blobs, &mut pushed)?
+                    self.put_repaired(target, own, &name, below, blobs, &mut pushed)?
                 }
             };
             if plan.has_root && outcome != Ended::Skipped {
-                self.tell_mended(target, &manifest.manifest, outcome);
+                self.tell_repaired(target, &manifest.manifest, outcome);
             }
             pushed.add(&manifest.manifest, outcome);
         }
@@ -235,7 +235,7 @@ impl Client {
         }
         for name in &names {
             let below = &image.manifests;
-            self.put_mended(target, &image.root, name, below, blobs, &mut pushed)?;
+            self.put_repaired(target, &image.root, name, below, blobs, &mut pushed)?;
         }
         let outcome = match plan.has_root {
             true => Ended::Skipped,
@@ -331,7 +331,7 @@ fn owners<'a>(pairs: &Pairs<'a>) -> BTreeMap<Place<'a>, usize> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::script::{Asked, Server, Told, client, stored};
+    use super::super::testing::{Asked, Server, Told, client, stored};
     use super::*;
     use crate::oci::{Annotations, Manifest, MediaType, Reference};
     use std::io::{self, Read};

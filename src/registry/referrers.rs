@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::Client;
 use super::blob::Way;
-use super::crew;
 use super::error::RegistryError;
 use super::http::{Ask, At, Payload};
 use super::image::Blobs;
-use super::place;
+use super::parallel;
 use super::pull::ACCEPT;
-use super::session::Target;
 use super::tags::LIST;
+use super::upload_session::Target;
+use super::url;
 use crate::oci::{
     Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference, null_is_default,
     without_nulls,
@@ -103,10 +103,10 @@ impl Client {
             .chain(&document.layers)
             .filter(|blob| seen.insert(blob.digest))
             .collect();
-        let results = crew::each(host.config.concurrency, &needed, |blob| {
-            let _lane = host
-                .lanes
-                .take(&*self.monitor)
+        let results = parallel::each(host.config.concurrency, &needed, |blob| {
+            let _permit = host
+                .permits
+                .acquire(&*self.monitor)
                 .map_err(|_| RegistryError::Stopped)?;
             self.put_blob(target, blob, None, Way::Known, blobs)
         });
@@ -155,7 +155,7 @@ impl Client {
             let index: Value = serde_json::from_slice(&bytes)
                 .map_err(|_| reply.wrong("the answer is no index in JSON"))?;
             found.extend(entries(Some(&index)));
-            let Some(next) = place::next_page(&reply.url, reply.headers()) else {
+            let Some(next) = url::next_page(&reply.url, reply.headers()) else {
                 return Ok(Some(found));
             };
             size += bytes.len();
@@ -289,7 +289,7 @@ mod tests {
     use std::io::{self, Read};
     use std::sync::Mutex;
 
-    use super::super::script::{Server, Told, client, stored};
+    use super::super::testing::{Server, Told, client, stored};
     use super::*;
 
     /// Every blob is the empty object.

@@ -5,11 +5,11 @@ use reqwest::header::HeaderMap;
 
 use super::backoff;
 use super::error::{self, Asked, Refusal, RegistryError};
+use super::error_body;
 use super::fault::Fault;
-use super::kind::kind;
-use super::place;
-use super::said;
+use super::media_type::media_type;
 use super::token::Pass;
+use super::url;
 use super::wire::Answer;
 use crate::oci::Digest;
 
@@ -82,7 +82,7 @@ impl Reply<'_> {
 
     /// Returns the media type of the answer, if it is a page for people: no registry's answer is one.
     pub(super) fn page(&self) -> Option<String> {
-        let media_type = kind(self.header("content-type")).to_string();
+        let media_type = media_type(self.header("content-type")).to_string();
         error::is_page(&media_type).then(|| error::clean(&media_type))
     }
 
@@ -108,16 +108,16 @@ impl Reply<'_> {
             // What came before a cut says enough.
             false => self.answer.read_some(SMALL),
         };
-        let media_type = kind(self.header("content-type")).to_string();
+        let media_type = media_type(self.header("content-type")).to_string();
         let is_told = !media_type.is_empty() && !media_type.contains("json");
         Refusal {
             asked: self.asked.clone(),
             status: self.status(),
-            said: said::said(&body),
+            said: error_body::message(&body),
             kind: is_told.then(|| error::clean(&media_type)),
             leads: self.leads(),
             missing: match self.asked.method.as_str() {
-                "PUT" => said::missing(&body),
+                "PUT" => error_body::missing(&body),
                 _ => None,
             },
             elsewhere: self.elsewhere.clone(),
@@ -132,7 +132,7 @@ impl Reply<'_> {
             return None;
         }
         let text = self.header("location")?;
-        Some(match place::location(&self.url, text) {
+        Some(match url::location(&self.url, text) {
             Some(mut url) => {
                 url.set_query(None);
                 error::clean(url.as_str())

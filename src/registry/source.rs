@@ -8,8 +8,8 @@ use super::Client;
 use super::error::{RegistryError, clean};
 use super::host::{Host, Scheme};
 use super::http::{Ask, At, Auth};
-use super::place;
 use super::scope::Scope;
+use super::url;
 use crate::oci::Reference;
 
 /// How often a host is tried that another one can stand in for.
@@ -84,7 +84,7 @@ impl Client {
                 .filter(|rest| rest.is_empty() || rest.starts_with('/'));
             let prefix = prefix.unwrap_or(path).trim_matches('/');
             sources.push(Source {
-                host: self.host_by(&place::authority(&url), forced),
+                host: self.host_by(&url::authority(&url), forced),
                 repository: match prefix {
                     "" => reference.repository.clone(),
                     prefix => format!("{prefix}/{}", reference.repository),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Client;
 use super::error::RegistryError;
 use super::http::{Ask, At};
-use super::place;
+use super::url;
 use crate::oci::{MAX_DOCUMENT, Reference, check_tag, null_is_default};
 
 /// How many pages are read, and how many image tags.
@@ -46,7 +46,7 @@ impl Client {
                     tags.push(tag);
                 }
             }
-            let Some(next) = place::next_page(&reply.url, reply.headers()) else {
+            let Some(next) = url::next_page(&reply.url, reply.headers()) else {
                 return Ok(tags);
             };
             size += bytes.len();
@@ -71,7 +71,7 @@ fn page(bytes: &[u8]) -> serde_json::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{Server, Told, client};
+    use super::super::testing::{Server, Told, client};
     use super::*;
 
     fn tags(server: &Server) -> Result<Vec<String>, RegistryError> {

@@ -232,7 +232,7 @@ pub(super) fn put(headers: &mut HeaderMap, value: &HeaderValue) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{Server, Told, client};
+    use super::super::testing::{Server, Told, client};
     use super::*;
     use crate::oci::Reference;
 
@@ -246,7 +246,7 @@ mod tests {
 
     /// A registry that wants a token of `/token`, which `give` gives, and takes those that `take` does.
     fn registry(
-        give: impl Fn(&super::super::script::Asked, usize) -> Told + Send + Sync + 'static,
+        give: impl Fn(&super::super::testing::Asked, usize) -> Told + Send + Sync + 'static,
         take: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Server {
         Server::start(move |before, asked| {

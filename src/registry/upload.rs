@@ -10,11 +10,11 @@ use super::Client;
 use super::backoff::{self, Backoff};
 use super::error::RegistryError;
 use super::fault::Fault;
-use super::feed::{Feed, Open};
 use super::http::{Ask, At, Payload};
-use super::place;
 use super::reply::Reply;
-use super::session::{Session, Target};
+use super::upload_body::{Open, UploadBody};
+use super::upload_session::{Target, UploadSession};
+use super::url;
 use crate::oci::Descriptor;
 
 /// The size of a chunk where a registry refuses a blob in one piece, in bytes: GHCR takes no larger ones.
@@ -52,7 +52,7 @@ impl Client {
         &self,
         target: Target<'_>,
         content: &Content<'_>,
-        session: Option<Session>,
+        session: Option<UploadSession>,
     ) -> Result<(), RegistryError> {
         let mut session = session;
         let mut backoff = Backoff::new(&self.limits, self.limits.tries);
@@ -99,26 +99,26 @@ impl Client {
         &self,
         target: Target<'_>,
         content: &Content<'_>,
-        session: Session,
+        session: UploadSession,
         is_mended: &mut bool,
     ) -> Result<Tried, RegistryError> {
-        let mut feed = Feed::new(content.open);
+        let mut body = UploadBody::new(content.open);
         let (location, from) = match self.chunk(target, content.blob) {
             None => (session.location, 0),
             Some(chunk) => {
                 let chunk = chunk.max(session.least);
                 let start = session.location;
-                match self.send_chunks(target, content, (&mut feed, is_mended), start, chunk)? {
+                match self.send_chunks(target, content, (&mut body, is_mended), start, chunk)? {
                     Ok(location) => (location, content.blob.size),
                     Err(tried) => return Ok(tried),
                 }
             }
         };
-        let url = place::with_digest(location, &content.blob.digest);
+        let url = url::with_digest(location, &content.blob.digest);
         let mut ask = target.ask_at(Method::PUT, At::Url(url), content.what);
         if from < content.blob.size {
             ask.body = Payload::Stream {
-                feed: &mut feed,
+                body: &mut body,
                 from,
                 size: content.blob.size - from,
                 transfer: content.transfer,
@@ -143,7 +143,7 @@ impl Client {
         &self,
         target: Target<'_>,
         content: &Content<'_>,
-        (feed, is_mended): (&mut Feed<'_>, &mut bool),
+        (body, is_mended): (&mut UploadBody<'_>, &mut bool),
         location: Url,
         chunk: u64,
     ) -> Result<Result<Url, Tried>, RegistryError> {
@@ -154,7 +154,7 @@ impl Client {
             let count = chunk.min(size - offset);
             let mut ask = Ask {
                 body: Payload::Stream {
-                    feed: &mut *feed,
+                    body: &mut *body,
                     from: offset,
                     size: count,
                     transfer: content.transfer,
@@ -176,7 +176,7 @@ impl Client {
                     offset += count;
                 }
                 416 if !*is_mended => {
-                    let there = reply.header("range").and_then(place::upload_range);
+                    let there = reply.header("range").and_then(url::upload_range);
                     let next = self.led(&reply)?.unwrap_or(location);
                     let error = reply.refused();
                     if is_about_size(&error) {
@@ -215,7 +215,7 @@ impl Client {
             Ok(reply) if matches!(reply.status(), 200..=204) => reply,
             _ => return Ok(None),
         };
-        let there = reply.header("range").and_then(place::upload_range);
+        let there = reply.header("range").and_then(url::upload_range);
         let next = self.led(&reply)?.unwrap_or(location);
         Ok(there.map(|there| (there, next)))
     }
@@ -262,8 +262,8 @@ fn again(error: RegistryError) -> Result<Tried, RegistryError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::script::{Asked, Server, Told, client, stored};
-    use super::super::session::Mount;
+    use super::super::testing::{Asked, Server, Told, client, stored};
+    use super::super::upload_session::Mount;
     use super::*;
     use crate::oci::MediaType;
     use std::io::{self, Read};

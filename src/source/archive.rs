@@ -389,7 +389,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::tar::made;
+    use crate::tar::testing;
 
     /// An archive of an image without layers, plain or compressed, whose config says a word.
     fn image(word: &str, is_compressed: bool) -> Vec<u8> {
@@ -399,8 +399,8 @@ mod tests {
         let list = serde_json::json!([{ "Config": "config.json", "Layers": [] }]);
         let members = [("config.json", &config), ("manifest.json", &list)];
         let members =
-            members.map(|(path, text)| made::entry(path, b'0', text.to_string().as_bytes()));
-        let tar = [members.concat(), made::end()].concat();
+            members.map(|(path, text)| testing::entry(path, b'0', text.to_string().as_bytes()));
+        let tar = [members.concat(), testing::end()].concat();
         match is_compressed {
             true => zstd::encode_all(&tar[..], 1).unwrap(),
             false => tar,

@@ -50,10 +50,10 @@
 
 mod block;
 mod entries;
-#[cfg(test)]
-pub(crate) mod made;
 mod records;
 mod sparse;
+#[cfg(test)]
+pub(crate) mod testing;
 mod whiteout;
 
 pub(crate) use block::BLOCK;

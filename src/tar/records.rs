@@ -204,7 +204,7 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::made::record;
+    use super::super::testing::record;
     use super::*;
 
     fn parse(records: &[(&str, &[u8])]) -> Result<Records, String> {

@@ -7,7 +7,7 @@ use crate::exec::Outcome;
 use crate::graph::{Node, NodeId};
 use crate::lock;
 use crate::plan::render;
-use crate::work::Forecast;
+use crate::work::PushPreview;
 use crate::work::plan::{Known, Outlook, Reason};
 
 /// How many changed lines of a key a plan shows.
@@ -106,7 +106,7 @@ fn reason_json(reason: &Reason) -> Value {
 }
 
 /// Says what a push would do about an image.
-fn push_line(push: &Forecast) -> String {
+fn push_line(push: &PushPreview) -> String {
     let mut parts = Vec::new();
     match push.unbuilt {
         0 => {}
@@ -132,7 +132,7 @@ fn push_line(push: &Forecast) -> String {
     line
 }
 
-fn push_json(push: &Forecast) -> Value {
+fn push_json(push: &PushPreview) -> Value {
     let is_done = !push.is_new && push.unbuilt == 0;
     json!({
         "image": push.name,

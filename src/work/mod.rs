@@ -5,10 +5,10 @@
 mod export;
 mod failure;
 mod file;
-mod forecast;
 mod host;
 mod indexes;
 mod net;
+mod push_preview;
 mod session;
 mod workspace;
 
@@ -29,8 +29,8 @@ pub(crate) mod verify;
 pub(crate) use export::Exported;
 pub(crate) use failure::{Blame, Failed, NodeFailure, Told};
 pub(crate) use file::write_file;
-pub(crate) use forecast::Forecast;
 pub(crate) use lock::needs_registry;
 pub(crate) use net::Network;
+pub(crate) use push_preview::PushPreview;
 pub(crate) use session::{Environment, Events, IndexEnvironment, News, Session};
 pub(crate) use workspace::Choice;

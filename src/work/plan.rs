@@ -1,9 +1,9 @@
 //! `plan`: what would be built, and why; and what a push would send.
 
 use super::build::{failures, options, planned};
-use super::forecast::{Forecast, forecast};
 use super::lock;
 use super::net::{Net, Network};
+use super::push_preview::{PushPreview, push_preview};
 use super::workspace::{Choice, Workspace};
 use super::{Failed, News, Session};
 use crate::exec::{self, NodeResult, Outcome, Why};
@@ -33,7 +33,7 @@ pub(crate) struct Outlook {
     /// What is known of each node, in the order of the graph.
     pub(crate) nodes: Vec<Known>,
     /// What a push would do about each image, if that was asked for.
-    pub(crate) pushes: Vec<Forecast>,
+    pub(crate) pushes: Vec<PushPreview>,
 }
 
 /// What is known of a node.
@@ -91,7 +91,7 @@ pub(crate) fn plan(session: &Session, request: &Request) -> Result<Outlook, Fail
         if let Some(client) = net.client() {
             let images = planned(&workspace, &plan, &[]);
             crate::output::check_repositories(&images)?;
-            pushes = forecast(&plan, &results, client)?;
+            pushes = push_preview(&plan, &results, client)?;
         }
     }
     let nodes = plan.graph.nodes().zip(results);

@@ -7,7 +7,7 @@ use pep508_rs::{ExtraName, MarkerTree, VersionOrUrl};
 use super::{Asked, Direct};
 use crate::oci::Digest;
 use crate::python::place::{InputError, Piece, beside};
-use crate::python::{Link, Requirement, WheelName, link};
+use crate::python::{Requirement, WheelName, WheelUrl, pep508};
 
 const CODE: &str = "imgdecl::python::requirement";
 const SOURCE: &str = "imgdecl::python::source";
@@ -66,7 +66,7 @@ fn unnamed(text: &str) -> Option<usize> {
         .find(|it: char| it.is_whitespace())
         .unwrap_or(text.len());
     let word = &text[..end];
-    let is_url = Link::new(word).is_ok_and(|it| it.scheme().is_some());
+    let is_url = WheelUrl::new(word).is_ok_and(|it| it.scheme().is_some());
     let name = word
         .split(['@', ';', '[', '<', '>', '=', '!', '~'])
         .next()?;
@@ -84,7 +84,7 @@ fn is_archive(name: &str) -> bool {
 }
 
 /// Parses `NAME @ URL` or `NAME SPECIFIERS`.
-fn named(piece: &Piece) -> Result<(Requirement, Option<Link>), InputError> {
+fn named(piece: &Piece) -> Result<(Requirement, Option<WheelUrl>), InputError> {
     if piece.text.trim_start().starts_with('-') {
         return Err(piece.place_of(0..piece.text.len()).error(
             CODE,
@@ -92,7 +92,7 @@ fn named(piece: &Piece) -> Result<(Requirement, Option<Link>), InputError> {
             "write it into a file, and name that in `requirements`; of sources build a wheel, and point `find_links` at its folder",
         ));
     }
-    let requirement = link::requirement(&piece.text).map_err(|error| {
+    let requirement = pep508::requirement(&piece.text).map_err(|error| {
         piece.place_of(error.span).error(
             CODE,
             error.message,
@@ -118,9 +118,9 @@ fn check(
     piece: &Piece,
     span: Range<usize>,
     named: Option<&Requirement>,
-) -> Result<Link, InputError> {
+) -> Result<WheelUrl, InputError> {
     let place = piece.place_of(span.clone());
-    let link = Link::new(&piece.text[span])
+    let link = WheelUrl::new(&piece.text[span])
         .map_err(|error| place.error(CODE, error.to_string(), "name a wheel"))?;
     let scheme = link.scheme().unwrap_or_default();
     let what = match scheme.as_str() {
@@ -155,7 +155,11 @@ fn check(
 }
 
 /// Makes the requirement of a URL or path that stands alone.
-fn unnamed_requirement(piece: &Piece, end: usize, link: &Link) -> Result<Requirement, InputError> {
+fn unnamed_requirement(
+    piece: &Piece,
+    end: usize,
+    link: &WheelUrl,
+) -> Result<Requirement, InputError> {
     let fail = |span: Range<usize>, message: String| {
         piece
             .place_of(span)
@@ -181,7 +185,7 @@ fn unnamed_requirement(piece: &Piece, end: usize, link: &Link) -> Result<Require
             return Err(fail(end..piece.text.len(), message));
         }
         Some(marker) => {
-            link::marker(marker).map_err(|error| fail(end..piece.text.len(), error.message))?
+            pep508::marker(marker).map_err(|error| fail(end..piece.text.len(), error.message))?
         }
     };
     Ok(Requirement {
@@ -194,7 +198,7 @@ fn unnamed_requirement(piece: &Piece, end: usize, link: &Link) -> Result<Require
 }
 
 /// Takes apart where a wheel is.
-fn direct(piece: &Piece, link: &Link, file: &str) -> Result<Direct, InputError> {
+fn direct(piece: &Piece, link: &WheelUrl, file: &str) -> Result<Direct, InputError> {
     let place = piece.place();
     let fail = |error: String| place.error(CODE, error, "name a wheel by its full file name");
     let name = link.file().unwrap_or_default();
@@ -227,7 +231,7 @@ fn direct(piece: &Piece, link: &Link, file: &str) -> Result<Direct, InputError> 
     }
     Ok(Direct {
         wheel,
-        link: Link::new(&address).map_err(|error| fail(error.to_string()))?,
+        link: WheelUrl::new(&address).map_err(|error| fail(error.to_string()))?,
         is_local,
     })
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use pep508_rs::PackageName;
 
 use super::place::Piece;
-use super::{InputError, Link, Place, Requirement, WheelName};
+use super::{InputError, Place, Requirement, WheelName, WheelUrl};
 use crate::oci::Digest;
 
 /// A requirement, and where it stands.
@@ -38,7 +38,7 @@ pub struct Direct {
     /// The name of the wheel.
     pub wheel: WheelName,
     /// The URL without a fragment, or the path from where the paths of the set begin.
-    pub link: Link,
+    pub link: WheelUrl,
     /// Whether it is a path.
     pub is_local: bool,
 }

@@ -10,7 +10,7 @@ use super::choose::{Fault, Listing, Release, Rules};
 use super::range::Point;
 use super::solve::Package;
 use super::{Index, IndexError, Question, Unknown};
-use crate::python::{WheelName, near};
+use crate::python::{WheelName, name_guesses};
 
 /// How many hints there are, how many versions are named for one reason, and how many wheels.
 const HINTS: usize = 24;
@@ -96,7 +96,9 @@ impl Hints<'_> {
             return;
         };
         if self.is_asked(name) {
-            let others = near::imported(name).iter().map(|it| (*it).to_owned());
+            let others = name_guesses::imported(name)
+                .iter()
+                .map(|it| (*it).to_owned());
             self.lines.extend(did_you_mean(&others.collect::<Vec<_>>()));
         }
         self.faults(package, &faulty);
@@ -187,7 +189,7 @@ pub(super) fn near_names(
 ) -> Vec<String> {
     let known = listings.iter().filter(|it| it.1.is_ok());
     let known = known.map(|it| it.0.as_ref());
-    let mut names: Vec<String> = near::similar(name, known)
+    let mut names: Vec<String> = name_guesses::similar(name, known)
         .into_iter()
         .map(str::to_owned)
         .collect();

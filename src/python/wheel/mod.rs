@@ -4,28 +4,28 @@
 //! What a wheel becomes depends on the wheel and the [`Scheme`] alone: `docs/format-1.md` is exact about it. Knows nothing
 //! of how wheels are chosen or fetched.
 
-mod archive;
 #[cfg(test)]
-mod broken;
+mod accepted_tests;
+#[cfg(test)]
+mod ambiguous_tests;
+mod archive;
 mod directory;
 mod entry_points;
 mod error;
-#[cfg(test)]
-mod fixture;
 mod headers;
 mod info;
 mod install;
 mod join;
-#[cfg(test)]
-mod made;
-#[cfg(test)]
-mod odd;
-#[cfg(test)]
-mod readings;
 mod record;
+#[cfg(test)]
+mod refused_tests;
 mod scheme;
 mod script;
 mod split;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod zip_testing;
 
 pub(crate) use directory::TAIL;
 pub use directory::{Bytes, Entry, directory};

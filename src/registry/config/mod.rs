@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{canonical, small};
+use super::{canonical, user_file};
 
 /// How large the file may be, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -176,8 +176,8 @@ impl Config {
             path: path.to_owned(),
             source,
         };
-        let bytes = match small::read(path, MAX_FILE) {
-            Err(error) if small::is_missing(&error) => return Ok(Self::default()),
+        let bytes = match user_file::read(path, MAX_FILE) {
+            Err(error) if user_file::is_missing(&error) => return Ok(Self::default()),
             other => other.map_err(fail)?,
         };
         let text = String::from_utf8(bytes)

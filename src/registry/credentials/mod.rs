@@ -6,7 +6,7 @@
 
 mod file;
 #[cfg(test)]
-mod fuzz;
+mod fuzz_tests;
 mod helper;
 mod login;
 mod places;

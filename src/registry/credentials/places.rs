@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use super::file::AuthFile;
 use super::login::Hidden;
-use crate::registry::small;
+use crate::registry::user_file;
 
 /// How large an auth file may be, in bytes.
 pub(super) const MAX_FILE: u64 = 1 << 20;
@@ -79,12 +79,12 @@ impl Source {
     /// Reads it, the first time.
     pub(super) fn content(&self) -> Result<Option<&AuthFile>, &str> {
         let read = || {
-            let read = |path: &PathBuf| small::read(path, MAX_FILE);
+            let read = |path: &PathBuf| user_file::read(path, MAX_FILE);
             let bytes = match &self.origin {
                 Origin::Text(text) => Ok(text.clone().into_bytes()),
                 Origin::Named(path) => read(path),
                 Origin::Usual(path) => match read(path) {
-                    Err(error) if small::is_missing(&error) => return Ok(None),
+                    Err(error) if user_file::is_missing(&error) => return Ok(None),
                     other => other,
                 },
             };

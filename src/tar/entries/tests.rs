@@ -1,6 +1,6 @@
 //! What headers mean, one by one. tests/tars.rs compares with other readers.
 
-use super::super::made::{Made, end, entry, link, records, with};
+use super::super::testing::{HeaderBlock, end, entry, link, records, with};
 use super::*;
 
 /// Reads all entries, with their contents.
@@ -48,10 +48,10 @@ fn names_sizes_and_attributes_of_records() {
             ("uid", b"3000000000"),
             ("uname", "jö".as_bytes()),
         ]),
-        with(Made::new("short", b'0', 0).block(), b"abc"),
+        with(HeaderBlock::new("short", b'0', 0).block(), b"abc"),
         entry("long", b'L', b"a/b\0"),
         entry("g", b'g', b"junk"),
-        Made::new("short", b'5', 0).block(),
+        HeaderBlock::new("short", b'5', 0).block(),
         end(),
         b"anything".to_vec(),
     ]
@@ -75,11 +75,11 @@ fn names_sizes_and_attributes_of_records() {
 #[test]
 fn a_size_means_nothing_where_no_content_is() {
     for flag in *b"123456" {
-        let tar = [Made::new("x", flag, 1024).block(), file(), end()].concat();
+        let tar = [HeaderBlock::new("x", flag, 1024).block(), file(), end()].concat();
         assert_eq!(names(&tar).len(), 2, "{}", char::from(flag));
         let tar = [
             records(&[("size", b"512")]),
-            Made::new("x", flag, 0).block(),
+            HeaderBlock::new("x", flag, 0).block(),
             file(),
         ];
         assert_eq!(names(&tar.concat()).len(), 2, "{}", char::from(flag));
@@ -89,7 +89,7 @@ fn a_size_means_nothing_where_no_content_is() {
 #[test]
 fn folders_of_v7() {
     for flag in [0, b'0', b'7'] {
-        let tar = [Made::new("d/", flag, 0).v7().block(), file()].concat();
+        let tar = [HeaderBlock::new("d/", flag, 0).v7().block(), file()].concat();
         assert_eq!(names(&tar)[0], ("d/".to_owned(), Kind::Folder));
         assert!(why(&entry("d/", flag, b"x")).contains("content"));
     }
@@ -136,7 +136,7 @@ fn names_of_gnu_and_of_pax_must_agree() {
 
 #[test]
 fn a_prefix_that_go_alone_reads_is_refused() {
-    let mut header = Made::new("f", b'0', 0).gnu();
+    let mut header = HeaderBlock::new("f", b'0', 0).gnu();
     header.put(345, b"00000000001 00000000002 ");
     assert_eq!(names(&header.clone().block())[0].0, "f");
     header.put(345, b"folder\0\0\0\0\0\0");
@@ -148,7 +148,12 @@ fn a_prefix_that_go_alone_reads_is_refused() {
 
 #[test]
 fn labels_are_passed_over_and_types_of_one_tool_refused() {
-    let tar = [Made::new("label", b'V', 0).gnu().block(), file(), end()].concat();
+    let tar = [
+        HeaderBlock::new("label", b'V', 0).gnu().block(),
+        file(),
+        end(),
+    ]
+    .concat();
     assert_eq!(names(&tar).len(), 1);
     for flag in *b"XMND" {
         assert!(why(&entry("x", flag, b"")).contains("type"), "{flag}");
@@ -177,7 +182,7 @@ fn global_records_are_passed_over_and_named() {
 
 #[test]
 fn sparse_files_of_old_gnu() {
-    let mut header = Made::new("s", b'S', 4).gnu();
+    let mut header = HeaderBlock::new("s", b'S', 4).gnu();
     // Two pieces: "ab" at 1, "cd" at 1000.
     for (at, offset) in [(386, 1u32), (410, 1000)] {
         header.put(at, format!("{offset:011o}\0").as_bytes());
@@ -254,7 +259,7 @@ fn sparse_files_of_pax() {
         [records(&[("GNU.sparse.size", b"1")]), file()],
         [
             records(&form_01.concat()),
-            Made::new("s", b'S', 0).gnu().block(),
+            HeaderBlock::new("s", b'S', 0).gnu().block(),
         ],
     ];
     for (number, tar) in bad.iter().enumerate() {
@@ -285,8 +290,8 @@ fn where_a_tar_ends() {
         whole[..BLOCK + 2].to_vec(),
         whole[..100].to_vec(),
         [vec![0; BLOCK], file()].concat(),
-        Made::new("x", b'x', 2 << 20).block(),
-        Made::new("x", b'g', 3 << 30).block(),
+        HeaderBlock::new("x", b'x', 2 << 20).block(),
+        HeaderBlock::new("x", b'g', 3 << 30).block(),
         entry("g", b'g', b"x").repeat(100),
         records(&[("path", b"a")])[..515].to_vec(),
     ] {

@@ -9,13 +9,13 @@ use super::*;
 use crate::graph::{Forgetful, Origin, Ports, SourceText};
 use crate::oci::MediaType;
 use crate::store::Store;
-use crate::tar::made;
+use crate::tar::testing;
 
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let files = files
         .iter()
-        .flat_map(|(path, content)| made::entry(path, b'0', content));
-    files.chain(made::end()).collect()
+        .flat_map(|(path, content)| testing::entry(path, b'0', content));
+    files.chain(testing::end()).collect()
 }
 
 /// An archive as `docker save` writes it: no digest leads to its layer, only the diff_id in its config.

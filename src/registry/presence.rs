@@ -24,8 +24,8 @@ use super::document::name_of;
 use super::download::{Download, Verified};
 use super::error::{Asked, RegistryError, clean};
 use super::reply::Reply;
-use super::session::Target;
 use super::source::Source;
+use super::upload_session::Target;
 use crate::oci::{Descriptor, Digest};
 
 /// How often a registry is asked for what it said it had taken: it may take a moment to know.

@@ -14,7 +14,7 @@ pub(super) const SCHEMA_1: [&str; 2] = [
 ];
 
 /// Returns the media type of a `Content-Type`, without its parameters.
-pub(super) fn kind(content_type: Option<&str>) -> MediaType {
+pub(super) fn media_type(content_type: Option<&str>) -> MediaType {
     let text = content_type.unwrap_or_default();
     let text = text.split(';').next().unwrap_or_default().trim();
     text.to_ascii_lowercase()
@@ -48,7 +48,7 @@ fn check_type(content_type: Option<&str>, bytes: &[u8]) -> Result<MediaType, Wro
         config: Option<IgnoredAny>,
     }
     let why = |text: String| Err(Wrong::Why(text));
-    let header = kind(content_type);
+    let header = media_type(content_type);
     if SCHEMA_1.contains(&header.as_str()) {
         return Err(Wrong::Schema1);
     }

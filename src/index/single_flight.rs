@@ -8,9 +8,9 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(100);
 
 /// The work that was begun.
-pub(super) struct Flights<K, T>(Mutex<BTreeMap<K, Arc<Flight<T>>>>);
+pub(super) struct SingleFlight<K, T>(Mutex<BTreeMap<K, Arc<Call<T>>>>);
 
-struct Flight<T> {
+struct Call<T> {
     state: Mutex<State<T>>,
     over: Condvar,
 }
@@ -21,7 +21,7 @@ enum State<T> {
     Done(T),
 }
 
-impl<K, T> Default for Flights<K, T> {
+impl<K, T> Default for SingleFlight<K, T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
@@ -29,27 +29,27 @@ impl<K, T> Default for Flights<K, T> {
 
 /// The right to do a piece of work. Dropped before it is done, others may.
 struct Turn<'a, T> {
-    flight: &'a Flight<T>,
+    call: &'a Call<T>,
     result: Option<T>,
 }
 
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        *self.flight.state() = match self.result.take() {
+        *self.call.state() = match self.result.take() {
             Some(result) => State::Done(result),
             None => State::Idle,
         };
-        self.flight.over.notify_all();
+        self.call.over.notify_all();
     }
 }
 
-impl<T> Flight<T> {
+impl<T> Call<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Ord + Clone, T: Clone> Flights<K, T> {
+impl<K: Ord + Clone, T: Clone> SingleFlight<K, T> {
     /// Returns the result of the work for `key`: does it, waits for whoever does it, or remembers it where `keeps` says
     /// so. `None` when the user stopped meanwhile.
     pub(super) fn get(
@@ -59,24 +59,24 @@ impl<K: Ord + Clone, T: Clone> Flights<K, T> {
         keeps: impl FnOnce(&T) -> bool,
         work: impl FnOnce() -> T,
     ) -> Option<T> {
-        let flight = {
-            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let call = {
+            let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let new = || {
-                Arc::new(Flight {
+                Arc::new(Call {
                     state: Mutex::new(State::Idle),
                     over: Condvar::new(),
                 })
             };
-            Arc::clone(flights.entry(key.clone()).or_insert_with(new))
+            Arc::clone(calls.entry(key.clone()).or_insert_with(new))
         };
-        let mut state = flight.state();
+        let mut state = call.state();
         loop {
             match &*state {
                 State::Done(result) => return Some(result.clone()),
                 _ if is_stopped() => return None,
                 State::Idle => break,
                 State::Busy => {
-                    let wait = flight.over.wait_timeout(state, TICK);
+                    let wait = call.over.wait_timeout(state, TICK);
                     state = wait.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
@@ -84,7 +84,7 @@ impl<K: Ord + Clone, T: Clone> Flights<K, T> {
         *state = State::Busy;
         drop(state);
         let mut turn = Turn {
-            flight: &flight,
+            call: &call,
             result: None,
         };
         let result = work();
@@ -94,9 +94,9 @@ impl<K: Ord + Clone, T: Clone> Flights<K, T> {
 
     /// Tells whether the work for `key` is under way or done.
     pub(super) fn is_begun(&self, key: &K) -> bool {
-        let flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = flights.get(key);
-        flight.is_some_and(|it| !matches!(*it.state(), State::Idle))
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let call = calls.get(key);
+        call.is_some_and(|it| !matches!(*it.state(), State::Idle))
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn many_ask_and_one_works() {
-        let flights: Flights<u32, usize> = Flights::default();
+        let calls: SingleFlight<u32, usize> = SingleFlight::default();
         let count = AtomicUsize::new(0);
         let work = || {
             std::thread::sleep(Duration::from_millis(50));
@@ -116,21 +116,21 @@ mod tests {
         };
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| assert_eq!(flights.get(&1, &|| false, |_| true, work), Some(0)));
+                scope.spawn(|| assert_eq!(calls.get(&1, &|| false, |_| true, work), Some(0)));
             }
         });
-        assert_eq!(flights.get(&2, &|| false, |_| false, work), Some(1));
-        assert!(flights.is_begun(&1) && !flights.is_begun(&2));
-        assert_eq!(flights.get(&2, &|| false, |_| true, work), Some(2));
+        assert_eq!(calls.get(&2, &|| false, |_| false, work), Some(1));
+        assert!(calls.is_begun(&1) && !calls.is_begun(&2));
+        assert_eq!(calls.get(&2, &|| false, |_| true, work), Some(2));
     }
 
     #[test]
     fn a_panic_and_the_user_end_the_wait() {
-        let flights: Flights<u32, u32> = Flights::default();
+        let calls: SingleFlight<u32, u32> = SingleFlight::default();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let failing = scope.spawn(|| {
-                flights.get(
+                calls.get(
                     &1,
                     &|| false,
                     |_| true,
@@ -140,24 +140,24 @@ mod tests {
                     },
                 )
             });
-            while !flights.is_begun(&1) {
+            while !calls.is_begun(&1) {
                 std::thread::yield_now();
             }
-            assert_eq!(flights.get(&1, &|| false, |_| true, || 7), Some(7));
+            assert_eq!(calls.get(&1, &|| false, |_| true, || 7), Some(7));
             assert!(failing.join().is_err());
             scope.spawn(|| {
                 let slow = || {
                     std::thread::sleep(Duration::from_millis(600));
                     8
                 };
-                assert_eq!(flights.get(&2, &|| false, |_| true, slow), Some(8));
+                assert_eq!(calls.get(&2, &|| false, |_| true, slow), Some(8));
             });
-            while !flights.is_begun(&2) {
+            while !calls.is_begun(&2) {
                 std::thread::yield_now();
             }
             stop.store(true, Ordering::Relaxed);
             let stopped = || stop.load(Ordering::Relaxed);
-            assert_eq!(flights.get(&2, &stopped, |_| true, || 9), None);
+            assert_eq!(calls.get(&2, &stopped, |_| true, || 9), None);
         });
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 
-use super::made::{self, Entry};
+use super::zip_testing::{self, Entry};
 use super::{Expected, Scheme, WheelError, install};
 use crate::layer::{Kind, LayerPath, Owner, Tree};
 use crate::oci::Digest;
@@ -104,14 +104,14 @@ pub(super) fn install_as(
 pub(super) fn with(change: impl FnOnce(&mut Vec<Entry>)) -> Vec<u8> {
     let mut entries = entries();
     change(&mut entries);
-    made::archive(&recorded(entries))
+    zip_testing::archive(&recorded(entries))
 }
 
 /// Changes the members of a wheel that has its RECORD.
 pub(super) fn after(change: impl FnOnce(&mut Vec<Entry>)) -> Vec<u8> {
     let mut entries = recorded(entries());
     change(&mut entries);
-    made::archive(&entries)
+    zip_testing::archive(&entries)
 }
 
 pub(super) fn plus(entry: Entry) -> Vec<u8> {

@@ -7,15 +7,15 @@ use super::fault::Fault;
 /// The least that must come in each second of waiting, in bytes, on average.
 const LEAST: u64 = 1 << 10;
 
-/// The pace of one answer, over some time of waiting. What is not waited for does not count: a reader may be slow.
+/// The speed of one answer, over some time of waiting. What is not waited for does not count: a reader may be slow.
 #[derive(Default)]
-pub(super) struct Pace {
+pub(super) struct LowSpeed {
     waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
-    /// Counts bytes, and how long was waited for them. The pace is judged each time that `window` is over.
+impl LowSpeed {
+    /// Counts bytes, and how long was waited for them. The speed is judged each time that `window` is over.
     ///
     /// # Errors
     /// When too little came.
@@ -46,18 +46,20 @@ mod tests {
     #[test]
     fn a_trickle_ends_and_a_slow_line_does_not() {
         let window = Duration::from_secs(60);
-        let mut pace = Pace::default();
-        let second = |pace: &mut Pace, bytes| pace.count(Duration::from_secs(1), bytes, window);
+        let mut speed = LowSpeed::default();
+        let second =
+            |speed: &mut LowSpeed, bytes| speed.count(Duration::from_secs(1), bytes, window);
         for _ in 0..600 {
-            second(&mut pace, 1100).unwrap();
+            second(&mut speed, 1100).unwrap();
         }
         for _ in 0..59 {
-            second(&mut pace, 1).unwrap();
+            second(&mut speed, 1).unwrap();
         }
-        assert!(matches!(second(&mut pace, 1), Err(Fault::Slow)));
+        assert!(matches!(second(&mut speed, 1), Err(Fault::Slow)));
         // A long silence, and then all at once.
-        pace.count(Duration::from_secs(59), 1 << 20, window)
+        speed
+            .count(Duration::from_secs(59), 1 << 20, window)
             .unwrap();
-        second(&mut pace, 1).unwrap();
+        second(&mut speed, 1).unwrap();
     }
 }

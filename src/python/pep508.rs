@@ -11,7 +11,7 @@ use super::filename::percent_decode;
 /// A requirement (dependency specifiers, formerly PEP 508).
 ///
 /// Not with the URLs of `pep508_rs`, which put the host's environment into them.
-pub(crate) type Requirement = pep508_rs::Requirement<Link>;
+pub(crate) type Requirement = pep508_rs::Requirement<WheelUrl>;
 
 /// Why a text is no requirement or marker, and which bytes of it say so.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) fn requirement(text: &str) -> Result<Requirement, Unparsed> {
 /// Parses a marker.
 pub(super) fn marker(text: &str) -> Result<MarkerTree, Unparsed> {
     ascii(text)?;
-    MarkerTree::parse_str::<Link>(text).map_err(|error| unparsed(text, error))
+    MarkerTree::parse_str::<WheelUrl>(text).map_err(|error| unparsed(text, error))
 }
 
 /// Refuses what `pep508_rs` takes for one byte a character, and then panics over. Names, versions and the values of
@@ -60,7 +60,7 @@ fn names(text: &str) -> Result<(), Unparsed> {
     }
 }
 
-fn unparsed(text: &str, error: Pep508Error<Link>) -> Unparsed {
+fn unparsed(text: &str, error: Pep508Error<WheelUrl>) -> Unparsed {
     let message = match error.message {
         Pep508ErrorSource::UrlError(error) => error.to_string(),
         other => other.to_string(),
@@ -74,22 +74,22 @@ fn unparsed(text: &str, error: Pep508Error<Link>) -> Unparsed {
 
 /// A URL, or a path, after the `@` of a requirement: as it was written.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Link(String);
+pub struct WheelUrl(String);
 
 /// A text that cannot be a URL.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("`{0}` is not a URL")]
-pub struct LinkError(String);
+pub struct WheelUrlError(String);
 
-impl Link {
+impl WheelUrl {
     /// Takes a URL or a path.
     ///
     /// # Errors
     /// When it is empty or holds control characters.
-    pub fn new(text: &str) -> Result<Self, LinkError> {
+    pub fn new(text: &str) -> Result<Self, WheelUrlError> {
         let text = text.trim();
         if text.is_empty() || text.chars().any(char::is_control) {
-            return Err(LinkError(text.escape_debug().to_string()));
+            return Err(WheelUrlError(text.escape_debug().to_string()));
         }
         Ok(Self(text.to_owned()))
     }
@@ -131,16 +131,16 @@ impl Link {
     }
 }
 
-impl fmt::Display for Link {
+impl fmt::Display for WheelUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Pep508Url for Link {
-    type Err = LinkError;
+impl Pep508Url for WheelUrl {
+    type Err = WheelUrlError;
 
-    fn parse_url(url: &str, _: Option<&Path>) -> Result<Self, LinkError> {
+    fn parse_url(url: &str, _: Option<&Path>) -> Result<Self, WheelUrlError> {
         Self::new(url)
     }
 }
@@ -151,19 +151,19 @@ mod tests {
 
     #[test]
     fn takes_links_apart() {
-        let link = Link::new("HTTPS://host/a/x%2B1.whl?y#egg=x&sha256=00").unwrap();
+        let link = WheelUrl::new("HTTPS://host/a/x%2B1.whl?y#egg=x&sha256=00").unwrap();
         assert_eq!(link.scheme().as_deref(), Some("https"));
         assert_eq!(link.file().as_deref(), Some("x+1.whl"));
         assert_eq!(link.fragment("sha256"), Some("00"));
         assert_eq!(link.fragment("md5"), None);
         assert_eq!(link.address(), "HTTPS://host/a/x%2B1.whl?y");
-        assert_eq!(Link::new("./wheels/x.whl").unwrap().scheme(), None);
-        assert_eq!(Link::new("c:/x.whl").unwrap().scheme(), None);
+        assert_eq!(WheelUrl::new("./wheels/x.whl").unwrap().scheme(), None);
+        assert_eq!(WheelUrl::new("c:/x.whl").unwrap().scheme(), None);
         assert_eq!(
-            Link::new("file:x.whl").unwrap().scheme().as_deref(),
+            WheelUrl::new("file:x.whl").unwrap().scheme().as_deref(),
             Some("file")
         );
-        assert!(Link::new(" ").is_err());
-        assert!(Link::new("a\nb").is_err());
+        assert!(WheelUrl::new(" ").is_err());
+        assert!(WheelUrl::new("a\nb").is_err());
     }
 }

@@ -12,7 +12,7 @@ use crate::registry::Client;
 
 /// What a push would do about one image. A blob that several images have in a registry is counted as sent once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Forecast {
+pub(crate) struct PushPreview {
     /// The name of the image.
     pub(crate) name: String,
     /// How many layers are not built yet: their sizes are not known.
@@ -38,11 +38,11 @@ struct Known {
 }
 
 /// Asks the registries of all images of a plan.
-pub(super) fn forecast(
+pub(super) fn push_preview(
     plan: &Plan,
     results: &[NodeResult],
     client: &Client,
-) -> Result<Vec<Forecast>, Failed> {
+) -> Result<Vec<PushPreview>, Failed> {
     let mut images = Vec::new();
     // Where the layers of bases lie: what is in the same registry is mounted from there.
     let mut held: BTreeSet<(String, Digest)> = BTreeSet::new();
@@ -90,12 +90,12 @@ pub(super) fn forecast(
         let gone: BTreeSet<Digest> = gone.iter().map(|(it, _)| it.digest).collect();
         lacking.push((gone, has_root));
     }
-    let forecast = |(image, (gone, has_root)): (&Known, (BTreeSet<Digest>, bool))| {
-        let mut found = Forecast {
+    let push_preview = |(image, (gone, has_root)): (&Known, (BTreeSet<Digest>, bool))| {
+        let mut found = PushPreview {
             name: image.name.clone(),
             unbuilt: image.unbuilt,
             is_new: !has_root,
-            ..Forecast::default()
+            ..PushPreview::default()
         };
         for (digest, blob) in &image.blobs {
             let place = (image.repository.registry.clone(), *digest);
@@ -107,7 +107,7 @@ pub(super) fn forecast(
         }
         found
     };
-    Ok(images.iter().zip(lacking).map(forecast).collect())
+    Ok(images.iter().zip(lacking).map(push_preview).collect())
 }
 
 fn root(result: &NodeResult) -> Option<Digest> {

@@ -16,9 +16,9 @@ type Entry = Arc<tokio::sync::Mutex<Option<(Instant, Vec<SocketAddr>)>>>;
 
 /// The names that were looked up.
 #[derive(Clone, Default)]
-pub(crate) struct Names(Arc<Mutex<BTreeMap<String, Entry>>>);
+pub(crate) struct CachedDns(Arc<Mutex<BTreeMap<String, Entry>>>);
 
-impl Resolve for Names {
+impl Resolve for CachedDns {
     fn resolve(&self, name: Name) -> Resolving {
         let name = name.as_str().to_owned();
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);

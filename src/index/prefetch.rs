@@ -14,11 +14,11 @@ pub(super) type Work = Box<dyn FnOnce() + Send>;
 
 /// The threads.
 #[derive(Default)]
-pub(super) struct Crew(Arc<Shared>);
+pub(super) struct Prefetcher(Arc<Shared>);
 
 /// What gives work to the threads, as long as they are there.
 #[derive(Clone)]
-pub(super) struct Adder(Arc<Shared>);
+pub(super) struct PrefetchQueue(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -34,13 +34,13 @@ struct State {
     is_over: bool,
 }
 
-impl Crew {
-    pub(super) fn adder(&self) -> Adder {
-        Adder(Arc::clone(&self.0))
+impl Prefetcher {
+    pub(super) fn queue(&self) -> PrefetchQueue {
+        PrefetchQueue(Arc::clone(&self.0))
     }
 }
 
-impl Adder {
+impl PrefetchQueue {
     /// Has a piece of work done, some time. Where no thread can be had it is not done.
     pub(super) fn add(&self, work: Work) {
         let mut state = self.0.state();
@@ -59,7 +59,7 @@ impl Adder {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Prefetcher {
     fn drop(&mut self) {
         let threads = {
             let mut state = self.0.state();
@@ -114,11 +114,11 @@ mod tests {
             Arc::new(AtomicUsize::new(0)),
             Arc::new(AtomicUsize::new(0)),
         );
-        let crew = Crew::default();
-        let adder = crew.adder();
+        let prefetcher = Prefetcher::default();
+        let queue = prefetcher.queue();
         for _ in 0..40 {
             let (now, most, done) = (now.clone(), most.clone(), done.clone());
-            adder.add(Box::new(move || {
+            queue.add(Box::new(move || {
                 let count = now.fetch_add(1, Ordering::SeqCst) + 1;
                 most.fetch_max(count, Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(5));
@@ -131,9 +131,9 @@ mod tests {
         }
         let most = most.load(Ordering::SeqCst);
         assert!((2..=THREADS).contains(&most), "{most}");
-        assert!(crew.0.state().threads.len() <= THREADS);
-        adder.add(Box::new(|| std::thread::sleep(Duration::from_millis(50))));
-        drop(crew);
+        assert!(prefetcher.0.state().threads.len() <= THREADS);
+        queue.add(Box::new(|| std::thread::sleep(Duration::from_millis(50))));
+        drop(prefetcher);
         assert_eq!(now.load(Ordering::SeqCst), 0);
     }
 }

@@ -9,7 +9,7 @@ use super::error::RegistryError;
 pub(super) type Open<'a> = dyn Fn() -> Result<Box<dyn Read + Send + 'a>, RegistryError> + 'a;
 
 /// Bytes that can be sent again.
-pub(super) trait Again {
+pub(super) trait Rewind {
     /// Goes to a place: on from where it is, or from the beginning again. Whoever begins at zero gets a new reader, so that
     /// one that checks what it gives checks all of it.
     ///
@@ -19,7 +19,7 @@ pub(super) trait Again {
 }
 
 /// Bytes that can be read again. What is read in order is opened once.
-pub(super) struct Feed<'a> {
+pub(super) struct UploadBody<'a> {
     open: &'a Open<'a>,
     reader: Option<Box<dyn Read + Send + 'a>>,
     /// Where the reader is.
@@ -28,7 +28,7 @@ pub(super) struct Feed<'a> {
     failed: Option<io::Error>,
 }
 
-impl<'a> Feed<'a> {
+impl<'a> UploadBody<'a> {
     pub(super) fn new(open: &'a Open<'a>) -> Self {
         Self {
             open,
@@ -39,7 +39,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-impl Again for Feed<'_> {
+impl Rewind for UploadBody<'_> {
     fn from(&mut self, place: u64) -> Result<&mut dyn Read, RegistryError> {
         if self.reader.is_none() || self.at != place || place == 0 {
             let mut reader = (self.open)()?;
@@ -56,7 +56,7 @@ impl Again for Feed<'_> {
     }
 }
 
-impl Read for Feed<'_> {
+impl Read for UploadBody<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(error) = self.failed.take() {
             self.reader = None;
@@ -83,10 +83,10 @@ mod tests {
             opened.set(opened.get() + 1);
             Ok(Box::new(&b"0123456789"[..]) as Box<dyn Read + Send>)
         };
-        let mut feed = Feed::new(&open);
+        let mut body = UploadBody::new(&open);
         let mut read = |place, count: usize| {
             let mut bytes = vec![0; count];
-            feed.from(place).unwrap().read_exact(&mut bytes).unwrap();
+            body.from(place).unwrap().read_exact(&mut bytes).unwrap();
             (String::from_utf8(bytes).unwrap(), opened.get())
         };
         assert_eq!(read(0, 4), ("0123".to_owned(), 1));
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(read(0, 1), ("0".to_owned(), 3));
         let mut byte = [0; 1];
         for place in [10, 11] {
-            assert!(feed.from(place).unwrap().read_exact(&mut byte).is_err());
+            assert!(body.from(place).unwrap().read_exact(&mut byte).is_err());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Archives that several readers would read as several ones: each is refused.
 
-use super::fixture::*;
-use super::made::{self, Entry, commented};
+use super::testing::*;
+use super::zip_testing::{self, Entry, commented};
 
 /// Where the directory of an archive without a comment begins, and its end.
 fn places(archive: &[u8]) -> (usize, usize) {
@@ -319,7 +319,7 @@ fn members_that_are_left_out_are_sound_as_well() {
     right(&left(&|_| {}), &[]);
     refused(&left(&|it| it.crc = Some(1)), "its CRC");
     let hidden = |it: &mut Entry| {
-        it.raw = Some([made::deflated(&it.data, 6), b"hidden".to_vec()].concat());
+        it.raw = Some([zip_testing::deflated(&it.data, 6), b"hidden".to_vec()].concat());
     };
     refused(&left(&hidden), "holds more bytes");
 }

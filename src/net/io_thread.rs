@@ -7,13 +7,13 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 /// The thread that drives the connections. It ends with the value.
-pub(crate) struct Engine {
+pub(crate) struct IoThread {
     pub(crate) handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Engine {
+impl IoThread {
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -31,7 +31,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for IoThread {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -7,9 +7,9 @@ use super::Client;
 use super::error::RegistryError;
 use super::host::Host;
 use super::http::{Ask, At, Auth};
-use super::place;
 use super::reply::Reply;
 use super::scope::Scope;
+use super::url;
 use crate::oci::Descriptor;
 
 /// A repository that is pushed to.
@@ -35,7 +35,7 @@ impl<'a> Target<'a> {
 }
 
 /// An upload that a registry is ready for.
-pub(super) struct Session {
+pub(super) struct UploadSession {
     pub(super) location: Url,
     /// The least size of a chunk but the last, in bytes.
     pub(super) least: u64,
@@ -46,7 +46,7 @@ pub(super) enum Mount {
     /// The registry has the blob.
     Done,
     /// It has not, and waits for the bytes.
-    Session(Session),
+    Session(UploadSession),
     /// It does not want that.
     Refused,
 }
@@ -85,7 +85,11 @@ impl Client {
     }
 
     /// Starts an upload.
-    pub(super) fn begin(&self, target: Target<'_>, what: &str) -> Result<Session, RegistryError> {
+    pub(super) fn begin(
+        &self,
+        target: Target<'_>,
+        what: &str,
+    ) -> Result<UploadSession, RegistryError> {
         let reply = self.send(&mut target.ask(Method::POST, "blobs/uploads/", what))?;
         match reply.status() {
             202 => self.session(&reply),
@@ -93,13 +97,13 @@ impl Client {
         }
     }
 
-    fn session(&self, reply: &Reply<'_>) -> Result<Session, RegistryError> {
+    fn session(&self, reply: &Reply<'_>) -> Result<UploadSession, RegistryError> {
         let Some(location) = self.led(reply)? else {
             return Err(reply
                 .wrong("it is 202, and does not say where to upload: a registry says a Location"));
         };
         let least = reply.header("oci-chunk-min-length");
-        Ok(Session {
+        Ok(UploadSession {
             location,
             least: least.and_then(|text| text.trim().parse().ok()).unwrap_or(0),
         })
@@ -110,15 +114,15 @@ impl Client {
         let Some(text) = reply.header("location") else {
             return Ok(None);
         };
-        let Some(url) = place::location(&reply.url, text) else {
+        let Some(url) = url::location(&reply.url, text) else {
             return Err(reply.wrong("the place to upload to is no URL"));
         };
-        let is_insecure = self.host(&place::authority(&url)).config.insecure;
-        match place::may_follow(&reply.url, &url, is_insecure) {
+        let is_insecure = self.host(&url::authority(&url)).config.insecure;
+        match url::may_follow(&reply.url, &url, is_insecure) {
             Ok(()) => Ok(Some(url)),
             Err(why) => Err(RegistryError::Unsafe {
                 asked: Box::new(reply.asked.clone()),
-                to: format!("{}://{}", url.scheme(), place::authority(&url)),
+                to: format!("{}://{}", url.scheme(), url::authority(&url)),
                 why,
             }),
         }

@@ -10,12 +10,12 @@ use super::error::RegistryError;
 use super::image::{Blobs, PushManifest, Pushed};
 use super::monitor::Ended;
 use super::pull::short;
-use super::session::Target;
+use super::upload_session::Target;
 use crate::oci::{Descriptor, Digest};
 
 /// What was found of what may be missing.
 #[derive(Default)]
-struct Mended {
+struct Repaired {
     /// The blobs that were looked at.
     seen: BTreeSet<Digest>,
     /// What was missing, and what was done.
@@ -28,7 +28,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::put_manifest`].
-    pub(super) fn put_mended(
+    pub(super) fn put_repaired(
         &self,
         target: Target<'_>,
         descriptor: &Descriptor,
@@ -44,29 +44,29 @@ impl Client {
         let Some(named) = error.missing() else {
             return Err(error);
         };
-        let mut mended = Mended::default();
+        let mut repaired = Repaired::default();
         for manifest in below {
             let own = &manifest.manifest;
             for blob in manifest.blobs() {
-                self.mend_blob(
+                self.repair_blob(
                     target,
                     blob,
                     named.contains(&blob.digest),
                     blobs,
-                    &mut mended,
+                    &mut repaired,
                 )?;
             }
             if own.digest != descriptor.digest {
                 let is_named = named.contains(&own.digest);
-                self.mend_manifest(target, own, is_named, blobs, &mut mended)?;
+                self.repair_manifest(target, own, is_named, blobs, &mut repaired)?;
             }
         }
-        if mended.sent.is_empty() {
+        if repaired.sent.is_empty() {
             // It may not know yet what it took a moment ago.
             let delay = Backoff::new(&self.limits, 2).again(None);
             self.pause(delay.unwrap_or_default())?;
         }
-        for (part, outcome) in mended.sent {
+        for (part, outcome) in repaired.sent {
             pushed.correct(&part, outcome);
         }
         self.put_manifest(target, descriptor, name, blobs)
@@ -74,15 +74,15 @@ impl Client {
 
     /// Puts a blob that may be missing. What the registry itself calls missing is sent unasked: its answer to `HEAD` may
     /// come from a memory that does not know yet.
-    fn mend_blob(
+    fn repair_blob(
         &self,
         target: Target<'_>,
         blob: &Descriptor,
         is_named: bool,
         blobs: &dyn Blobs,
-        mended: &mut Mended,
+        repaired: &mut Repaired,
     ) -> Result<(), RegistryError> {
-        if !mended.seen.insert(blob.digest) {
+        if !repaired.seen.insert(blob.digest) {
             return Ok(());
         }
         let way = match is_named {
@@ -94,37 +94,37 @@ impl Client {
         });
         let from = origin.as_ref().map(|origin| origin.repository.as_str());
         let outcome = self.put_blob(target, blob, from, way, blobs)?;
-        self.took(target, blob, outcome, mended);
+        self.took(target, blob, outcome, repaired);
         Ok(())
     }
 
     /// Puts a manifest of an index that may be missing.
-    fn mend_manifest(
+    fn repair_manifest(
         &self,
         target: Target<'_>,
         manifest: &Descriptor,
         is_named: bool,
         blobs: &dyn Blobs,
-        mended: &mut Mended,
+        repaired: &mut Repaired,
     ) -> Result<(), RegistryError> {
         let name = manifest.digest.to_string();
         let is_there = !is_named && self.digest_at(target, &name, Some(manifest))?.is_some();
         if !is_there {
             let outcome = self.put_manifest(target, manifest, &name, blobs)?;
-            self.took(target, manifest, outcome, mended);
+            self.took(target, manifest, outcome, repaired);
         }
         Ok(())
     }
 
-    fn took(&self, target: Target<'_>, part: &Descriptor, outcome: Ended, mended: &mut Mended) {
+    fn took(&self, target: Target<'_>, part: &Descriptor, outcome: Ended, repaired: &mut Repaired) {
         if outcome != Ended::Skipped {
-            self.tell_mended(target, part, outcome);
-            mended.sent.push((part.clone(), outcome));
+            self.tell_repaired(target, part, outcome);
+            repaired.sent.push((part.clone(), outcome));
         }
     }
 
     /// Says that a registry lacked a part of an image, and what was done.
-    pub(super) fn tell_mended(&self, target: Target<'_>, part: &Descriptor, outcome: Ended) {
+    pub(super) fn tell_repaired(&self, target: Target<'_>, part: &Descriptor, outcome: Ended) {
         let word = match part.media_type.compression() {
             _ if part.media_type.is_manifest() => "manifest",
             Some(_) => "layer",

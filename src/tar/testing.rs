@@ -4,9 +4,9 @@ use super::BLOCK;
 
 /// A header of ustar, whose fields can be changed before it is written.
 #[derive(Clone)]
-pub(crate) struct Made(pub(crate) [u8; BLOCK]);
+pub(crate) struct HeaderBlock(pub(crate) [u8; BLOCK]);
 
-impl Made {
+impl HeaderBlock {
     /// Makes a header: 0644 and 0:0, at 0.
     pub(crate) fn new(path: &str, flag: u8, size: u64) -> Self {
         let mut made = Self([0; BLOCK]);
@@ -57,12 +57,15 @@ impl Made {
 
 /// Makes a header, and content that is filled up to a block.
 pub(crate) fn entry(path: &str, flag: u8, content: &[u8]) -> Vec<u8> {
-    with(Made::new(path, flag, content.len() as u64).block(), content)
+    with(
+        HeaderBlock::new(path, flag, content.len() as u64).block(),
+        content,
+    )
 }
 
 /// Makes a symlink or a hard link.
 pub(crate) fn link(path: &str, flag: u8, target: &str) -> Vec<u8> {
-    Made::new(path, flag, 0).link(target).block()
+    HeaderBlock::new(path, flag, 0).link(target).block()
 }
 
 /// Puts content behind a header, and fills it up to a block.

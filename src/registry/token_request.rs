@@ -9,10 +9,10 @@ use super::credentials::Login;
 use super::error::{Asked, RegistryError, clean};
 use super::host::Host;
 use super::http::{Ask, At, Auth, Payload};
-use super::place;
 use super::reply::{Reply, SMALL};
 use super::scope::Scope;
 use super::token::{basic, header};
+use super::url;
 
 /// How long a token lives that does not say so; none lives shorter (distribution, "Token Response Fields").
 const LIFE: u64 = 60;
@@ -29,7 +29,7 @@ impl Client {
         is_pull: bool,
     ) -> Result<Token, RegistryError> {
         let realm = self.realm(host, repository, bearer)?;
-        let server = self.host(&place::authority(&realm));
+        let server = self.host(&url::authority(&realm));
         let get = |login: Option<(&str, &str)>| {
             let mut url = realm.clone();
             {
@@ -130,7 +130,7 @@ impl Client {
             .ok()
             .filter(|url| url.host_str().is_some() && url.username().is_empty())
             .ok_or_else(|| fail("which is no URL"))?;
-        place::may_trust_realm(&host.authority, &realm, host.config.insecure).map_err(fail)?;
+        url::may_trust_realm(&host.authority, &realm, host.config.insecure).map_err(fail)?;
         Ok(realm)
     }
 }

@@ -13,7 +13,7 @@ const DIGESTS: usize = 1_000;
 
 /// Reads what a host says in the body of a refusal: errors in JSON (distribution-spec, "Error Codes"), the title of a
 /// page, or the first line of text.
-pub(super) fn said(body: &[u8]) -> Option<String> {
+pub(super) fn message(body: &[u8]) -> Option<String> {
     let text = match serde_json::from_slice::<Value>(body) {
         Ok(json) => of_json(&json),
         Err(_) => of_text(body)?,
@@ -142,11 +142,11 @@ mod tests {
                 Some("no key"),
             ),
         ] {
-            assert_eq!(said(body.as_bytes()).as_deref(), expected, "{body}");
+            assert_eq!(message(body.as_bytes()).as_deref(), expected, "{body}");
         }
-        assert_eq!(said(b"\x1f\x8b\x08\0\0"), None);
-        assert_eq!(said(b"half \xc3").as_deref(), Some("half"));
-        assert!(said("x".repeat(10_000).as_bytes()).unwrap().len() < 400);
+        assert_eq!(message(b"\x1f\x8b\x08\0\0"), None);
+        assert_eq!(message(b"half \xc3").as_deref(), Some("half"));
+        assert!(message("x".repeat(10_000).as_bytes()).unwrap().len() < 400);
     }
 
     #[test]
@@ -181,6 +181,6 @@ mod tests {
             "errors": [{"code": "DENIED", "message": "m", "detail": {"a": 1}}, {"code": "X"}],
             "details": "d", "error_description": "e", "message": "f",
         });
-        crate::oci::assert_null_is_absent(&body, |bytes| Ok::<_, ()>(said(bytes)));
+        crate::oci::assert_null_is_absent(&body, |bytes| Ok::<_, ()>(message(bytes)));
     }
 }

@@ -40,15 +40,15 @@ pub(crate) fn each<T: Sync, R: Send>(
 }
 
 /// How many transfers a host bears at a time.
-pub(crate) struct Lanes {
+pub(crate) struct Semaphore {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
 /// The right to one transfer, until it is dropped.
-pub(crate) struct Lane<'a>(&'a Lanes);
+pub(crate) struct Permit<'a>(&'a Semaphore);
 
-impl Lanes {
+impl Semaphore {
     pub(crate) fn new(count: usize) -> Self {
         Self {
             free: Mutex::new(count.max(1)),
@@ -56,8 +56,8 @@ impl Lanes {
         }
     }
 
-    /// Waits for a free lane.
-    pub(crate) fn take(&self, monitor: &dyn Monitor) -> Result<Lane<'_>, Fault> {
+    /// Waits for a free permit.
+    pub(crate) fn acquire(&self, monitor: &dyn Monitor) -> Result<Permit<'_>, Fault> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         while *free == 0 {
             if monitor.is_stopped() {
@@ -70,11 +70,11 @@ impl Lanes {
                 .0;
         }
         *free -= 1;
-        Ok(Lane(self))
+        Ok(Permit(self))
     }
 }
 
-impl Drop for Lane<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();

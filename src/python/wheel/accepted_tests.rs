@@ -1,7 +1,7 @@
 //! Odd wheels that are right: each becomes the right tree.
 
-use super::fixture::*;
-use super::made::{self, Entry, deflated};
+use super::testing::*;
+use super::zip_testing::{self, Entry, deflated};
 use super::{Expected, Scheme, install};
 use crate::layer::Kind;
 use crate::oci::Digest;
@@ -120,7 +120,7 @@ fn odd_names_that_are_right() {
 
 #[test]
 fn a_comment_of_the_archive_is_nothing() {
-    right(&made::commented(&with(|_| {}), b"made by hand"), &[]);
+    right(&zip_testing::commented(&with(|_| {}), b"made by hand"), &[]);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn pip_gets_the_names_of_its_interpreter() {
         name: "pip".parse().unwrap(),
         ..expected()
     };
-    let tree = install_as(&made::archive(&entries), &scheme(), &expected).unwrap();
+    let tree = install_as(&zip_testing::archive(&entries), &scheme(), &expected).unwrap();
     let scripts: Vec<String> = files(&tree)
         .into_keys()
         .filter(|it| it.contains("/bin/"))

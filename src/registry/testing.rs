@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Client, Config, Credentials, Monitor, Places, Proxies, Setup};
-use crate::net::script::limits;
-pub(super) use crate::net::script::{Asked, Ear, Server, Told};
+use crate::net::testing::limits;
+pub(super) use crate::net::testing::{Asked, Ear, Server, Told};
 use crate::oci::Digest;
 
 /// What a registry answers to what it stored: 201, and the digest that was named, or of what was sent.

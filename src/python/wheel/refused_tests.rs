@@ -1,7 +1,7 @@
 //! Wheels as they should not be: each is refused, with a message.
 
-use super::fixture::*;
-use super::made::{self, Entry, deflated};
+use super::testing::*;
+use super::zip_testing::{self, Entry, deflated};
 use super::{Expected, Scheme, install};
 
 #[test]
@@ -266,7 +266,7 @@ fn dist_infos_that_are_not_as_expected() {
             let name = String::from_utf8(entry.name.clone()).unwrap();
             entry.name = name.replace(from, to).into_bytes();
         }
-        made::archive(&entries)
+        zip_testing::archive(&entries)
     };
     refused(
         &renamed("pkg-1.0.dist-info/", "pkg-1.0.egg-info/"),
