@@ -16,7 +16,7 @@
 //! | 0 | [`oci`] | digests, descriptors, platforms, references, configs, manifests, indexes: plain data | files, network, TOML |
 //! | 0 | [`tar`] | the one reader of tar: entries, their contents, and what odd headers mean | folders, compression, images |
 //! | 0 | [`shown`] | what may be shown of texts from outside: no controls, no credentials | where texts come from |
-//! | 1 | [`store`] | the cache folder: blobs by digest, records, stamps of host files, locks, gc | rules, layers, the graph |
+//! | 1 | [`store`] | records and blobs, as traits; the cache folder: both, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
 //! | 2 | [`graph`] | actions, recorded parts, keys, products, origins, the ports to the network | how anything is run |
 //! | 2 | [`python`] | targets, requirements, the resolver, and what wheels become in layers | rules, HTTP, the graph |
@@ -54,7 +54,7 @@
 //!    lies under such a key, and only `exec` looks it up. A key holds texts that are written for it, with a version, and
 //!    neither what Rust prints for debugging nor the program's version.
 //! 4. A blob enters the store only under its own verified digest, and is hashed again by whoever reads it there. What
-//!    is linked out of it is trusted by its stamp.
+//!    is linked out of it is trusted by its stamp. Its path stays in the store.
 //! 5. `exec` knows no rule; a rule knows no thread.
 //! 6. Only `net` opens sockets.
 //! 7. Only `cli` and `ui` print, read the environment, or exit.
@@ -129,7 +129,7 @@ pub mod parts {
 
     /// The cache.
     pub mod store {
-        pub use crate::store::{Blob, Health, Store, StoreError};
+        pub use crate::store::{Blob, Blobs, Health, Store, StoreError};
     }
 
     /// The ports to package indexes.

@@ -12,7 +12,7 @@ use imgdecl::parts::graph::{ActionError, PackageError, PackageFile, Packages, Wa
 use imgdecl::parts::index::{Credentials, Indexes, Setup, Source};
 use imgdecl::parts::net::{Ended, Limits, Monitor, Proxies, Transfer};
 use imgdecl::parts::oci::Digest;
-use imgdecl::parts::store::{Blob, Health, Store};
+use imgdecl::parts::store::{Blob, Blobs as _, Health, Store};
 
 use crate::support::index::{Beside, Index, Shape, Wheel};
 use crate::support::registry::{Delivery, Reply};
@@ -290,7 +290,7 @@ fn what_refuses_is_not_passed_over() {
         // It is told again, and not asked again.
         assert_eq!(failed(client.files("a-b")).message, error.message);
         let wheel = client
-            .wheel(&wanted("a-b", &other), &kit.store)
+            .wheel(&wanted("a-b", &other), &*kit.store)
             .unwrap_err();
         assert_eq!(wheel.message, error.message);
         assert_eq!(first.take().len(), tries, "{status}");
@@ -368,7 +368,7 @@ fn credentials_are_for_the_index_alone() {
     let page = client.files("a-b").unwrap();
     assert!(!format!("{page:?}").contains("hunter2"));
     assert_eq!(*client.metadata(&page[0]).unwrap(), wheel.metadata);
-    client.wheel(&wanted("a-b", &wheel), &kit.store).unwrap();
+    client.wheel(&wanted("a-b", &wheel), &*kit.store).unwrap();
     assert!(index.log().iter().all(|(_, status)| *status == 200));
     let log = files.log();
     assert_eq!(log.len(), 3, "{:?}", files.take());
@@ -438,7 +438,7 @@ fn credentials_come_from_netrc_and_variables() {
         let client = kit.client_with(vec![source], Credentials::new(netrc, variables));
         let files = client.files("a-b")?;
         client.metadata(&files[0])?;
-        let blob = client.wheel(&wanted("a-b", &wheel), &kit.store);
+        let blob = client.wheel(&wanted("a-b", &wheel), &*kit.store);
         blob.map_err(PackageError::Failed)
     };
     asked(Some(netrc), BTreeMap::new()).unwrap();
@@ -590,7 +590,7 @@ fn metadata_of_a_wheel_that_is_there_is_not_asked_for() {
     );
     let kit = Kit::new();
     let client = kit.of(&[&index]);
-    client.wheel(&wanted("a-b", &wheel), &kit.store).unwrap();
+    client.wheel(&wanted("a-b", &wheel), &*kit.store).unwrap();
     let files = client.files("a-b").unwrap();
     index.take();
     assert_eq!(*client.metadata(&files[0]).unwrap(), wheel.metadata);
@@ -796,7 +796,7 @@ fn wheels_come_from_the_nearest_place() {
             hint,
             ..wanted("a-b", &wheel)
         };
-        kit.of(&[&index]).wheel(&wanted, &kit.store)
+        kit.of(&[&index]).wheel(&wanted, &*kit.store)
     };
     let blob = Blob {
         digest: wheel.sha256(),
@@ -816,7 +816,7 @@ fn wheels_come_from_the_nearest_place() {
     // Now it is there, whatever the size is called.
     let mut known = wanted("a-b", &wheel);
     known.size = None;
-    assert_eq!(kit.of(&[&index]).wheel(&known, &kit.store).unwrap(), blob);
+    assert_eq!(kit.of(&[&index]).wheel(&known, &*kit.store).unwrap(), blob);
     assert_eq!(fetch(&kit, None).unwrap(), blob);
     assert_eq!((index.take(), other.take()), (vec![], vec![]));
     let told = kit.ear.started.lock().unwrap().clone();
@@ -844,7 +844,7 @@ fn wheels_come_from_the_nearest_place() {
     let kit = Kit::new();
     let mut alone = wanted("nowhere", &wheel);
     alone.hint = Some(&gone);
-    let error = kit.of(&[&index]).wheel(&alone, &kit.store).unwrap_err();
+    let error = kit.of(&[&index]).wheel(&alone, &*kit.store).unwrap_err();
     assert!(
         error.message.contains("404") && error.message.contains(other.host()),
         "{error}"
@@ -864,7 +864,7 @@ fn other_bytes_are_refused() {
     let kit = Kit::new();
     let mut known = wanted("a-b", &wheel);
     known.size = None;
-    let error = kit.of(&[&index]).wheel(&known, &kit.store).unwrap_err();
+    let error = kit.of(&[&index]).wheel(&known, &*kit.store).unwrap_err();
     assert_eq!(error.code, "imgdecl::index::content");
     assert!(
         error.message.contains(&wheel.sha256().to_string()),
@@ -881,19 +881,19 @@ fn other_bytes_are_refused() {
     // A wrong size needs no download.
     let error = kit
         .of(&[&index])
-        .wheel(&wanted("a-b", &wheel), &kit.store)
+        .wheel(&wanted("a-b", &wheel), &*kit.store)
         .unwrap_err();
     assert!(error.message.contains("bytes instead of"), "{error}");
     // Nor does a digest that the index says.
     let honest = Index::start(Shape::default(), &[("a-b", &other)]);
-    let error = kit.of(&[&honest]).wheel(&known, &kit.store).unwrap_err();
+    let error = kit.of(&[&honest]).wheel(&known, &*kit.store).unwrap_err();
     for digest in [wheel.sha256(), other.sha256()] {
         assert!(error.message.contains(&digest.to_string()), "{error}");
     }
     assert_eq!(honest.take(), ["200 /simple/a-b/"]);
     let mut gone = wanted("a-b", &wheel);
     gone.file = "a_b-2.0-py3-none-any.whl";
-    let error = kit.of(&[&honest]).wheel(&gone, &kit.store).unwrap_err();
+    let error = kit.of(&[&honest]).wheel(&gone, &*kit.store).unwrap_err();
     assert_eq!(error.code, "imgdecl::index::not_found");
 }
 
@@ -925,7 +925,7 @@ fn a_cut_download_goes_on_where_it_was() {
         let kit = Kit::new();
         let blob = kit
             .of(&[&index])
-            .wheel(&wanted("a-b", &wheel), &kit.store)
+            .wheel(&wanted("a-b", &wheel), &*kit.store)
             .unwrap();
         assert_eq!(kit.store.read_blob(&blob).unwrap(), wheel.bytes);
         let status = if has_ranges { 206 } else { 200 };

@@ -9,7 +9,7 @@ use super::event::{Event, Outcome, Watch, Why};
 use super::memory::{Found, Memory};
 use super::schedule::{NodeResult, Options};
 use crate::graph::{ActionError, ActionKey, Context, Node, NodeId, Ports, Product, Stop, compare};
-use crate::store::{Blob, Health, KeyLock, Store};
+use crate::store::{Blob, Blobs as _, Health, KeyLock, Store};
 use std::sync::Arc;
 
 /// What all jobs share.
@@ -193,7 +193,8 @@ impl Shared<'_> {
         let memory = Memory::new(self.store);
         let product = node.action.run(
             &Context {
-                store: self.store,
+                store: &**self.store,
+                folder: self.store,
                 ports: self.ports,
                 parts: &memory,
                 tick: &tick,
@@ -274,7 +275,8 @@ impl Shared<'_> {
         }
         let memory = Memory::new(self.store);
         let context = Context {
-            store: self.store,
+            store: &**self.store,
+            folder: self.store,
             ports: Ports::OFFLINE,
             parts: &memory,
             tick: &|_| !self.stop.is_asked(),

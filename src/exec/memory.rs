@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::event::PartSeen;
 use crate::graph::{ActionError, ActionKey, Part, Parts, Product};
-use crate::store::{Blob, Health, Record, Store};
+use crate::store::{Blob, Blobs as _, Health, Record, Records as _, Store};
 
 /// What a cache remembers.
 pub(crate) struct Memory<'a> {

@@ -10,7 +10,7 @@ use crate::graph::{
 };
 use crate::layer::Tree;
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::store::Store;
+use crate::store::{Blobs as _, Store};
 
 struct Silent;
 
@@ -189,7 +189,7 @@ fn lost_and_damaged_blobs_are_made_again() {
     run_on(&graph, folder.path(), false);
     let path = Store::open(folder.path())
         .unwrap()
-        .blob_path(&Digest::of(b"a"));
+        .local_path(&Digest::of(b"a"));
     std::fs::remove_file(&path).unwrap();
     assert_eq!(
         outcomes(&run_on(&graph, folder.path(), false)),
@@ -317,7 +317,7 @@ fn chain(fails: bool, says: bool) -> (Graph, Arc<AtomicUsize>) {
 /// Removes the blob of some bytes.
 fn lose(folder: &std::path::Path, bytes: &[u8]) {
     let store = Store::open(folder).unwrap();
-    std::fs::remove_file(store.blob_path(&Digest::of(bytes))).unwrap();
+    std::fs::remove_file(store.local_path(&Digest::of(bytes))).unwrap();
 }
 
 /// The listing of a tree without entries.
@@ -356,7 +356,7 @@ fn a_listing_that_only_looks_whole_is_made_again() {
     let (graph, runs) = chain(false, true);
     run_on(&graph, folder.path(), false);
     let store = Store::open(folder.path()).unwrap();
-    let path = store.blob_path(&Digest::of(LISTING));
+    let path = store.local_path(&Digest::of(LISTING));
     let time = std::fs::metadata(&path).unwrap().modified().unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "{}").unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{ActionKey, HashKey, KeyWriter, Origin, Part, Parts, Ports, Product, TextKey, key};
 use crate::layer::Tick;
 use crate::oci::{Digest, Platform};
-use crate::store::{Blob, Health, Store, StoreError};
+use crate::store::{Blob, Blobs, Health, Store, StoreError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -66,8 +66,10 @@ pub enum Lane {
 
 /// What an action may use while it runs.
 pub struct Context<'a> {
-    /// The cache.
-    pub store: &'a Arc<Store>,
+    /// The blobs of the cache.
+    pub store: &'a dyn Blobs,
+    /// The cache's folder, for what belongs to this machine: stamps of host files, segments, temporary files.
+    pub folder: &'a Store,
     /// The network.
     pub ports: Ports<'a>,
     /// What is remembered of what actions found out.

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::layer::{Attrs, Container, Content, Deflated, Entry, Kind, LayerPath, Owner};
 use crate::layer::{Source, Tree};
 use crate::oci::Digest;
-use crate::store::{Blob, Store, StoreError};
+use crate::store::{Blob, Blobs, StoreError};
 
 /// Writes the listing of a tree whose contents lie in memory or in one file: a blob with all of them, or an archive.
 ///
 /// # Errors
 /// When the store cannot be written.
-pub(super) fn put(tree: &Tree, store: &Store) -> Result<Blob, StoreError> {
+pub(super) fn put(tree: &Tree, store: &dyn Blobs) -> Result<Blob, StoreError> {
     let mut out = BufWriter::new(store.writer()?);
     let entries = tree.entries().iter();
     let saved = entries.map(|(path, entry)| SavedEntry::of(path, entry));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{ActionError, Failure};
 use crate::oci::{Descriptor, Digest, Reference};
-use crate::store::{Blob, Health, Store};
+use crate::store::{Blob, Blobs, Health, Store};
 
 /// The network, as actions see it.
 #[derive(Clone, Copy)]
@@ -139,13 +139,13 @@ pub trait Packages: Sync {
     ///
     /// # Errors
     /// When no index has it, or it is not what is expected.
-    fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError>;
+    fn wheel(&self, wanted: &WantedWheel<'_>, store: &dyn Blobs) -> Result<Blob, ActionError>;
 
     /// Fetches a file into the store whose digest its index does not say, and so finds it out.
     ///
     /// # Errors
     /// When it cannot be had.
-    fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, ActionError>;
+    fn unsaid(&self, file: &PackageFile, store: &dyn Blobs) -> Result<Blob, ActionError>;
 }
 
 /// Picks from the files of a project those whose metadata will be asked for.
@@ -207,8 +207,9 @@ impl Registry for Offline {
         blobs: &[Descriptor],
         store: &Store,
     ) -> Result<(), ActionError> {
-        let missing = |it: &&Descriptor| store.check(&Blob::from(*it)) != Health::Whole;
-        let missing = blobs.iter().filter(missing).count();
+        let wanted: Vec<Blob> = blobs.iter().map(Blob::from).collect();
+        let healths = store.check_all(&wanted).into_iter();
+        let missing = healths.filter(|it| *it != Health::Whole).count();
         match missing {
             0 => Ok(()),
             _ => self.refuse(format!("{missing} of the layers of {}", repository.name())),
@@ -235,11 +236,11 @@ impl Packages for Offline {
         vec![None; wanted.len()]
     }
 
-    fn wheel(&self, wanted: &WantedWheel<'_>, _: &Store) -> Result<Blob, ActionError> {
+    fn wheel(&self, wanted: &WantedWheel<'_>, _: &dyn Blobs) -> Result<Blob, ActionError> {
         self.refuse(wanted.file.to_owned())
     }
 
-    fn unsaid(&self, file: &PackageFile, _: &Store) -> Result<Blob, ActionError> {
+    fn unsaid(&self, file: &PackageFile, _: &dyn Blobs) -> Result<Blob, ActionError> {
         self.refuse(file.file.to_string())
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ActionError, Context, KeyWriter, Lazy, listing};
 use crate::layer::{Changeset, Container, Facts, Tree};
 use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
-use crate::store::{Blob, Health, Record, Store, StoreError};
+use crate::store::{Blob, Blobs, Health, Record, StoreError};
 
 /// What an action makes.
 #[derive(Clone, Debug)]
@@ -350,7 +350,12 @@ impl TreeProduct {
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub fn keep(tree: Tree, contents: Blob, name: &str, store: &Store) -> Result<Self, StoreError> {
+    pub fn keep(
+        tree: Tree,
+        contents: Blob,
+        name: &str,
+        store: &dyn Blobs,
+    ) -> Result<Self, StoreError> {
         let kept = Kept {
             listing: listing::put(&tree, store)?,
             contents,
@@ -374,7 +379,7 @@ impl TreeProduct {
             } = &*known;
             let bytes = context.read(listing)?;
             let container = Container {
-                path: context.store.blob_path(&contents.digest),
+                path: context.store.local_path(&contents.digest),
                 digest: contents.digest,
                 name: name.clone(),
             };

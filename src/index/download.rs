@@ -14,7 +14,7 @@ use crate::net::monitor::{Direction, Ended, Going, Transfer};
 use crate::net::url;
 use crate::net::{Fault, Monitor as _};
 use crate::oci::Digest;
-use crate::store::{Blob, BlobWriter, Store, StoreError};
+use crate::store::{Blob, BlobWriter, Blobs, StoreError};
 
 /// How many cuts are borne for one wheel, each of which came further than the last.
 const CUTS: u32 = 100;
@@ -66,7 +66,11 @@ struct Part<'s> {
 
 impl Inner {
     /// Fetches a wheel. One that is wrong is fetched again once: a cache on the way may have mixed two up.
-    pub(super) fn download(&self, wheel: &Wheel<'_>, store: &Store) -> Result<Blob, IndexError> {
+    pub(super) fn download(
+        &self,
+        wheel: &Wheel<'_>,
+        store: &dyn Blobs,
+    ) -> Result<Blob, IndexError> {
         let ask = wheel.ask();
         match self.stream(wheel, &ask, store) {
             Err(IndexError::Store(StoreError::Digest { .. })) => {}
@@ -100,7 +104,12 @@ impl Inner {
         .filter(|&size| size <= MOST)
     }
 
-    fn stream(&self, wheel: &Wheel<'_>, ask: &Ask<'_>, store: &Store) -> Result<Blob, IndexError> {
+    fn stream(
+        &self,
+        wheel: &Wheel<'_>,
+        ask: &Ask<'_>,
+        store: &dyn Blobs,
+    ) -> Result<Blob, IndexError> {
         let begin = || -> Result<Part<'_>, IndexError> {
             Ok(Part {
                 writer: store.writer()?,

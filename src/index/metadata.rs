@@ -12,7 +12,7 @@ use crate::net::url;
 use crate::oci::Digest;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Bytes, METADATA, Problem, TAIL, WheelError};
-use crate::store::{Blob, Health, Page, Store};
+use crate::store::{Blob, Blobs as _, Page};
 
 impl Inner {
     /// Returns the METADATA of a wheel.
@@ -27,7 +27,7 @@ impl Inner {
         }
         // A wheel that is damaged is fetched again.
         let is_sound = |blob: &Blob| self.cache.sound(&blob.digest).unwrap_or(false);
-        let held = file.sha256.and_then(|it| held(&self.cache, it));
+        let held = file.sha256.and_then(|it| self.cache.find(&it));
         if let Some(blob) = held.filter(is_sound) {
             return self.local(&blob, file);
         }
@@ -53,7 +53,7 @@ impl Inner {
             sha256: file.sha256,
             size: None,
         };
-        let blob = self.download(&wanted, &self.cache)?;
+        let blob = self.download(&wanted, &*self.cache)?;
         self.local(&blob, file)
     }
 
@@ -83,7 +83,7 @@ impl Inner {
 
     /// Reads the METADATA of a wheel that is in the cache, and sound.
     fn local(&self, blob: &Blob, file: &PackageFile) -> Result<String, IndexError> {
-        let path = self.cache.blob_path(&blob.digest);
+        let path = self.cache.local_path(&blob.digest);
         let text = wheel::metadata(&path, &file.file, blob.digest)?;
         let found = Digest::of(text.as_bytes());
         if let Some(expected) = file.metadata_sha256.filter(|it| *it != found) {
@@ -183,16 +183,6 @@ fn by_digest(file: &PackageFile) -> Option<Digest> {
 fn by_place(file: &PackageFile) -> Digest {
     let sha256 = file.sha256.map(|it| it.to_string()).unwrap_or_default();
     Digest::of(format!("index-metadata-1\0{sha256}\0{}", file.url).as_bytes())
-}
-
-/// Returns the blob with a digest, if the store has it.
-pub(super) fn held(store: &Store, sha256: Digest) -> Option<Blob> {
-    let size = std::fs::metadata(store.blob_path(&sha256)).ok()?.len();
-    let blob = Blob {
-        digest: sha256,
-        size,
-    };
-    (store.check(&blob) == Health::Whole).then_some(blob)
 }
 
 /// Why METADATA is not to be had by ranges.

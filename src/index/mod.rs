@@ -33,7 +33,7 @@ use crate::graph::{ActionError, PackageError, PackageFile, Packages, Pick, Wante
 use crate::net::wire::Wire;
 use crate::net::{Ended, Limits, Monitor, Proxies, Transfer};
 use crate::oci::Digest;
-use crate::store::{Blob, Store};
+use crate::store::{Blob, Blobs, Store};
 use prefetch::{PrefetchQueue, Prefetcher};
 use single_flight::SingleFlight;
 
@@ -269,7 +269,7 @@ impl Packages for Indexes {
         wanted.iter().map(|one| self.inner.size(one)).collect()
     }
 
-    fn wheel(&self, wanted: &WantedWheel<'_>, store: &Store) -> Result<Blob, ActionError> {
+    fn wheel(&self, wanted: &WantedWheel<'_>, store: &dyn Blobs) -> Result<Blob, ActionError> {
         let inner = &self.inner;
         let stopped = || inner.monitor.is_stopped();
         let work = || inner.wheel_of(wanted, store);
@@ -278,7 +278,7 @@ impl Packages for Indexes {
         blob.unwrap_or_else(|| Err(ActionError::stopped()))
     }
 
-    fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, ActionError> {
+    fn unsaid(&self, file: &PackageFile, store: &dyn Blobs) -> Result<Blob, ActionError> {
         Ok(self.inner.unsaid(file, store)?)
     }
 }

@@ -12,12 +12,11 @@ use super::download::Wheel;
 use super::error::IndexError;
 use super::fetch::Ask;
 use super::login::Login;
-use super::metadata::held;
 use super::{Inner, Source, page};
 use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel};
 use crate::net::url;
 use crate::oci::Digest;
-use crate::store::{Blob, Page, Store, StoreError};
+use crate::store::{Blob, Blobs, Page, StoreError};
 
 /// How large a page may be, in bytes.
 const PAGE: u64 = 64 << 20;
@@ -156,10 +155,10 @@ impl Inner {
     pub(super) fn wheel_of(
         &self,
         wanted: &WantedWheel<'_>,
-        store: &Store,
+        store: &dyn Blobs,
     ) -> Result<Blob, ActionError> {
         let fits = |it: &Blob| wanted.size.is_none_or(|size| size == it.size);
-        if let Some(blob) = held(store, wanted.sha256).filter(fits) {
+        if let Some(blob) = store.find(&wanted.sha256).filter(fits) {
             return Ok(blob);
         }
         let hinted = self.hinted(wanted);
@@ -187,7 +186,7 @@ impl Inner {
     }
 
     /// Fetches a file whose digest its index does not say.
-    pub(super) fn unsaid(&self, file: &PackageFile, store: &Store) -> Result<Blob, IndexError> {
+    pub(super) fn unsaid(&self, file: &PackageFile, store: &dyn Blobs) -> Result<Blob, IndexError> {
         let source = self.sources()?.iter().find(|it| it.name() == &*file.index);
         let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
             index: file.index.to_string(),
@@ -206,7 +205,7 @@ impl Inner {
 
     /// Returns the size of a wheel: as the store has it, or its index or server says.
     pub(super) fn size_of(&self, wanted: &WantedWheel<'_>) -> Option<u64> {
-        if let Some(blob) = held(&self.cache, wanted.sha256) {
+        if let Some(blob) = self.cache.find(&wanted.sha256) {
             return Some(blob.size);
         }
         let hinted = self.hinted(wanted);

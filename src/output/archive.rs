@@ -16,7 +16,7 @@ use super::{
 };
 use crate::layer::{padding, plain_header};
 use crate::oci::{Index, MAX_DOCUMENT, OURS};
-use crate::store::{Blob, BlobReader, Store};
+use crate::store::{Blob, BlobReader, Blobs};
 use crate::tar::{BLOCK, Entries};
 
 /// The kind of sink.
@@ -103,7 +103,7 @@ fn read_index(file: File) -> io::Result<Option<Index>> {
 pub(super) fn write(
     path: &Path,
     archive: &Archive,
-    store: &Store,
+    store: &dyn Blobs,
     go_on: GoOn<'_>,
 ) -> Result<(), OutputError> {
     let folder = match path.parent() {
@@ -125,7 +125,7 @@ pub(super) fn write(
 fn fill(
     file: &File,
     archive: &Archive,
-    store: &Store,
+    store: &dyn Blobs,
     go_on: GoOn<'_>,
     path: &Path,
 ) -> Result<(), OutputError> {
@@ -333,7 +333,7 @@ impl Archive {
     }
 
     /// Returns the bytes of the archive. `go_on` says, now and then, whether to.
-    pub(super) fn reader<'a>(&'a self, store: &'a Store, go_on: GoOn<'a>) -> impl Read + 'a {
+    pub(super) fn reader<'a>(&'a self, store: &'a dyn Blobs, go_on: GoOn<'a>) -> impl Read + 'a {
         Stoppable {
             inner: Reader {
                 parts: self.parts.iter(),
@@ -348,7 +348,7 @@ impl Archive {
 /// Reads an archive, part after part.
 struct Reader<'a> {
     parts: std::slice::Iter<'a, Part>,
-    store: &'a Store,
+    store: &'a dyn Blobs,
     now: Now<'a>,
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::oci::{Descriptor, Digest, Index, Manifest, OURS};
 use crate::source::read_document;
-use crate::store::{Blob, Store, blob_of_file, seal_copy};
+use crate::store::{Blob, Blobs, blob_of_file, seal_copy};
 
 /// The end of the name of a file that is being written. What a killed process leaves, the next one removes.
 const PARTIAL: &str = ".partial";
@@ -102,7 +102,7 @@ fn check(root: &Path) -> Result<(), OutputError> {
 fn write(
     root: &Path,
     outputs: &[Output],
-    store: &Store,
+    store: &dyn Blobs,
     go_on: GoOn<'_>,
 ) -> Result<(), OutputError> {
     fs::create_dir_all(root).map_err(fail(root))?;
@@ -124,7 +124,7 @@ fn write(
 fn fill(
     root: &Path,
     outputs: &[Output],
-    store: &Store,
+    store: &dyn Blobs,
     go_on: GoOn<'_>,
 ) -> Result<(), OutputError> {
     let before = match read_index(root) {
@@ -224,7 +224,7 @@ fn create(path: &Path) -> Result<File, OutputError> {
 }
 
 /// Puts a blob of the store into the layout: by reflink, hard link or copy. A copy is hashed on the way.
-fn place(blobs: &Path, blob: &Blob, store: &Store, go_on: GoOn<'_>) -> Result<(), OutputError> {
+fn place(blobs: &Path, blob: &Blob, store: &dyn Blobs, go_on: GoOn<'_>) -> Result<(), OutputError> {
     let path = blobs.join(blob.digest.hex());
     let mut source = store.open_blob(blob)?;
     // What is there from last time is taken as it is if nobody touched it since.

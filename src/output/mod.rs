@@ -36,7 +36,7 @@ use crate::oci::{
     ReferenceError,
 };
 use crate::registry::RegistryError;
-use crate::store::{Blob, Damage, Store, StoreError};
+use crate::store::{Blob, Blobs, Damage, StoreError};
 
 /// A finished image, and its names.
 pub(crate) struct Output {
@@ -168,7 +168,7 @@ pub(crate) type Report = (&'static str, Value);
 /// What a sink may use while it writes.
 pub(crate) struct Supply<'a> {
     /// The cache, if that is what holds the images.
-    pub(crate) store: Option<&'a Store>,
+    pub(crate) store: Option<&'a dyn Blobs>,
     /// All blobs, wherever they are.
     pub(crate) blobs: &'a dyn crate::registry::Blobs,
     /// The platform of this machine.
@@ -182,7 +182,7 @@ pub(crate) struct Supply<'a> {
 }
 
 impl<'a> Supply<'a> {
-    fn store(&self) -> Result<&'a Store, OutputError> {
+    fn store(&self) -> Result<&'a dyn Blobs, OutputError> {
         self.store.ok_or(OutputError::NoCache)
     }
 }

@@ -273,7 +273,7 @@ mod tests {
     use super::super::testing::{Server, Told, client};
     use super::*;
     use crate::oci::{MediaType, Reference};
-    use crate::store::{Blob, Health, Store};
+    use crate::store::{Blob, Blobs as _, Health, Store};
 
     /// Pulls a blob from a server, and returns what it was asked.
     fn pull(

@@ -16,7 +16,7 @@ use super::parallel;
 use super::reply::Reply;
 use super::source::Source;
 use crate::oci::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, Reference};
-use crate::store::{Blob, Health, KeyLock, Store, StoreError};
+use crate::store::{Blob, Blobs, Health, KeyLock, Store, StoreError};
 
 /// Every kind of manifest that we read. Registries that are not told convert, or refuse.
 pub(super) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -101,11 +101,12 @@ impl Client {
         store: &Store,
     ) -> Result<(), RegistryError> {
         let mut seen = BTreeSet::new();
-        let missing: Vec<&Descriptor> = blobs
-            .iter()
-            .filter(|blob| seen.insert(blob.digest))
-            .filter(|blob| store.check(&as_blob(blob)) != Health::Whole)
-            .collect();
+        let wanted = blobs.iter().filter(|blob| seen.insert(blob.digest));
+        let wanted: Vec<&Descriptor> = wanted.collect();
+        let healths = store.check_all(&wanted.iter().map(|it| as_blob(it)).collect::<Vec<_>>());
+        let missing = wanted.into_iter().zip(healths);
+        let missing = missing.filter(|(_, health)| *health != Health::Whole);
+        let missing: Vec<&Descriptor> = missing.map(|(blob, _)| blob).collect();
         let host = self.host(&repository.registry);
         let results = parallel::each(host.config.concurrency, &missing, |blob| {
             // Before the permit: nobody who waits for another keeps one.
@@ -139,7 +140,7 @@ impl Client {
         &self,
         repository: &Reference,
         blob: &Descriptor,
-        store: &Store,
+        store: &dyn Blobs,
     ) -> Result<(), RegistryError> {
         let mut sources = self.sources(repository)?;
         let what = format!("layer {}", short(&blob.digest));

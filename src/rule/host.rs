@@ -102,8 +102,8 @@ impl HostPath {
             return Err(ActionError::new("imgdecl::host::kind", message).at(&self.origin));
         }
         let stamp = Stamp::of(&metadata);
-        let Context { store, tick, .. } = context;
-        content(&folder, below, stamp, (store, *tick), Some(&self.origin))
+        let kept = (context.folder, context.tick);
+        content(&folder, below, stamp, kept, Some(&self.origin))
     }
 }
 

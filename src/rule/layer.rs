@@ -213,7 +213,7 @@ impl Action for LayerAction {
         let changes = stack.changes.get(context)?;
         let store = context.store;
         let containers = changes.containers();
-        let check = |path: &Path| match store.sound_file(path) {
+        let check = |path: &Path| match store.sound_at(path) {
             Err(StoreError::Damaged(damage)) => {
                 let blobs = self.reads(inputs);
                 match blobs.iter().find(|blob| blob.digest == damage.digest) {
@@ -230,7 +230,7 @@ impl Action for LayerAction {
         let written = layer::write(
             &changes,
             self.compression,
-            &Earlier(store),
+            &Earlier(context.folder),
             &mut blob,
             context.tick,
         );
@@ -248,7 +248,7 @@ impl Action for LayerAction {
         };
         let blob = blob.complete()?;
         let pieces = written.segments.iter().map(piece).collect();
-        store.put_pieces(&blob, pieces)?;
+        context.folder.put_pieces(&blob, pieces)?;
         Ok(Product::Layer(Layer {
             descriptor: Descriptor::new(self.compression.layer(), blob.digest, blob.size),
             diff_id: written.diff_id,

@@ -327,7 +327,7 @@ impl Action for Unpack {
                 .help("`*` stops at a `/`, `**` does not"));
         }
         let contents = contents.complete()?;
-        let path: Arc<Path> = context.store.blob_path(&contents.digest).into();
+        let path: Arc<Path> = context.store.local_path(&contents.digest).into();
         let tree = listing.finish(&path, &src.origin)?;
         Ok(Product::Tree(TreeProduct::keep(
             tree,

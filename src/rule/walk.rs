@@ -246,7 +246,7 @@ pub(super) fn digests(
     )]
     let now = SystemTime::now();
     let id = Digest::of(format!("folder {}", root.display()).as_bytes());
-    let Stats(known) = context.store.stats(&id);
+    let Stats(known) = context.folder.stats(&id);
     let mut rows = known.iter().peekable();
     let mut digests: Vec<Option<Digest>> = vec![None; found.len()];
     let mut unknown = Vec::new();
@@ -312,7 +312,7 @@ fn remember(
         }
     }
     Ok(context
-        .store
+        .folder
         .put_stats(id, &Stats(rows.into_values().collect()))?)
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::layout::check_version;
-use super::{Blobs, Found, Part, Piece, SourceError, open_regular, piece, resolve, select};
+use super::{Blobs, Found, Part, Piece, Place, SourceError, open_regular, piece, resolve, select};
 use crate::layer::{self, Bounded, Packing, Stamp, Tick};
 use crate::oci::{
     Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference, null_is_default,
@@ -275,10 +275,11 @@ impl Archive {
                         media_type: None,
                         expected: None,
                         descriptor: None,
-                        path: self.name.clone(),
-                        range: Some((offset, size)),
-                        file: Some(Arc::clone(&self.tar)),
-                        is_cached: false,
+                        place: Place::File {
+                            path: self.name.clone(),
+                            range: Some((offset, size)),
+                            file: Some(Arc::clone(&self.tar)),
+                        },
                     });
                 }
                 Some(Member::Link(target)) => name = target.clone(),
@@ -298,17 +299,8 @@ impl Blobs for Archive {
     }
 
     fn piece(&self, descriptor: &Descriptor) -> Result<Piece, SourceError> {
-        let Piece {
-            what,
-            path,
-            range,
-            file,
-            ..
-        } = self.member(&blob(&descriptor.digest))?;
-        Ok(Piece {
-            file,
-            ..piece(descriptor, path, range, what)
-        })
+        let Piece { what, place, .. } = self.member(&blob(&descriptor.digest))?;
+        Ok(piece(descriptor, place, what))
     }
 }
 

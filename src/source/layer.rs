@@ -71,10 +71,7 @@ impl Piece {
     }
 
     fn open_as_layer(&self) -> Result<LayerReader<'_>, SourceError> {
-        let fail = |source| SourceError::Io {
-            path: self.path.clone(),
-            source,
-        };
+        let fail = |error| self.unreadable(error);
         let said = match &self.media_type {
             None => None,
             Some(kind) => Some(kind.compression().ok_or_else(|| SourceError::Document {
@@ -196,7 +193,7 @@ fn check(piece: &Piece, wanted: Blob, found: Blob) -> Result<(), SourceError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::piece;
+    use super::super::{Place, piece};
     use super::*;
     use crate::oci::{Descriptor, MediaType};
     use std::io::Write as _;
@@ -204,7 +201,8 @@ mod tests {
     fn kept(bytes: &[u8], as_said: &Descriptor) -> (tempfile::NamedTempFile, Piece) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        let made = piece(as_said, file.path().to_owned(), None, "a layer".into());
+        let place = Place::whole(file.path().to_owned());
+        let made = piece(as_said, place, "a layer".into());
         (file, made)
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Blobs, Found, Piece, SourceError, piece, read_document, resolve, select};
+use super::{Blobs, Found, Piece, Place, SourceError, piece, read_document, resolve, select};
 use crate::oci::{Descriptor, Index, Platform};
 
 /// An OCI image layout in a folder.
@@ -80,7 +80,7 @@ impl Blobs for Layout {
     fn piece(&self, descriptor: &Descriptor) -> Result<Piece, SourceError> {
         let path = self.root.join("blobs/sha256").join(descriptor.digest.hex());
         let what = format!("the blob {}", path.display());
-        Ok(piece(descriptor, path, None, what))
+        Ok(piece(descriptor, Place::whole(path), what))
     }
 }
 

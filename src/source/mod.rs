@@ -24,7 +24,7 @@ use crate::oci::{
     CONTAINERD_NAME, Config, ConfigError, Descriptor, Digest, Index, MAX_DOCUMENT, Manifest,
     MediaType, Platform, REF_NAME, Reference,
 };
-use crate::store::{Blob, Damage, damage};
+use crate::store::{self, Blob, Damage, Later};
 
 /// An image that was found.
 #[derive(Debug)]
@@ -52,14 +52,24 @@ pub(crate) struct Piece {
     pub expected: Option<Blob>,
     /// Annotations of its descriptor.
     pub descriptor: Option<Descriptor>,
-    /// The file that holds it.
-    pub path: PathBuf,
-    /// The part of the file that it is: offset and size in bytes. `None` for all of it.
-    pub range: Option<(u64, u64)>,
-    /// The file, where it is open already: another one that has its path by now is not read.
-    pub file: Option<Arc<File>>,
-    /// Whether the file is a blob of the cache: then what is wrong with it is the cache's fault, and not the image's.
-    pub is_cached: bool,
+    /// Where its bytes are.
+    pub place: Place,
+}
+
+/// Where the bytes of a piece are.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In a file.
+    File {
+        /// The file that holds it.
+        path: PathBuf,
+        /// The part of the file that it is: offset and size in bytes. `None` for all of it.
+        range: Option<(u64, u64)>,
+        /// The file, where it is open already: another one that has its path by now is not read.
+        file: Option<Arc<File>>,
+    },
+    /// In the cache: then what is wrong with it is the cache's fault, and not the image's.
+    Cache(Arc<dyn Later>),
 }
 
 /// Reads a part of a file, from a position of its own: others may read the same open file meanwhile.
@@ -153,20 +163,38 @@ fn list(names: &[String]) -> String {
     }
 }
 
-impl Piece {
-    /// Says that the file is a blob of the cache.
-    #[must_use]
-    pub(crate) fn of_cache(self) -> Self {
-        Self {
-            is_cached: true,
-            ..self
+impl Place {
+    /// All of a file.
+    fn whole(path: PathBuf) -> Self {
+        Self::File {
+            path,
+            range: None,
+            file: None,
         }
+    }
+}
+
+impl Piece {
+    /// Tells whether its bytes are the cache's.
+    pub(crate) fn is_cached(&self) -> bool {
+        matches!(self.place, Place::Cache(_))
     }
 
     /// Looks for the cause where it makes no sense: hashes the cache's copy, if it is that.
     pub(crate) fn damage(&self) -> Option<Damage> {
-        let expected = self.expected.filter(|_| self.is_cached);
-        expected.and_then(|blob| damage(&self.path, blob.digest))
+        match &self.place {
+            Place::Cache(blob) => blob.damage(),
+            Place::File { .. } => None,
+        }
+    }
+
+    /// Makes the error for a failed read.
+    pub(crate) fn unreadable(&self, source: io::Error) -> SourceError {
+        let path = match &self.place {
+            Place::File { path, .. } => path.clone(),
+            Place::Cache(blob) => blob.place().into(),
+        };
+        SourceError::Io { path, source }
     }
 
     /// Returns the cause of an error: the cache's copy may be damaged.
@@ -179,15 +207,17 @@ impl Piece {
     /// # Errors
     /// When the file cannot be read.
     pub(crate) fn open(&self) -> Result<impl Read + Send + use<>, SourceError> {
-        let fail = |source| SourceError::Io {
-            path: self.path.clone(),
-            source,
+        let (file, range) = match &self.place {
+            Place::File {
+                file: Some(file),
+                range,
+                ..
+            } => (Ok(Arc::clone(file)), *range),
+            Place::File { path, range, .. } => (open_regular(path).map(Arc::new), *range),
+            Place::Cache(blob) => (blob.open().map(Arc::new), None),
         };
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => Arc::new(open_regular(&self.path).map_err(fail)?),
-        };
-        let (offset, left) = self.range.unwrap_or((0, u64::MAX));
+        let file = file.map_err(|error| self.unreadable(error))?;
+        let (offset, left) = range.unwrap_or((0, u64::MAX));
         Ok(Part { file, offset, left })
     }
 
@@ -213,10 +243,7 @@ impl Piece {
         }
         let mut bytes = Vec::new();
         let read = self.open()?.take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|source| SourceError::Io {
-            path: self.path.clone(),
-            source,
-        })?;
+        read.map_err(|error| self.unreadable(error))?;
         if bytes.len() as u64 > limit
             || self
                 .expected
@@ -451,12 +478,7 @@ fn descend(
 }
 
 /// Makes the piece of a descriptor.
-pub(crate) fn piece(
-    descriptor: &Descriptor,
-    path: PathBuf,
-    range: Option<(u64, u64)>,
-    what: String,
-) -> Piece {
+fn piece(descriptor: &Descriptor, place: Place, what: String) -> Piece {
     Piece {
         what,
         media_type: Some(descriptor.media_type.clone()),
@@ -465,9 +487,15 @@ pub(crate) fn piece(
             size: descriptor.size,
         }),
         descriptor: Some(descriptor.clone()),
-        path,
-        range,
-        file: None,
-        is_cached: false,
+        place,
     }
+}
+
+/// Makes the piece of a descriptor whose bytes are in the cache, or will be when they are read.
+pub(crate) fn cached(descriptor: &Descriptor, store: &dyn store::Blobs, what: String) -> Piece {
+    piece(
+        descriptor,
+        Place::Cache(store.later(&descriptor.digest)),
+        what,
+    )
 }

@@ -350,7 +350,7 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::TMP;
+    use super::super::{Blobs as _, Records as _, TMP};
     use super::*;
     use std::time::Duration;
 

@@ -1,24 +1,36 @@
-//! The cache folder: blobs under their own digest, records of finished actions, pages of other hosts, stamps of host files,
-//! maps of the segments of layers, locks.
+//! What is kept from build to build: records of finished actions, and blobs under their own digest. [`Records`] and
+//! [`Blobs`] say what can be asked of them, wherever they are.
 //!
-//! Any number of processes share a store. Every write goes to a temporary file and is renamed, so a kill at any
-//! moment costs work and never correctness. Each bucket's name carries its format version. Knows nothing of rules,
-//! layers or the graph.
+//! The cache folder, [`Store`], holds both, and beside them what belongs to this machine alone: pages of other hosts, stamps
+//! of host files, maps of the segments of layers, last keys, roots of images, locks. Any number of processes share it.
+//! Every write goes to a temporary file and is renamed, so a kill at any moment costs work and never correctness. Each
+//! bucket's name carries its format version. Knows nothing of rules, layers or the graph.
 
 mod blob;
+mod folder;
 mod gc;
 mod lock;
+#[cfg(test)]
+mod memory;
+mod port;
 mod read;
 mod record;
 mod segments;
 mod session;
 mod stat;
+#[cfg(test)]
+mod tests;
 
 pub use blob::{Blob, Health};
 pub(crate) use blob::{BlobWriter, blob_of_file};
+pub(crate) use folder::seal_copy;
 pub(crate) use gc::{Collected, Info, Verified};
 pub(crate) use lock::KeyLock;
-pub(crate) use read::{BlobReader, Damage, damage, seal_copy};
+#[cfg(test)]
+pub(crate) use memory::InMemory;
+pub use port::Blobs;
+pub(crate) use port::{Later, Records};
+pub(crate) use read::{BlobReader, Damage};
 pub(crate) use record::{Page, Record};
 pub(crate) use segments::Piece;
 pub(crate) use stat::{Stat, Stats};
@@ -93,6 +105,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Makes the error for a read of a blob that failed: the blob is damaged, or cannot be read from its place.
+    fn of_read(place: &str, source: io::Error) -> Self {
+        match Damage::of(&source) {
+            Some(damage) => damage.clone().into(),
+            None => Self::Io {
+                doing: "read",
+                path: place.into(),
+                source,
+            },
+        }
+    }
+
     /// Returns the name of the kind of error.
     pub fn code(&self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, RwLock};
 
-use super::{Blob, Health, SEGMENTS, Store, StoreError, read};
+use super::{Blob, Blobs, Health, SEGMENTS, Store, StoreError, read};
 use crate::oci::Digest;
 
 /// A piece of a blob, under a key.

@@ -20,7 +20,7 @@ use crate::plan::{Plan, PlannedImage};
 use crate::registry::Blobs;
 use crate::shown;
 use crate::source::read_document;
-use crate::store::{Blob, Health, Store};
+use crate::store::{self, Blob, Health};
 
 /// What is to be built, and where it goes.
 #[derive(Default)]
@@ -128,9 +128,9 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
 
     let product = |image: &PlannedImage| results[image.node.0 as usize].product.clone();
     let mut images = outputs(&plan, &request.tags, &product);
-    let blobs = Built::new(&store, results);
+    let blobs = Built::new(&*store, results);
     let supply = Supply {
-        store: Some(&store),
+        store: Some(&*store),
         blobs: &blobs,
         host,
         stop: &session.stop,
@@ -294,12 +294,12 @@ pub(super) fn check_metadata(path: &Path, sinks: &[&dyn Sink]) -> Result<(), Out
 
 /// The blobs of a build: in the store, and base layers where they came from.
 struct Built<'a> {
-    store: &'a Store,
+    store: &'a dyn store::Blobs,
     origins: BTreeMap<Digest, Reference>,
 }
 
 impl<'a> Built<'a> {
-    fn new(store: &'a Store, results: &[NodeResult]) -> Self {
+    fn new(store: &'a dyn store::Blobs, results: &[NodeResult]) -> Self {
         let mut origins = BTreeMap::new();
         for result in results {
             if let Some(Product::Base(base)) = &result.product

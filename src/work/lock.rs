@@ -117,7 +117,8 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
     if request.export {
         let plan = workspace.plan(&new, false)?;
         let context = Context {
-            store: &store,
+            store: &*store,
+            folder: &store,
             ports: net.ports(),
             tick: &|_| !session.stop.is_asked(),
             parts: &Memory::new(&store),
@@ -326,7 +327,8 @@ fn resolve(
 ) -> Result<Lock, Failed> {
     let tick = |_: u64| !session.stop.is_asked();
     let context = Context {
-        store,
+        store: &**store,
+        folder: store,
         ports,
         tick: &tick,
         parts: &Memory::new(store),

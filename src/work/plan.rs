@@ -11,7 +11,7 @@ use crate::graph::{Node, NodeId, Ports, Product};
 use crate::plan::Plan;
 use crate::rule::{Need, UNPINNED};
 use crate::spec::Spec;
-use crate::store::{Blob, Health, Store};
+use crate::store::{Blob, Blobs, Health};
 
 /// What is to be planned.
 #[derive(Default)]
@@ -97,7 +97,7 @@ pub(crate) fn plan(session: &Session, request: &Request) -> Result<Outlook, Fail
     let nodes = plan.graph.nodes().zip(results);
     let nodes = nodes.map(|((_, node), result)| Known {
         reason: reason(node, &result, &plan.needs, &workspace.spec),
-        to_fetch: to_fetch(&store, &result),
+        to_fetch: to_fetch(&*store, &result),
         result,
     });
     let nodes = nodes.collect();
@@ -151,12 +151,13 @@ fn lacking(node: &Node, needs: &[Need], spec: &Spec) -> Option<Reason> {
 }
 
 /// Returns how many bytes of the layers of a base are in its registry alone.
-fn to_fetch(store: &Store, result: &NodeResult) -> Option<u64> {
+fn to_fetch(store: &dyn Blobs, result: &NodeResult) -> Option<u64> {
     let Some(Product::Base(base)) = &result.product else {
         return None;
     };
     base.remote.as_ref()?;
-    let layers = base.layers.iter().map(|layer| &layer.descriptor);
-    let missing = layers.filter(|layer| store.check(&Blob::from(*layer)) == Health::Missing);
-    Some(missing.map(|layer| layer.size).sum())
+    let layers: Vec<Blob> = base.layers.iter().map(|layer| layer.blob()).collect();
+    let healths = layers.iter().zip(store.check_all(&layers));
+    let missing = healths.filter(|(_, health)| *health == Health::Missing);
+    Some(missing.map(|(layer, _)| layer.size).sum())
 }

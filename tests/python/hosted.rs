@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use imgdecl::parts::oci::Digest;
 use imgdecl::parts::python::WheelName;
-use imgdecl::parts::store::Store;
+use imgdecl::parts::store::{Blobs as _, Store};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 use toml::Table;
@@ -282,7 +282,7 @@ pub(super) fn keep<'a>(cache: &Path, pins: impl Iterator<Item = &'a Pin>) {
     for pin in pins {
         let path = wheels().join(&pin.file);
         if !path.exists() {
-            let bytes = fs::read(store.blob_path(&pin.sha256)).expect("a wheel in the cache");
+            let bytes = fs::read(store.local_path(&pin.sha256)).expect("a wheel in the cache");
             // Another test may look at the folder: a wheel is there at once, or not at all.
             let mut file = NamedTempFile::new_in(temporary()).expect("a file");
             file.write_all(&bytes).expect("a file");

@@ -14,7 +14,7 @@ use imgdecl::parts::registry::{
     Blobs, Client, Config, Credentials, Ended, Limits, Monitor, Places, Proxies, PushImage,
     PushManifest, Pushed, RegistryError, Setup, Transfer,
 };
-use imgdecl::parts::store::{Blob, Health, Store};
+use imgdecl::parts::store::{Blob, Blobs as _, Health, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use imgdecl::parts::oci::{Descriptor, Digest, MediaType, Reference};
 use imgdecl::parts::registry::Limits;
-use imgdecl::parts::store::Health;
+use imgdecl::parts::store::{Blobs as _, Health};
 use serde_json::json;
 
 use super::kit::{Making, Rig, assert_says, image, limits};

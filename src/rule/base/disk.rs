@@ -129,7 +129,7 @@ impl DiskImage<'_> {
         }
         // What is made of the archive is remembered under its digest: it must be that archive from end to end.
         for _ in 0..TRIES {
-            let archive = Archive::open(&path, context.store.tmp(), &|| (context.tick)(0))
+            let archive = Archive::open(&path, context.folder.tmp(), &|| (context.tick)(0))
                 .map_err(explain)?;
             if self.digest(&path, &archive, context)? != self.root {
                 break;
@@ -157,7 +157,7 @@ impl DiskImage<'_> {
         archive: &Archive,
         context: &Context<'_>,
     ) -> Result<Digest, ActionError> {
-        if let Some(digest) = known(path, archive.stamp(), context.store) {
+        if let Some(digest) = known(path, archive.stamp(), context.folder) {
             return Ok(digest);
         }
         archive

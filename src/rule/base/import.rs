@@ -8,7 +8,7 @@ use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference, last_of_each};
 use crate::python::{Probe, Pythons};
 use crate::source::{Found, Piece, SourceError};
-use crate::store::{Blob, Health, StoreError, damage};
+use crate::store::{Blob, Health, StoreError};
 
 /// Where an image comes from, for messages.
 pub(super) trait Source {
@@ -166,7 +166,7 @@ fn copy(context: &Context<'_>, piece: &Piece, source: &dyn Source) -> Result<Blo
     {
         match context.store.sound(&blob.digest) {
             Ok(_) => return Ok(blob),
-            Err(error) if piece.is_cached => return Err(error.into()),
+            Err(error) if piece.is_cached() => return Err(error.into()),
             // The base has it still.
             Err(_) => {}
         }
@@ -178,12 +178,9 @@ fn copy(context: &Context<'_>, piece: &Piece, source: &dyn Source) -> Result<Blo
     let mut writer = context.store.writer()?;
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let count = reader.read(&mut buffer).map_err(|error| {
-            explain(SourceError::Io {
-                path: piece.path.clone(),
-                source: error,
-            })
-        })?;
+        let count = reader
+            .read(&mut buffer)
+            .map_err(|error| explain(piece.unreadable(error)))?;
         if count == 0 {
             break;
         }
@@ -201,9 +198,7 @@ fn copy(context: &Context<'_>, piece: &Piece, source: &dyn Source) -> Result<Blo
         .complete_verified_as(expected, &piece.what)
         .map_err(|error| match error {
             StoreError::Io { .. } => error.into(),
-            _ if piece.is_cached => damage(&piece.path, expected.digest)
-                .map_or(error, StoreError::from)
-                .into(),
+            _ if piece.is_cached() => piece.damage().map_or(error, StoreError::from).into(),
             other => source.damaged(other.to_string()),
         })
 }

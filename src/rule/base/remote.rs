@@ -11,8 +11,8 @@ use crate::lock::{BasePin, Lock, PlatformPin};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
 use crate::python::Pythons;
 use crate::rule::{Cache, Need};
-use crate::source::{Blobs, Found, Piece, SourceError, piece, resolve};
-use crate::store::{Blob, Health, StoreError};
+use crate::source::{Blobs, Found, Piece, SourceError, cached, resolve};
+use crate::store::{Blob, Blobs as _, Health, StoreError};
 
 /// A registry's repository, as a source of images. What is fetched is kept in the store.
 struct Remote<'a> {
@@ -105,8 +105,7 @@ impl Blobs for Remote<'_> {
             true => format!("the layer {} of {}", descriptor.digest, self.image.name()),
             false => format!("{} of {}", descriptor.digest, self.image.name()),
         };
-        let path = store.blob_path(&descriptor.digest);
-        Ok(piece(descriptor, path, None, what).of_cache())
+        Ok(cached(descriptor, store, what))
     }
 }
 
@@ -285,7 +284,7 @@ fn fetch_layers(remote: &Remote<'_>, found: &[Found]) -> Result<(), ActionError>
     layers.iter().for_each(|layer| {
         let _ = store.sound(&layer.digest);
     });
-    let pulled = registry.pull(remote.image, &layers, store);
+    let pulled = registry.pull(remote.image, &layers, remote.context.folder);
     pulled.map_err(|error| error.at(remote.origin))
 }
 
@@ -385,7 +384,7 @@ impl Action for Fetch {
                 .iter()
                 .map(|layer| layer.descriptor.clone())
                 .collect();
-            let pulled = context.ports.registry.pull(remote, &layers, context.store);
+            let pulled = context.ports.registry.pull(remote, &layers, context.folder);
             pulled.map_err(|error| error.at(&self.origin))?;
         }
         Ok(Product::Base(Arc::new(Base {

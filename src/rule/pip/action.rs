@@ -12,7 +12,7 @@ use crate::lock::WheelPin;
 use crate::oci::Digest;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Expected, Scheme, Venv, WheelError};
-use crate::store::{Blob, Health, Store, StoreError};
+use crate::store::{Blob, Blobs, Health, StoreError};
 
 /// Fetches a wheel and lays it out.
 pub(super) struct Install {
@@ -74,7 +74,7 @@ impl Action for Install {
             wheel = fetch()?;
             context.store.sound(&wheel.digest)?;
         }
-        let path = context.store.blob_path(&wheel.digest);
+        let path = context.store.local_path(&wheel.digest);
         let tree = wheel::install(&path, &self.expected()?, &self.scheme, context.tick);
         let tree = tree.map_err(|error| explain(&error).at(&self.origin))?;
         let kept = TreeProduct::keep(tree, wheel, &self.file, context.store)?;
@@ -155,7 +155,7 @@ pub(super) fn fetch(
 fn take(
     path: &Path,
     pin: &WheelPin,
-    store: &Store,
+    store: &dyn Blobs,
     context: &Context<'_>,
 ) -> Result<Option<Blob>, ActionError> {
     let Some(size) = std::fs::metadata(path)

@@ -42,7 +42,10 @@ impl<'a> Sources<'a> {
     /// Lists the folders.
     pub(super) fn new(context: &Context<'a>, inputs: &Inputs) -> Result<Self, ActionError> {
         let Context {
-            store, parts, tick, ..
+            folder: store,
+            parts,
+            tick,
+            ..
         } = *context;
         let packages = context.ports.packages;
         let mut wheels: Vec<(WheelName, PathBuf)> = Vec::new();

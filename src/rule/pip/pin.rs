@@ -154,7 +154,7 @@ fn wheels(
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
     let sources = Sources::new(context, inputs)?;
-    let store = context.store;
+    let store = context.folder;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {

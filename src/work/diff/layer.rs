@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::{Level, Place, Sink};
 use crate::graph::Stop;
 use crate::oci::{Digest, is_of_layer};
-use crate::source::{Piece, SourceError};
+use crate::source::Piece;
 use crate::tar::{Entries, TarError};
 use crate::work::Failed;
 use crate::work::image::{Budget, Contents, Layer, Listed, Opened, Opener, Single, open_layer};
@@ -343,10 +343,7 @@ fn broken(stop: &Stop, piece: &Piece, source: io::Error) -> Failed {
     if stop.is_asked() {
         return Failed::Stopped;
     }
-    Failed::from(SourceError::Io {
-        path: piece.path.clone(),
-        source,
-    })
+    Failed::from(piece.unreadable(source))
 }
 
 /// Finds the first byte at which two streams differ, and what follows there.

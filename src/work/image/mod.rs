@@ -20,7 +20,7 @@ use super::workspace::Workspace;
 use super::{Failed, Session};
 use crate::oci::{Config, Descriptor, DiffId, Platform, Reference};
 use crate::source::{Piece, SourceError};
-use crate::store::{Blob, Health, Store};
+use crate::store::{Blob, Blobs as _, Health, Store};
 pub(super) use contents::{Budget, open as open_layer};
 pub(crate) use contents::{Contents, Listed};
 pub(super) use word::{Named, with_prefix};
@@ -343,9 +343,11 @@ impl<'a> Opener<'a> {
     /// Fetches the layers of an image that the store lacks.
     fn pull(&self, reference: &Reference, image: &Single) -> Result<(), Failed> {
         let named = image.layers.iter().filter_map(|it| it.descriptor.clone());
-        let missing: Vec<Descriptor> = named
-            .filter(|it| self.store.check(&Blob::from(it)) != Health::Whole)
-            .collect();
+        let named: Vec<Descriptor> = named.collect();
+        let wanted: Vec<Blob> = named.iter().map(Blob::from).collect();
+        let missing = named.into_iter().zip(self.store.check_all(&wanted));
+        let missing = missing.filter(|(_, health)| *health != Health::Whole);
+        let missing: Vec<Descriptor> = missing.map(|(layer, _)| layer).collect();
         if missing.is_empty() {
             return Ok(());
         }

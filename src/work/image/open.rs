@@ -9,8 +9,8 @@ use super::{Document, Opened, Opener, Origin, Single, no_platform};
 use crate::oci::{
     Config, Descriptor, Digest, Index, MAX_DOCUMENT, Manifest, MediaType, Platform, Reference,
 };
-use crate::source::{Archive, Blobs, Found, Layout, Piece, Root, SourceError, piece};
-use crate::store::{Blob, Health, Store};
+use crate::source::{Archive, Blobs, Found, Layout, Piece, Root, SourceError, cached};
+use crate::store::{self, Blob, Blobs as _, Health};
 use crate::work::{Blame, Failed};
 
 /// How large all documents of an image may be in sum, in bytes: they are held in memory.
@@ -50,7 +50,7 @@ impl Library for Disk<'_> {
 }
 
 /// What was built into the store.
-pub(super) struct Stored<'a>(pub(super) &'a Store);
+pub(super) struct Stored<'a>(pub(super) &'a dyn store::Blobs);
 
 impl Library for Stored<'_> {
     fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Failed> {
@@ -60,8 +60,7 @@ impl Library for Stored<'_> {
 
     fn layer(&self, descriptor: &Descriptor) -> Result<Piece, Failed> {
         let what = format!("the layer {}", descriptor.digest);
-        let path = self.0.blob_path(&descriptor.digest);
-        Ok(piece(descriptor, path, None, what).of_cache())
+        Ok(cached(descriptor, self.0, what))
     }
 
     fn damage(&self) -> Blame {
@@ -107,8 +106,7 @@ impl Library for Remote<'_> {
             descriptor.digest,
             self.reference.name()
         );
-        let path = self.opener.store.blob_path(&descriptor.digest);
-        Ok(piece(descriptor, path, None, what).of_cache())
+        Ok(cached(descriptor, &*self.opener.store, what))
     }
 
     fn damage(&self) -> Blame {

@@ -40,7 +40,7 @@ impl Opener<'_> {
         let workspace = Rc::new(workspace);
         let images = built.iter().map(|(name, root)| {
             let origin = Origin::Target(workspace.clone(), false.into());
-            self.walk(name, root, &Stored(&self.store), origin)
+            self.walk(name, root, &Stored(&*self.store), origin)
         });
         images.collect()
     }

@@ -77,12 +77,7 @@ fn only<'a>(opened: &'a Opened, what: &str) -> Result<&'a Single, Failed> {
 
 /// Hands out a blob as it is kept, checked: a wrong digest is an error, if a late one.
 fn blob(session: &Session, piece: &Piece, take: Take<'_>) -> Result<(), Failed> {
-    let io = |source| {
-        Failed::from(SourceError::Io {
-            path: piece.path.clone(),
-            source,
-        })
-    };
+    let io = |error| Failed::from(piece.unreadable(error));
     let limit = piece.expected.map_or(u64::MAX, |blob| blob.size);
     let mut reader = piece.open().map_err(Failed::from)?.take(limit);
     let mut hasher = Hasher::default();

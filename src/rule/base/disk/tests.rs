@@ -36,17 +36,14 @@ fn archive(text: &str) -> Vec<u8> {
 /// A workspace with the archive of an image, and a cache.
 struct Place {
     folder: tempfile::TempDir,
-    store: Arc<Store>,
+    store: Store,
 }
 
 impl Place {
     fn new(bytes: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("cache")).unwrap();
-        let place = Self {
-            folder,
-            store: Arc::new(store),
-        };
+        let place = Self { folder, store };
         fs::write(place.path("a.tar"), bytes).unwrap();
         place
     }
@@ -86,6 +83,7 @@ impl Place {
         };
         let context = Context {
             store: &self.store,
+            folder: &self.store,
             ports: Ports::OFFLINE,
             parts: &Forgetful,
             tick: &tick,
