@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::event::{Event, Outcome, Watch, Why};
-use super::memory::{Found, Memory};
+use super::memory::{Caches, Found};
 use super::schedule::{NodeResult, Options};
 use crate::graph::{ActionError, ActionKey, Context, Node, NodeId, Ports, Product, Stop, compare};
-use crate::store::{Blob, Blobs as _, Health, KeyLock, Store};
-use std::sync::Arc;
+use crate::store::{Blob, Health, KeyLock};
 
 /// What all jobs share.
 pub(super) struct Shared<'a> {
-    pub(super) store: &'a Arc<Store>,
+    pub(super) caches: Caches<'a>,
     pub(super) ports: Ports<'a>,
     pub(super) options: &'a Options,
     pub(super) watch: &'a dyn Watch,
@@ -116,7 +115,7 @@ pub(super) fn build(
             }
         };
         if let Some(product) = &result.product {
-            Memory::new(shared.store).put_product(key, product)?;
+            shared.caches.memory().put_product(key, product)?;
         }
         drop(lock);
         Ok(done(NodeResult {
@@ -190,11 +189,11 @@ impl Shared<'_> {
             !self.stop.is_asked()
         };
         let start = Instant::now();
-        let memory = Memory::new(self.store);
+        let memory = self.caches.memory();
         let product = node.action.run(
             &Context {
-                store: &**self.store,
-                folder: self.store,
+                store: self.caches.blobs,
+                folder: self.caches.folder,
                 ports: self.ports,
                 parts: &memory,
                 tick: &tick,
@@ -231,7 +230,7 @@ impl Shared<'_> {
         needed: &dyn Fn(&Product) -> Vec<Blob>,
         is_first: bool,
     ) -> Result<Option<Product>, ActionError> {
-        Ok(match Memory::new(self.store).product(key, needed)? {
+        Ok(match self.caches.memory().product(key, needed)? {
             Found::Product(product) => Some(*product),
             Found::Nothing => None,
             Found::Damaged(what) => {
@@ -245,11 +244,11 @@ impl Shared<'_> {
     fn lost(&self, node: &Node, inputs: &[Product]) -> Option<Lost> {
         let mut blobs = Vec::new();
         let mut first = None;
-        for blob in node.action.reads(inputs) {
-            let health = self.store.check(&blob);
+        let reads = node.action.reads(inputs);
+        for (blob, health) in reads.iter().zip(self.caches.blobs.check_all(&reads)) {
             if health != Health::Whole {
-                first.get_or_insert_with(|| ActionError::lost(&blob, health));
-                blobs.push(blob);
+                first.get_or_insert_with(|| ActionError::lost(blob, health));
+                blobs.push(*blob);
             }
         }
         let error = Box::new(first?);
@@ -270,13 +269,13 @@ impl Shared<'_> {
     /// Compares the key with the last one, and remembers this one.
     fn why(&self, node: &Node, inputs: &[Product], key: ActionKey) -> Result<Why, ActionError> {
         let identity = node.identity(&self.options.workspace);
-        if self.store.is_last_key(&identity, &key.0) {
+        if self.caches.folder.is_last_key(&identity, &key.0) {
             return Ok(Why::Same);
         }
-        let memory = Memory::new(self.store);
+        let (memory, folder) = (self.caches.memory(), self.caches.folder);
         let context = Context {
-            store: &**self.store,
-            folder: self.store,
+            store: self.caches.blobs,
+            folder,
             ports: Ports::OFFLINE,
             parts: &memory,
             tick: &|_| !self.stop.is_asked(),
@@ -290,11 +289,11 @@ impl Shared<'_> {
                 false => Ok(()),
             }
         };
-        let why = match self.store.has_last_key(&identity) {
+        let why = match folder.has_last_key(&identity) {
             true if self.options.explain => {
                 let mut text = Vec::new();
                 write(&mut text).map_err(|_| ActionError::stopped())?;
-                let last = self.store.last_key(&identity)?.map(|(_, text)| text);
+                let last = folder.last_key(&identity)?.map(|(_, text)| text);
                 let text = String::from_utf8_lossy(&text);
                 Why::Changed(compare(&last.unwrap_or_default(), &text))
             }
@@ -302,7 +301,7 @@ impl Shared<'_> {
             false => Why::First,
         };
         if !self.options.dry {
-            let put = self.store.put_last_key(&identity, &key.0, &write);
+            let put = folder.put_last_key(&identity, &key.0, &write);
             put.map_err(|error| match self.stop.is_asked() {
                 true => ActionError::stopped(),
                 false => ActionError::from(error),

@@ -1,15 +1,43 @@
 //! What is remembered: records of products under keys of actions, and values of parts under keys of their own. All of it is
 //! looked up and kept here, so that it is one place that knows where from.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use super::event::PartSeen;
 use crate::graph::{ActionError, ActionKey, Part, Parts, Product};
-use crate::store::{Blob, Blobs as _, Health, Record, Records as _, Store};
+use crate::store::{Blob, Blobs, Health, Record, Records, Store};
+
+/// Where a graph's results are looked up and kept.
+#[derive(Clone, Copy)]
+pub(crate) struct Caches<'a> {
+    /// The records of what actions made.
+    pub(crate) records: &'a dyn Records,
+    /// The bytes that they name.
+    pub(crate) blobs: &'a dyn Blobs,
+    /// What belongs to this machine: locks, last keys, and what actions keep there.
+    pub(crate) folder: &'a Store,
+}
+
+impl<'a> Caches<'a> {
+    /// All of it in one folder.
+    pub(crate) fn of(folder: &'a Store) -> Self {
+        Self {
+            records: folder,
+            blobs: folder,
+            folder,
+        }
+    }
+
+    /// Remembers in them.
+    pub(super) fn memory(&self) -> Memory<'a> {
+        Memory::new(self.records, self.blobs)
+    }
+}
 
 /// What a cache remembers.
 pub(crate) struct Memory<'a> {
-    store: &'a Arc<Store>,
+    records: &'a dyn Records,
+    blobs: &'a dyn Blobs,
     seen: Mutex<Seen>,
 }
 
@@ -33,10 +61,11 @@ pub(super) enum Found {
 }
 
 impl<'a> Memory<'a> {
-    /// Remembers in a cache.
-    pub(crate) fn new(store: &'a Arc<Store>) -> Self {
+    /// Remembers by records, whose blobs are elsewhere or in the same cache.
+    pub(crate) fn new(records: &'a dyn Records, blobs: &'a dyn Blobs) -> Self {
         Self {
-            store,
+            records,
+            blobs,
             seen: Mutex::default(),
         }
     }
@@ -67,14 +96,15 @@ impl<'a> Memory<'a> {
         key: ActionKey,
         needed: &dyn Fn(&Product) -> Vec<Blob>,
     ) -> Result<Found, ActionError> {
-        let Some(record) = self.store.record(&key.0)? else {
+        let Some(record) = self.records.record(&key.0)? else {
             return Ok(Found::Nothing);
         };
         let Some(product) = Product::from_value(record.product) else {
             return Ok(Found::Damaged("its record in the cache is damaged".into()));
         };
-        for blob in needed(&product) {
-            match self.store.check(&blob) {
+        let needed = needed(&product);
+        for (blob, health) in needed.iter().zip(self.blobs.check_all(&needed)) {
+            match health {
                 Health::Whole => {}
                 Health::Missing => return Ok(Found::Nothing),
                 Health::Damaged => {
@@ -89,7 +119,7 @@ impl<'a> Memory<'a> {
     /// Records what an action made, if it can be recorded.
     pub(super) fn put_product(&self, key: ActionKey, product: &Product) -> Result<(), ActionError> {
         match product.to_record() {
-            Some(record) => Ok(self.store.put_record(&key.0, &record)?),
+            Some(record) => Ok(self.records.put_record(&key.0, &record)?),
             None => Ok(()),
         }
     }
@@ -98,9 +128,12 @@ impl<'a> Memory<'a> {
 impl Parts for Memory<'_> {
     fn find(&self, part: &dyn Part) -> Result<Option<serde_json::Value>, ActionError> {
         let key = part.key();
-        let record = self.store.record(&key.0)?;
-        let is_whole = |blob: &Blob| self.store.check(blob) == Health::Whole;
-        let record = record.filter(|record| record.blobs.iter().all(is_whole));
+        let record = self.records.record(&key.0)?;
+        let is_whole = |health: Health| health == Health::Whole;
+        let record = record.filter(|record| {
+            let healths = self.blobs.check_all(&record.blobs);
+            healths.into_iter().all(is_whole)
+        });
         if record.is_some() {
             self.note(part, key, None);
         }
@@ -115,7 +148,9 @@ impl Parts for Memory<'_> {
     ) -> Result<(), ActionError> {
         let key = part.key();
         self.note(part, key, Some(part.key_text()));
-        Ok(self.store.put_record(&key.0, &Record::new(value, blobs))?)
+        Ok(self
+            .records
+            .put_record(&key.0, &Record::new(value, blobs))?)
     }
 
     fn lost(&self, blob: &Blob) {

@@ -10,7 +10,7 @@ mod memory;
 mod schedule;
 
 pub(crate) use event::{Event, Outcome, Watch, Why};
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Caches, Memory};
 pub(crate) use schedule::{NodeResult, Options, run};
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 //! waits for the network, so that neither holds up the other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,8 +16,8 @@ use rayon::Scope as Pool;
 use super::again::Again;
 use super::event::{Event, Outcome, PartSeen, Watch, Why};
 use super::job::{self, Build, Report, Shared};
+use super::memory::Caches;
 use crate::graph::{ActionError, ActionKey, Failure, Graph, Lane, NodeId, Ports, Product, Stop};
-use crate::store::Store;
 
 /// How a graph is run.
 #[derive(Clone, Debug)]
@@ -67,7 +66,7 @@ const NET: usize = 8;
 /// A failure stops what depends on it; the rest finishes. `stop` stops all.
 pub(crate) fn run(
     graph: &Graph,
-    store: &Arc<Store>,
+    caches: Caches<'_>,
     ports: Ports<'_>,
     options: &Options,
     watch: &dyn Watch,
@@ -82,7 +81,7 @@ pub(crate) fn run(
         .build()
         .expect("the system gives threads");
     let shared = Shared {
-        store,
+        caches,
         ports,
         options,
         watch,
@@ -306,7 +305,7 @@ impl<'a> Coordinator<'a> {
                 self.parked.push((id, build));
                 continue;
             }
-            let lock = match self.shared.store.try_lock(&key.0) {
+            let lock = match self.shared.caches.folder.try_lock(&key.0) {
                 Ok(Some(lock)) => lock,
                 Ok(None) => {
                     self.parked.push((id, build));

@@ -10,7 +10,7 @@ use crate::graph::{
 };
 use crate::layer::Tree;
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::store::{Blobs as _, Store};
+use crate::store::{Blobs as _, InMemory, Store};
 
 struct Silent;
 
@@ -94,7 +94,10 @@ fn add(
 }
 
 fn run_on(graph: &Graph, folder: &std::path::Path, dry: bool) -> Vec<NodeResult> {
-    let store = Arc::new(Store::open(folder).unwrap());
+    run_in(graph, Caches::of(&Store::open(folder).unwrap()), dry)
+}
+
+fn run_in(graph: &Graph, caches: Caches<'_>, dry: bool) -> Vec<NodeResult> {
     let options = Options {
         jobs: 2,
         want_layers: true,
@@ -104,7 +107,7 @@ fn run_on(graph: &Graph, folder: &std::path::Path, dry: bool) -> Vec<NodeResult>
     };
     run(
         graph,
-        &store,
+        caches,
         Ports::OFFLINE,
         &options,
         &Silent,
@@ -383,4 +386,45 @@ fn what_cannot_be_made_again_fails_for_all_that_read_it() {
     assert_eq!(runs.load(Ordering::Relaxed), 2);
     // The record without its bytes is still there, and found wanting the next time, too.
     assert_eq!(outcomes(&run_on(&graph, folder.path(), false)), failed);
+}
+
+#[test]
+fn records_and_blobs_may_be_elsewhere() {
+    use Outcome::{Built, Hit, Seen, Would};
+    let elsewhere = InMemory::default();
+    let (graph, runs) = chain(false, false);
+    // Each run is on a machine of its own, which holds neither.
+    let run = |dry| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let caches = Caches {
+            records: &elsewhere,
+            blobs: &elsewhere,
+            folder: &store,
+        };
+        let outcomes = outcomes(&run_in(&graph, caches, dry));
+        let info = store.info().unwrap();
+        assert_eq!((info.blobs, info.records), (0, 0));
+        outcomes
+    };
+    assert_eq!(run(true), [Would; 5]);
+    let built = [Built, Seen, Seen, Built, Built];
+    assert_eq!(run(false), built);
+    let hits = [Hit, Seen, Seen, Hit, Hit];
+    assert_eq!(run(false), hits);
+    assert_eq!(run(true), hits);
+    // What is gone or damaged there is made again, as it is at home.
+    let lose = |bytes: &[u8]| elsewhere.all_blobs().remove(&Digest::of(bytes)).unwrap();
+    let (listing, _) = (lose(LISTING), lose(CONTENTS));
+    assert_eq!(run(false), hits);
+    lose(b"read 0");
+    lose(b"read 1");
+    assert_eq!(run(false), built);
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    let damaged = [b'x'].repeat(listing.len()).into();
+    let before = elsewhere.all_blobs().insert(Digest::of(LISTING), damaged);
+    assert_eq!(before, Some(listing));
+    lose(b"read 0");
+    assert_eq!(run(false), [Built, Seen, Seen, Built, Hit]);
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
 }

@@ -10,7 +10,7 @@ use super::lock::{self, Lacking};
 use super::net::{Net, Network};
 use super::workspace::{Choice, Workspace};
 use super::{Failed, News, NodeFailure, Session};
-use crate::exec::{self, NodeResult, Options};
+use crate::exec::{self, Caches, NodeResult, Options};
 use crate::graph::{Failure, Graph, Product};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::output::{
@@ -112,7 +112,8 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
         ..options(&workspace, request.jobs, false)
     };
     let (ports, watch) = (net.ports(), &*session.events);
-    let results = exec::run(&plan.graph, &store, ports, &options, watch, &session.stop);
+    let caches = Caches::of(&store);
+    let results = exec::run(&plan.graph, caches, ports, &options, watch, &session.stop);
     session.news(&News::Phase("write outputs"));
     let (graph, results) = (&plan.graph, &results[..]);
     session.news(&News::Ran {

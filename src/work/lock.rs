@@ -121,7 +121,7 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
             folder: &store,
             ports: net.ports(),
             tick: &|_| !session.stop.is_asked(),
-            parts: &Memory::new(&store),
+            parts: &Memory::new(&*store, &*store),
             note: &|text| session.note(text),
         };
         let to = request.output.as_deref();
@@ -331,7 +331,7 @@ fn resolve(
         folder: store,
         ports,
         tick: &tick,
-        parts: &Memory::new(store),
+        parts: &Memory::new(&**store, &**store),
         note: &|text| session.note(text),
     };
     let start = |need: &Need| session.news(&News::Resolves(need));

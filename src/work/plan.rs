@@ -6,7 +6,7 @@ use super::net::{Net, Network};
 use super::push_preview::{PushPreview, push_preview};
 use super::workspace::{Choice, Workspace};
 use super::{Failed, News, Session};
-use crate::exec::{self, NodeResult, Outcome, Why};
+use crate::exec::{self, Caches, NodeResult, Outcome, Why};
 use crate::graph::{Node, NodeId, Ports, Product};
 use crate::plan::Plan;
 use crate::rule::{Need, UNPINNED};
@@ -77,7 +77,7 @@ pub(crate) fn plan(session: &Session, request: &Request) -> Result<Outlook, Fail
     let watch = &*session.events;
     let results = exec::run(
         &plan.graph,
-        &store,
+        Caches::of(&store),
         Ports::OFFLINE,
         &options,
         watch,

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::open::Stored;
 use super::{Opened, Opener, Origin};
-use crate::exec::{self, Options};
+use crate::exec::{self, Caches, Options};
 use crate::graph::Product;
 use crate::oci::Descriptor;
 use crate::work::Failed;
@@ -63,7 +63,7 @@ impl Opener<'_> {
         let (ports, watch) = (net.ports(), &*session.events);
         let results = exec::run(
             &plan.graph,
-            &self.store,
+            Caches::of(&self.store),
             ports,
             &options,
             watch,

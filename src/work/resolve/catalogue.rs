@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Request;
-use crate::exec::{self, Options};
+use crate::exec::{self, Caches, Options};
 use crate::graph::{Ports, Product};
 use crate::oci::Digest;
 use crate::rule::RULES;
@@ -192,7 +192,8 @@ impl Catalogue {
         };
         let (store, watch) = (session.store()?, &*session.events);
         let (ports, stop) = (Ports::OFFLINE, &session.stop);
-        let results = exec::run(&plan.graph, &store, ports, &options, watch, stop);
+        let caches = Caches::of(&store);
+        let results = exec::run(&plan.graph, caches, ports, &options, watch, stop);
         failures(session, &plan.graph, &results)?;
         session.news(&News::Lacks(&plan.needs));
         for planned in &plan.images {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -82,8 +81,8 @@ impl<'a> Again<'a> {
         let lock = lock::load(&self.root)?;
         let lent = Store::open(made.path()).map_err(ActionError::from);
         let lent = lent.and_then(|to| {
-            let (from, to) = (&opener.store, Arc::new(to));
-            let (known, parts) = (Memory::new(from), Memory::new(&to));
+            let from = &*opener.store;
+            let (known, parts) = (Memory::new(from, from), Memory::new(&to, &to));
             rule::lend(&lock, (from, &known), (&to, &parts))
         });
         self.session.go_on()?;
