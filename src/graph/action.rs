@@ -29,6 +29,11 @@ pub trait Action: Send + Sync {
         true
     }
 
+    /// Tells whether it stands for what image.lock lacks: a plan can show it, and nothing can run it.
+    fn is_unpinned(&self) -> bool {
+        false
+    }
+
     /// Says what the action waits for while it runs.
     fn lane(&self) -> Lane {
         Lane::Cpu

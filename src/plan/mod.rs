@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::graph::{Graph, Node, NodeId};
 use crate::lock::Lock;
 use crate::oci::{Digest, Platform};
-use crate::rule::{self, Lower, Lowered, Names, Need, RULES};
+use crate::rule::{self, Lower, Lowered, Names, Need, Role};
 use crate::spec::{Host, Problems, Spec, TargetId};
 
 /// What to plan.
@@ -129,7 +129,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         let images = request
             .spec
             .targets()
-            .filter(|target| RULES[target.rule].name() == "image");
+            .filter(|target| Role::of(target) == Role::Image);
         ids.extend(
             images
                 .filter(|target| home.is_empty() || target.id.member == *home)
@@ -234,7 +234,7 @@ fn check(request: &Request<'_>) -> Result<Vec<Need>, Problems> {
     for target in request
         .spec
         .targets()
-        .filter(|target| RULES[target.rule].name() == "image")
+        .filter(|target| Role::of(target) == Role::Image)
     {
         let platforms = rule::platforms(target, &lower);
         let platforms = platforms.unwrap_or_else(|problems| {

@@ -42,7 +42,7 @@ use super::host::HostPath;
 use super::patterns::Patterns;
 use super::scan::{Scan, TreeSpec};
 use super::value::{Collect, fields, image_path, mode, owner};
-use super::{Lower, Lowered, Rule};
+use super::{Lower, Lowered, Role, Rule};
 use crate::layer::{Attrs, Content, Kind};
 use crate::spec::{Key, Problems, Table, Target, Type};
 
@@ -109,6 +109,10 @@ pub(super) struct Files;
 impl Rule for Files {
     fn name(&self) -> &'static str {
         "files"
+    }
+
+    fn role(&self) -> Role {
+        Role::Layer
     }
 
     fn summary(&self) -> &'static str {

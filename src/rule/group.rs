@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::fields;
-use super::{Lower, Lowered, RULES, Rule};
+use super::{Lower, Lowered, RULES, Role, Rule};
 use crate::spec::{Key, Problems, Target, Type};
 
 const KEYS: &[Key] = &[Key::new(
@@ -31,6 +31,10 @@ pub(super) struct Group;
 impl Rule for Group {
     fn name(&self) -> &'static str {
         "group"
+    }
+
+    fn role(&self) -> Role {
+        Role::Group
     }
 
     fn summary(&self) -> &'static str {
@@ -54,7 +58,7 @@ impl Rule for Group {
         let mut problems = Problems::default();
         let mut images = Vec::new();
         for name in &table.images {
-            let fits = |rule: &str| matches!(rule, "image" | "group");
+            let fits = |role| matches!(role, Role::Image | Role::Group);
             let id = match lower.resolve(target, name.get_ref(), name.span(), fits) {
                 Ok(id) => id,
                 Err(problem) => {
@@ -62,25 +66,24 @@ impl Rule for Group {
                     continue;
                 }
             };
-            let rule = lower
-                .spec
-                .target(&id)
-                .map_or("", |it| RULES[it.rule].name());
-            match rule {
-                "image" => images.push(id),
-                "group" => match lower.target(&id, target, name.span()) {
+            let Some(found) = lower.spec.target(&id) else {
+                continue;
+            };
+            match Role::of(found) {
+                Role::Image => images.push(id),
+                Role::Group => match lower.target(&id, target, name.span()) {
                     Ok(Some(Lowered::Group(more))) => images.extend(more),
                     Ok(_) => {}
                     Err(problem) => problems.push(problem),
                 },
-                other => problems.push(
+                Role::Base | Role::Layer => problems.push(
                     target
                         .table
                         .problem(
                             "imgdecl::group::not_an_image",
                             name.span(),
                             format!("`{}` is no image", name.get_ref()),
-                            format!("a target of rule {other}"),
+                            format!("a target of rule {}", RULES[found.rule].name()),
                         )
                         .help("groups hold images and other groups"),
                 ),

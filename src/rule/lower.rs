@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImageNodes, Installed, OnDisk, RULES};
+use super::{ImageNodes, Installed, OnDisk, RULES, Role};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::lock::Lock;
 use crate::oci::Platform;
@@ -79,6 +79,8 @@ pub struct Need {
     pub is_pinned: bool,
     /// Whether it can be resolved only when something else is pinned: packages wait for their base.
     pub waits: bool,
+    /// Whether `wanted` is a reference: only a registry can say what it names now.
+    pub is_reference: bool,
     /// What the rule itself needs to resolve it.
     pub payload: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -88,7 +90,7 @@ pub(super) type Splits = BTreeMap<String, Vec<Vec<usize>>>;
 
 /// Tells whether the members of a workspace may use a target of its root by its name alone.
 fn is_shared(target: &Target) -> bool {
-    RULES[target.rule].name() == "base"
+    Role::of(target) == Role::Base
 }
 
 /// Lowers targets to a graph, each at most once for a platform.
@@ -238,7 +240,7 @@ impl<'a> Lower<'a> {
         self.spec.resolve(&target.id.member, name, is_shared)
     }
 
-    /// Resolves a name that `target` uses at a place of its manifest. `fits` says of a rule whether its targets make
+    /// Resolves a name that `target` uses at a place of its manifest. `fits` says of a role whether such targets make
     /// sense there, for suggestions.
     ///
     /// # Errors
@@ -248,10 +250,10 @@ impl<'a> Lower<'a> {
         target: &Target,
         name: &str,
         span: Range<usize>,
-        fits: impl Fn(&str) -> bool,
+        fits: impl Fn(Role) -> bool,
     ) -> Result<TargetId, Problem> {
         self.find(target, name).ok_or_else(|| {
-            let fits = |target: &Target| fits(RULES[target.rule].name());
+            let fits = |target: &Target| fits(Role::of(target));
             let names = self.spec.names_from(&target.id.member, is_shared, fits);
             let problem = target.table.problem(
                 "imgdecl::spec::unknown_target",

@@ -33,13 +33,33 @@ use crate::graph::{ActionError, Context};
 use crate::lock::Lock;
 use crate::spec::{Key, Problems, Target};
 
-/// The names of the actions that stand for what the lock lacks: a plan can show them, and nothing can run them.
-pub(crate) const UNPINNED: [&str; 2] = [base::RESOLVE, pip::WHEELS];
+/// What the targets of a rule are: it decides where their names may stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Images to build on.
+    Base,
+    /// Layers of images.
+    Layer,
+    /// Images.
+    Image,
+    /// Names for images.
+    Group,
+}
+
+impl Role {
+    /// Returns what a target is.
+    pub(crate) fn of(target: &Target) -> Self {
+        RULES[target.rule].role()
+    }
+}
 
 /// A rule.
 pub trait Rule: Sync {
     /// Returns the name, as it stands in `[NAME.TARGET]`.
     fn name(&self) -> &'static str;
+
+    /// Returns what the rule's targets are.
+    fn role(&self) -> Role;
 
     /// Says in a few words what the rule makes.
     fn summary(&self) -> &'static str;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{RULES, Rule};
+use super::{RULES, Role, Rule};
 use crate::spec::{Key, Type, top_level};
 
 /// Returns the reference of a rule: the head of its source file, and its keys.
@@ -110,7 +110,7 @@ fn property(key: &Key) -> Value {
         Type::Layers => {
             let rules: Map<String, Value> = RULES
                 .iter()
-                .filter(|rule| !matches!(rule.name(), "base" | "image" | "group"))
+                .filter(|rule| rule.role() == Role::Layer)
                 .map(|rule| (rule.name().to_owned(), table(rule.keys(), rule.summary())))
                 .collect();
             let inline = json!({"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": rules});

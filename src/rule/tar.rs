@@ -36,7 +36,7 @@ use toml::Spanned;
 use super::host::HostPath;
 use super::patterns::Patterns;
 use super::value::{Collect, fields, image_path, owner};
-use super::{Lower, Lowered, Rule};
+use super::{Lower, Lowered, Role, Rule};
 use crate::graph::{Action, ActionError, Context, KeyWriter, Product, TreeProduct};
 use crate::layer::{Bounded, Content, LayerPath, Owner, Packing, Tick};
 use crate::oci::{Descriptor, Hasher, MediaType};
@@ -116,6 +116,10 @@ pub(super) struct Tar;
 impl Rule for Tar {
     fn name(&self) -> &'static str {
         "tar"
+    }
+
+    fn role(&self) -> Role {
+        Role::Layer
     }
 
     fn summary(&self) -> &'static str {

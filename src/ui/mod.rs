@@ -237,9 +237,9 @@ impl Events for Progress {
             News::LockIsTaken => {
                 self.say(&format!("another imgdecl is at {}; waiting", lock::FILE));
             }
-            News::Resolves(need) => match need.payload {
-                Some(_) => self.say(&format!("resolving {}", need.target)),
-                None => self.say(&format!("resolving {}", need.wanted)),
+            News::Resolves(need) => match need.is_reference {
+                true => self.say(&format!("resolving {}", need.wanted)),
+                false => self.say(&format!("resolving {}", need.target)),
             },
             News::Locked(changes) => {
                 self.say(&match changes.is_empty() {

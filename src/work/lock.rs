@@ -270,7 +270,7 @@ pub(super) fn complete(
 
 /// Tells whether only a registry can say what is needed: a base's reference has no digest yet.
 pub(crate) fn needs_registry(need: &Need) -> bool {
-    !need.is_pinned && !need.waits && need.payload.is_none()
+    !need.is_pinned && need.is_reference
 }
 
 /// Says what the lock lacks.

@@ -9,7 +9,7 @@ use super::{Failed, News, Session};
 use crate::exec::{self, Caches, NodeResult, Outcome, Why};
 use crate::graph::{Node, NodeId, Ports, Product};
 use crate::plan::Plan;
-use crate::rule::{Need, UNPINNED};
+use crate::rule::Need;
 use crate::spec::Spec;
 use crate::store::{Blob, Blobs, Health};
 
@@ -132,7 +132,7 @@ fn reason(node: &Node, result: &NodeResult, needs: &[Need], spec: &Spec) -> Opti
 /// Says what the lock has in place of what a node of a plan stands for. `None` of a node that needs nothing of the lock, or
 /// has it.
 fn lacking(node: &Node, needs: &[Need], spec: &Spec) -> Option<Reason> {
-    if !UNPINNED.contains(&node.action.name()) {
+    if !node.action.is_unpinned() {
         return None;
     }
     let label = &node.label;

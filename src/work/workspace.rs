@@ -13,7 +13,7 @@ use crate::index::{Source, SourceError};
 use crate::lock::{self, Lock};
 use crate::oci::Platform;
 use crate::plan::{self, Plan, Request};
-use crate::rule::{self, RULES};
+use crate::rule::{self, Role};
 use crate::spec::{LoadError, MANIFEST, Problems, Spec, Target, TargetId, find_manifest, nearest};
 use crate::store::Store;
 
@@ -299,7 +299,7 @@ fn manifest<'a>(choice: &'a Choice, here: &Path) -> Result<(PathBuf, Spec, &'a [
 
 /// Tells whether a target can be built: an image or a group.
 fn fits(target: &Target) -> bool {
-    matches!(RULES[target.rule].name(), "image" | "group")
+    matches!(Role::of(target), Role::Image | Role::Group)
 }
 
 fn load_error(error: LoadError, manifest: &Path) -> Failed {

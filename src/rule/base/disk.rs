@@ -265,6 +265,7 @@ impl OnDisk {
             was,
             is_pinned: pythons.is_some(),
             waits: false,
+            is_reference: false,
             payload: Some(Arc::new(Payload {
                 base: self.clone(),
                 root,

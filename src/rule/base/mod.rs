@@ -42,7 +42,7 @@ use toml::Spanned;
 use super::host::HostPath;
 use super::tar::Find;
 use super::value::{Collect, fields};
-use super::{BelowPython, Lower, Lowered, Need, Rule};
+use super::{BelowPython, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{ActionError, Context, NodeId};
 use crate::lock::Lock;
 use crate::oci::{Platform, Reference};
@@ -51,7 +51,6 @@ use crate::spec::{Key, Problem, Problems, Target, Type};
 use crate::store::StoreError;
 pub(crate) use disk::OnDisk;
 use disk::{FindLayout, Import};
-pub(super) use remote::RESOLVE;
 pub(super) use remote::lend;
 use remote::{Fetch, Known, Unpinned};
 
@@ -96,6 +95,10 @@ pub(super) struct Base;
 impl Rule for Base {
     fn name(&self) -> &'static str {
         "base"
+    }
+
+    fn role(&self) -> Role {
+        Role::Base
     }
 
     fn summary(&self) -> &'static str {
@@ -222,9 +225,9 @@ impl Rule for Base {
         context: &Context<'_>,
         lock: &mut Lock,
     ) -> Result<(), ActionError> {
-        match needs.first().is_some_and(|need| need.payload.is_some()) {
-            true => disk::pin(needs, update, context, lock),
-            false => remote::pin(needs, update, context, lock),
+        match needs.first().is_some_and(|need| need.is_reference) {
+            true => remote::pin(needs, update, context, lock),
+            false => disk::pin(needs, update, context, lock),
         }
     }
 }
@@ -298,6 +301,7 @@ fn in_registry(
         was: was.filter(|was| *was != image.to_string()),
         is_pinned: pin.is_some(),
         waits: false,
+        is_reference: true,
         payload: None,
     });
     let says = match &pin {

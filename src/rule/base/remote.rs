@@ -400,12 +400,13 @@ pub(super) struct Unpinned {
     pub(super) platform: Platform,
 }
 
-/// The name of what a base that the lock lacks waits for.
-pub(in crate::rule) const RESOLVE: &str = "resolve";
-
 impl Action for Unpinned {
     fn name(&self) -> &'static str {
-        RESOLVE
+        "resolve"
+    }
+
+    fn is_unpinned(&self) -> bool {
+        true
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {

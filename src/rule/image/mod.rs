@@ -64,7 +64,7 @@ use values::{HEALTHCHECK, Healthcheck, Port};
 
 use super::layer::{LayerAction, StackAction};
 use super::value::{Collect, fields};
-use super::{Lower, Lowered, RULES, Rule};
+use super::{Lower, Lowered, RULES, Role, Rule};
 use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression, Flavour};
 use crate::rule::{BelowPython, Installed, LayerTrees};
@@ -216,6 +216,10 @@ pub(super) struct Image;
 impl Rule for Image {
     fn name(&self) -> &'static str {
         "image"
+    }
+
+    fn role(&self) -> Role {
+        Role::Image
     }
 
     fn summary(&self) -> &'static str {
@@ -413,7 +417,7 @@ fn layers(
         let (lowered, rule, name, label, span) = match entry {
             LayerEntry::Name(name) => {
                 let span = name.span();
-                let fits = |rule: &str| !matches!(rule, "base" | "image" | "group");
+                let fits = |role| role == Role::Layer;
                 let found = lower.resolve(target, name.get_ref(), span.clone(), fits);
                 let lowered =
                     found.and_then(|id| Ok((lower.target(&id, target, span.clone())?, id)));
@@ -489,15 +493,17 @@ fn layers(
             }
             // Its own problems are noted.
             None => {}
-            Some(_) => problems.push(
+            Some(other) => problems.push(
                 at.problem(
                     "imgdecl::image::not_a_layer",
                     span,
                     format!("`{name}` is no layer"),
                     format!("a target of rule {rule}"),
                 )
-                .help(match rule {
-                    "base" | "image" => format!("write base = \"{name}\" to build on it"),
+                .help(match other {
+                    Lowered::Base(_) | Lowered::Image(_) => {
+                        format!("write base = \"{name}\" to build on it")
+                    }
                     _ => "layers are made by rules such as `files`".to_owned(),
                 }),
             ),
@@ -545,7 +551,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
     if name == "scratch" && lower.find(target, name).is_none() {
         return Ok(Below::default());
     }
-    let fits = |rule: &str| matches!(rule, "base" | "image");
+    let fits = |role| matches!(role, Role::Base | Role::Image);
     let id = match lower.resolve(target, name, span.clone(), fits) {
         Ok(id) => id,
         Err(problem) if crate::spec::suggest(name, ["scratch"]).is_some() => {

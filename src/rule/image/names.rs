@@ -6,7 +6,7 @@ use toml::Spanned;
 use super::KEYS;
 use crate::oci::{Flavour, Platform, Reference, check_tag};
 use crate::rule::value::fields;
-use crate::rule::{Lower, Lowered, RULES};
+use crate::rule::{Lower, Lowered, RULES, Role};
 use crate::spec::{Defaults, Problem, Problems, Table, Target, TargetId};
 
 /// The keys that say where images go, and in which form: they are the same for all platforms, and read before there is one.
@@ -196,16 +196,15 @@ pub(crate) fn platforms(target: &Target, lower: &Lower<'_>) -> Result<Vec<Platfo
 /// # Errors
 /// When it stands for none.
 pub(crate) fn images(id: &TargetId, lower: &mut Lower<'_>) -> Result<Vec<TargetId>, &'static str> {
-    let rule = lower
-        .spec
-        .target(id)
-        .map_or("", |target| RULES[target.rule].name());
-    match rule {
-        "image" => Ok(vec![id.clone()]),
-        "group" => match lower.lower(id) {
+    let Some(target) = lower.spec.target(id) else {
+        return Err("");
+    };
+    match Role::of(target) {
+        Role::Image => Ok(vec![id.clone()]),
+        Role::Group => match lower.lower(id) {
             Some(Lowered::Group(images)) => Ok(images),
             _ => Ok(Vec::new()),
         },
-        other => Err(other),
+        Role::Base | Role::Layer => Err(RULES[target.rule].name()),
     }
 }

@@ -380,12 +380,13 @@ fn dist_info(tree: &Tree) -> String {
 /// Packages of a target that the lock lacks: a plan can show them, and nothing can run them.
 pub(super) struct Unpinned(pub(super) String);
 
-/// The name of what stands for packages that the lock lacks.
-pub(in crate::rule) const WHEELS: &str = "wheels";
-
 impl Action for Unpinned {
     fn name(&self) -> &'static str {
-        WHEELS
+        "wheels"
+    }
+
+    fn is_unpinned(&self) -> bool {
+        true
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {

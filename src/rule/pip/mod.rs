@@ -59,7 +59,7 @@ use toml::Spanned;
 
 use super::lower::Splits;
 use super::value::{Collect, fields, owner};
-use super::{Installed, LayerTrees, Lower, Lowered, Need, RULES, Rule};
+use super::{Installed, LayerTrees, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{ActionError, Context};
 use crate::layer::LayerPath;
 use crate::lock::{Lock, Wheels};
@@ -67,7 +67,6 @@ use crate::oci::Platform;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Split, Wheel};
 use crate::spec::{Host, Key, Problems, Target, Type};
-pub(super) use action::WHEELS;
 use action::{Install, Join};
 use inputs::Inputs;
 use scheme::Place;
@@ -229,6 +228,10 @@ impl Rule for Pip {
         "pip"
     }
 
+    fn role(&self) -> Role {
+        Role::Layer
+    }
+
     fn summary(&self) -> &'static str {
         "layers of Python packages"
     }
@@ -296,6 +299,7 @@ impl Rule for Pip {
                 // What was locked for these requirements may well fit: that shows once the base is.
                 is_pinned: pinned.is_some() && !is_stale,
                 waits: true,
+                is_reference: false,
                 payload: None,
             });
             return Ok(unpinned(target, lower, installed));
@@ -319,6 +323,7 @@ impl Rule for Pip {
             was: replaced.or(others),
             is_pinned: wheels.is_some(),
             waits: false,
+            is_reference: false,
             payload: Some(Arc::new(pin::Payload {
                 inputs: inputs.clone(),
                 target: place.target.clone(),
@@ -433,17 +438,17 @@ fn owner_of(
 fn groups(target: &Target, lower: &mut Lower<'_>, name: &str, wheels: &Wheels) -> Vec<Vec<usize>> {
     let key = (name.to_owned(), lower.platform.clone());
     if !lower.splits.contains_key(&key) {
-        let made = splits(lower, name);
+        let made = splits(target, lower, name);
         lower.splits.insert(key.clone(), made);
     }
     let own = lower.splits[&key].get(&target.id.to_string()).cloned();
     own.unwrap_or_else(|| vec![(0..wheels.len()).collect()])
 }
 
-/// Splits the wheels of all services that have the same target of Python.
-fn splits(lower: &Lower<'_>, name: &str) -> Splits {
+/// Splits the wheels of all services that have the same target of Python; `target` is one of them.
+fn splits(target: &Target, lower: &Lower<'_>, name: &str) -> Splits {
     let pips = lower.spec.targets();
-    let pips = pips.filter(|it| RULES[it.rule].name() == "pip");
+    let pips = pips.filter(|it| it.rule == target.rule);
     let pips: BTreeMap<String, &Target> = pips.map(|it| (it.id.to_string(), it)).collect();
     let mut services = BTreeMap::new();
     for (service, pin) in &lower.lock.pips {

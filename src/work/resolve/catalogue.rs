@@ -10,7 +10,7 @@ use super::Request;
 use crate::exec::{self, Caches, Options};
 use crate::graph::{Ports, Product};
 use crate::oci::Digest;
-use crate::rule::RULES;
+use crate::rule::{RULES, Role};
 use crate::source::read_document;
 use crate::spec::{TargetId, nearest};
 use crate::work::build::{failures, options};
@@ -69,7 +69,7 @@ impl Catalogue {
             ));
         }
         let targets = workspace.spec.targets();
-        let images = targets.filter(|target| RULES[target.rule].name() == "image");
+        let images = targets.filter(|target| Role::of(target) == Role::Image);
         workspace.targets = images.map(|target| target.id.clone()).collect();
         let plan = workspace.plan(&lock::load(&workspace.spec.root)?, false)?;
         let images = plan.images.into_iter().map(|image| Image {
@@ -117,10 +117,9 @@ impl Catalogue {
         let Some(workspace) = &self.workspace else {
             return self.find_by_name(name);
         };
-        let is_image = |rule: usize| RULES[rule].name() == "image";
         let id = workspace
             .spec
-            .resolve_typed(name, |target| is_image(target.rule))?;
+            .resolve_typed(name, |target| Role::of(target) == Role::Image)?;
         let found = |image: &Image| image.id.as_ref() == Some(&id);
         if let Some(index) = self.images.iter().position(found) {
             return Ok(index);
