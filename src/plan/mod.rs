@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::graph::{Graph, Node, NodeId};
 use crate::lock::Lock;
 use crate::oci::{Digest, Platform};
-use crate::rule::{self, Lower, Lowered, Names, Need, Role};
+use crate::rule::{self, Draft, Given, Lower, Lowered, Names, Need, Role};
 use crate::spec::{Host, Problems, Spec, TargetId};
 
 /// What to plan.
@@ -29,6 +30,20 @@ pub struct Request<'a> {
     pub is_locking: bool,
     /// Paths of the host that are never inputs.
     pub never: BTreeSet<PathBuf>,
+}
+
+impl<'a> Request<'a> {
+    /// Returns what targets are lowered from.
+    fn given(&self, host: &'a dyn Host) -> Given<'a> {
+        Given {
+            spec: self.spec,
+            host,
+            lock: self.lock,
+            never: Arc::new(self.never.clone()),
+            with_bytes: self.with_bytes,
+            is_locking: self.is_locking,
+        }
+    }
 }
 
 /// A graph, and the images that it makes.
@@ -108,20 +123,17 @@ impl Host for AnyGit<'_> {
 /// All that is wrong with the manifests, also with targets that were not asked for.
 pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let needs = check(request)?;
-    let mut lower = Lower::new(
-        request.spec,
-        request.host,
-        request.lock,
-        request.never.clone(),
-    );
-    lower.with_bytes = request.with_bytes;
-    lower.is_locking = request.is_locking;
+    let given = request.given(request.host);
+    let mut draft = Draft::default();
     let mut ids = BTreeSet::new();
     for id in &request.targets {
-        let images = rule::images(id, &mut lower).map_err(|rule| PlanError::NotAnImage {
-            id: id.clone(),
-            rule,
-        })?;
+        let images =
+            rule::images(id, &mut Lower::new(&given, &mut draft, None)).map_err(|rule| {
+                PlanError::NotAnImage {
+                    id: id.clone(),
+                    rule,
+                }
+            })?;
         ids.extend(images);
     }
     if request.targets.is_empty() {
@@ -145,6 +157,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         let Some(target) = request.spec.target(&id) else {
             continue;
         };
+        let lower = Lower::new(&given, &mut draft, None);
         let mut platforms = rule::platforms(target, &lower)?;
         have.extend(platforms.iter().map(ToString::to_string));
         if !request.platforms.is_empty() {
@@ -161,17 +174,16 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         let names = rule::image_names(target, &lower)?;
         let mut nodes = Vec::new();
         for platform in platforms {
-            lower.platform = Some(platform.clone());
+            let mut lower = Lower::new(&given, &mut draft, Some(platform.clone()));
             if let Some(Lowered::Image(image)) = lower.lower(&id) {
                 nodes.push((platform, image.image));
             }
         }
-        lower.platform = None;
         let node = match nodes[..] {
             [(_, one)] => one,
             _ => rule::index(
                 target,
-                &mut lower,
+                &mut Lower::new(&given, &mut draft, None),
                 nodes.iter().map(|(_, node)| *node).collect(),
             )?,
         };
@@ -198,12 +210,12 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
                 let (table, span) = (&target.table, target.table.span.clone());
                 let problem = table.problem("imgdecl::image::reference", span, message, "second");
                 let help = "give one of them another `repository`, or other `tags`";
-                lower.problems.push(problem.help(help));
+                draft.problems.push(problem.help(help));
             }
         }
     }
-    if !lower.problems.is_empty() {
-        return Err(lower.problems.into());
+    if !draft.problems.is_empty() {
+        return Err(draft.problems.into());
     }
     if let Some(wanted) = request.platforms.iter().find(|wanted| {
         !images
@@ -217,7 +229,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         });
     }
     Ok(Plan {
-        graph: lower.graph,
+        graph: draft.graph,
         images,
         needs,
     })
@@ -227,44 +239,45 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
 /// lock.
 fn check(request: &Request<'_>) -> Result<Vec<Need>, Problems> {
     let host = AnyGit(request.host);
-    let mut lower = Lower::new(request.spec, &host, request.lock, request.never.clone());
-    lower.is_locking = request.is_locking;
-    lower.problems.extend(request.spec.problems.clone());
+    let given = Given {
+        with_bytes: false,
+        ..request.given(&host)
+    };
+    let mut draft = Draft::default();
+    draft.problems.extend(request.spec.problems.clone());
     let mut used = BTreeSet::new();
     for target in request
         .spec
         .targets()
         .filter(|target| Role::of(target) == Role::Image)
     {
+        let lower = Lower::new(&given, &mut draft, None);
         let platforms = rule::platforms(target, &lower);
+        let names = rule::image_names(target, &lower);
         let platforms = platforms.unwrap_or_else(|problems| {
-            lower.problems.extend(problems);
+            draft.problems.extend(problems);
             Vec::new()
         });
-        if let Err(problems) = rule::image_names(target, &lower) {
-            lower.problems.extend(problems);
+        if let Err(problems) = names {
+            draft.problems.extend(problems);
         }
         used.extend(platforms.iter().cloned());
         for platform in platforms {
-            lower.platform = Some(platform);
-            lower.lower(&target.id);
+            Lower::new(&given, &mut draft, Some(platform)).lower(&target.id);
         }
-        lower.platform = None;
     }
-    let needs = std::mem::take(&mut lower.needs);
+    let needs = std::mem::take(&mut draft.needs);
     // Targets that no image uses have problems too; any platform shows them.
-    lower.platform = Some(
-        used.into_iter()
-            .next()
-            .unwrap_or_else(|| Platform::new("linux", "amd64")),
-    );
+    let any = used.into_iter().next();
+    let any = any.unwrap_or_else(|| Platform::new("linux", "amd64"));
+    let mut lower = Lower::new(&given, &mut draft, Some(any));
     for target in request.spec.targets() {
         lower.lower(&target.id);
     }
-    if lower.problems.is_empty() {
+    if draft.problems.is_empty() {
         Ok(needs)
     } else {
-        Err(lower.problems)
+        Err(draft.problems)
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::fields;
-use super::{Lower, Lowered, RULES, Role, Rule};
+use super::{Below, Lower, Lowered, RULES, Role, Rule};
 use crate::spec::{Key, Problems, Target, Type};
 
 const KEYS: &[Key] = &[Key::new(
@@ -71,7 +71,7 @@ impl Rule for Group {
             };
             match Role::of(found) {
                 Role::Image => images.push(id),
-                Role::Group => match lower.target(&id, target, name.span()) {
+                Role::Group => match lower.target(&id, target, name.span(), &Below::Unasked) {
                     Ok(Some(Lowered::Group(more))) => images.extend(more),
                     Ok(_) => {}
                     Err(problem) => problems.push(problem),

@@ -1,8 +1,8 @@
 //! What a rule may use while it lowers a target: other targets, variables, and the graph.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::spec::{
 /// What a target becomes.
 #[derive(Clone, Debug)]
 pub enum Lowered {
-    /// An image to build on.
-    Base(NodeId),
+    /// An image to build on, and what it is to layers.
+    Base(NodeId, Below),
     /// A layer: its trees, one for each part.
     Layer(Vec<NodeId>),
     /// Several layers of packages, bottom first.
@@ -47,16 +47,19 @@ impl LayerTrees {
     }
 }
 
-/// What lies below a layer, as far as Python goes.
-#[derive(Clone, Debug)]
-pub enum BelowPython {
-    /// Nothing.
-    Unknown,
+/// What lies below a layer, as far as rules look at it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Below {
+    /// Nothing is said: no image asks for the layer, or its rule does not look below.
+    #[default]
+    Unasked,
+    /// Nothing: the image is made from scratch.
+    Nothing,
     /// A base that is not locked yet.
     Unlocked,
-    /// A base on disk: the lock holds what it says only where packages are for it.
+    /// A base on disk: the lock holds what was found in it only where packages are for it.
     OnDisk(Arc<OnDisk>),
-    /// A base, and what it says.
+    /// A base, and what was found in it.
     Known(Pythons),
 }
 
@@ -85,99 +88,107 @@ pub struct Need {
     pub payload: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// The layers of each service, bottom first: the numbers of its wheels in the order of their file names.
-pub(super) type Splits = BTreeMap<String, Vec<Vec<usize>>>;
-
 /// Tells whether the members of a workspace may use a target of its root by its name alone.
 fn is_shared(target: &Target) -> bool {
     Role::of(target) == Role::Base
 }
 
-/// Lowers targets to a graph, each at most once for a platform.
-pub struct Lower<'a> {
+/// What targets are lowered from: it stays as it is.
+pub struct Given<'a> {
     /// The manifests.
     pub spec: &'a Spec,
-    /// The graph so far.
-    pub graph: Graph,
     /// The host.
     pub host: &'a dyn Host,
-    /// Paths of the host that are never inputs: outputs of this program, the lock file.
-    pub never: Arc<BTreeSet<PathBuf>>,
     /// What names were resolved to.
     pub lock: &'a Lock,
+    /// Paths of the host that are never inputs: outputs of this program, the lock file.
+    pub never: Arc<BTreeSet<PathBuf>>,
     /// Whether the bytes of base layers are needed.
     pub with_bytes: bool,
     /// Whether the lock is about to change: what it holds need not go together.
     pub is_locking: bool,
-    /// What lies below the layers that are lowered now.
-    pub below: BelowPython,
-    /// Whether an image asks for what is lowered now.
-    pub in_image: bool,
-    /// What targets need of the lock, so far.
+}
+
+/// What a target becomes, for a platform and what lies below it.
+type Known = Vec<(Below, Option<Lowered>)>;
+
+/// What targets were lowered to so far, each at most once for what it depends on.
+#[derive(Default)]
+pub struct Draft {
+    /// The graph.
+    pub graph: Graph,
+    /// What targets need of the lock.
     pub needs: Vec<Need>,
-    /// The platform that targets are lowered for now.
-    pub platform: Option<Platform>,
-    /// What is wrong so far.
+    /// What is wrong.
     pub problems: Problems,
-    /// Which wheels of each service make a layer together, by target of Python and platform. Made once: all services
-    /// have a say in it.
-    pub(super) splits: BTreeMap<(String, Option<Platform>), Splits>,
-    bases: BTreeMap<(TargetId, Option<Platform>), BelowPython>,
-    root: Arc<Path>,
-    known: BTreeMap<(TargetId, Option<Platform>, String), Option<Lowered>>,
+    known: BTreeMap<(TargetId, Option<Platform>), Known>,
     open: Vec<TargetId>,
+    /// What rules keep for themselves, by its type.
+    kept: BTreeMap<TypeId, Box<dyn Any>>,
+}
+
+/// Lowers a target to a draft's graph: for one platform, onto what lies below.
+pub struct Lower<'a> {
+    given: &'a Given<'a>,
+    draft: &'a mut Draft,
+    platform: Option<Platform>,
+    below: Below,
+}
+
+impl<'a> Deref for Lower<'a> {
+    type Target = Given<'a>;
+
+    fn deref(&self) -> &Given<'a> {
+        self.given
+    }
 }
 
 impl<'a> Lower<'a> {
-    /// Starts with an empty graph.
-    pub fn new(
-        spec: &'a Spec,
-        host: &'a dyn Host,
-        lock: &'a Lock,
-        never: BTreeSet<PathBuf>,
-    ) -> Self {
+    /// Lowers for a platform, or for none: then only what is the same for all platforms can be asked for.
+    pub fn new(given: &'a Given<'a>, draft: &'a mut Draft, platform: Option<Platform>) -> Self {
         Self {
-            lock,
-            with_bytes: false,
-            is_locking: false,
-            below: BelowPython::Unknown,
-            in_image: false,
-            needs: Vec::new(),
-            root: spec.root.clone().into(),
-            spec,
-            graph: Graph::default(),
-            host,
-            never: Arc::new(never),
-            platform: None,
-            problems: Problems::default(),
-            splits: BTreeMap::new(),
-            bases: BTreeMap::new(),
-            known: BTreeMap::new(),
-            open: Vec::new(),
+            given,
+            draft,
+            platform,
+            below: Below::default(),
         }
+    }
+
+    /// Lowers another target, for the same platform.
+    fn onto(&mut self, below: Below) -> Lower<'_> {
+        Lower {
+            given: self.given,
+            draft: self.draft,
+            platform: self.platform.clone(),
+            below,
+        }
+    }
+
+    /// Returns the platform, if it is lowered for one.
+    pub fn platform(&self) -> Option<&Platform> {
+        self.platform.as_ref()
+    }
+
+    /// Returns what lies below: nothing is said to a rule that does not look there.
+    pub fn below(&self) -> &Below {
+        &self.below
     }
 
     /// Notes what a target needs of the lock.
     pub fn need(&mut self, need: Need) {
-        self.needs.push(need);
+        self.draft.needs.push(need);
     }
 
-    /// Notes what a base says about Python, for the present platform.
-    pub fn note_python(&mut self, base: &TargetId, says: BelowPython) {
-        let key = (base.clone(), self.platform.clone());
-        self.bases.insert(key, says);
-    }
-
-    /// Returns what a base says about Python, once it was lowered.
-    pub fn pythons(&self, base: &TargetId) -> BelowPython {
-        let key = (base.clone(), self.platform.clone());
-        let known = self.bases.get(&key).cloned();
-        known.unwrap_or(BelowPython::Unknown)
+    /// Returns what a rule keeps for itself while it lowers one target after the other.
+    pub fn kept<T: Default + 'static>(&mut self) -> &mut T {
+        let kept = self.draft.kept.entry(TypeId::of::<T>());
+        let kept = kept.or_insert_with(|| Box::new(T::default()));
+        kept.downcast_mut().expect("it lies under its own type")
     }
 
     /// Returns the workspace's root.
     pub fn root(&self) -> Arc<Path> {
-        self.root.clone()
+        self.spec.root.clone().into()
     }
 
     /// Returns the variables of a target for the present platform.
@@ -232,7 +243,9 @@ impl<'a> Lower<'a> {
             target: name,
             platform: self.platform.clone(),
         };
-        self.graph.add(Arc::new(action), inputs, origin, label)
+        self.draft
+            .graph
+            .add(Arc::new(action), inputs, origin, label)
     }
 
     /// Returns the target that a name means which `target` uses, if there is one.
@@ -269,7 +282,7 @@ impl<'a> Lower<'a> {
         })
     }
 
-    /// Lowers a target that `user` names at a place of its manifest.
+    /// Lowers a target that `user` names at a place of its manifest, onto what lies below there.
     ///
     /// # Errors
     /// When that closes a circle. `None` stands for a target whose own problems are noted already.
@@ -278,9 +291,11 @@ impl<'a> Lower<'a> {
         id: &TargetId,
         user: &Target,
         span: Range<usize>,
+        below: &Below,
     ) -> Result<Option<Lowered>, Problem> {
-        if let Some(at) = self.open.iter().position(|open| open == id) {
-            let circle: Vec<String> = self.open[at..]
+        let open = &self.draft.open;
+        if let Some(at) = open.iter().position(|open| open == id) {
+            let circle: Vec<String> = open[at..]
                 .iter()
                 .chain([id])
                 .map(|id| format!("`{id}`"))
@@ -295,33 +310,34 @@ impl<'a> Lower<'a> {
                 )
                 .help(format!("the circle is {}", circle.join(" → "))));
         }
-        Ok(self.lower(id))
+        Ok(self.lower_onto(id, below))
     }
 
-    /// Lowers a target. `None` if it has problems, which are noted.
+    /// Lowers a target that no image asks for. `None` if it has problems, which are noted.
     pub fn lower(&mut self, id: &TargetId) -> Option<Lowered> {
-        // Packages depend on the base that they are for; nothing else does.
-        let rule = self.spec.target(id).map(|target| RULES[target.rule].name());
-        let below = match rule {
-            Some("pip") => format!("{} {:?}", self.in_image, self.below),
-            _ => String::new(),
-        };
-        let key = (id.clone(), self.platform.clone(), below);
-        if let Some(known) = self.known.get(&key) {
+        self.lower_onto(id, &Below::Unasked)
+    }
+
+    fn lower_onto(&mut self, id: &TargetId, below: &Below) -> Option<Lowered> {
+        let target = self.spec.target(id)?;
+        let below = seen(target.rule, below);
+        let key = (id.clone(), self.platform.clone());
+        let known = self.draft.known.get(&key).into_iter().flatten();
+        if let Some((_, known)) = known.into_iter().find(|(it, _)| *it == below) {
             return known.clone();
         }
-        let target = self.spec.target(id)?;
-        self.open.push(id.clone());
-        let lowered = RULES[target.rule].lower(target, self);
-        self.open.pop();
+        self.draft.open.push(id.clone());
+        let lowered = RULES[target.rule].lower(target, &mut self.onto(below.clone()));
+        self.draft.open.pop();
         let lowered = lowered
-            .map_err(|problems| self.problems.extend(problems))
+            .map_err(|problems| self.draft.problems.extend(problems))
             .ok();
-        self.known.insert(key, lowered.clone());
+        let known = self.draft.known.entry(key).or_default();
+        known.push((below, lowered.clone()));
         lowered
     }
 
-    /// Lowers a target that is written in place inside `user`.
+    /// Lowers a target that is written in place inside `user`, onto what lies below there.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -331,6 +347,7 @@ impl<'a> Lower<'a> {
         rule: usize,
         table: Table,
         number: usize,
+        below: &Below,
     ) -> Result<Lowered, Problems> {
         let target = Target {
             id: TargetId {
@@ -341,6 +358,14 @@ impl<'a> Lower<'a> {
             table,
             folder: user.folder.clone(),
         };
-        RULES[rule].lower(&target, self)
+        RULES[rule].lower(&target, &mut self.onto(seen(rule, below)))
+    }
+}
+
+/// Returns what a rule sees of what lies below. Where it looks away, its targets are the same on all that there is.
+fn seen(rule: usize, below: &Below) -> Below {
+    match RULES[rule].looks_below() {
+        true => below.clone(),
+        false => Below::Unasked,
     }
 }

@@ -24,7 +24,7 @@ pub(crate) use host::digest_of;
 pub(crate) use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub(crate) use installed::Installed;
 pub(crate) use lend::{Cache, lend};
-pub(crate) use lower::{BelowPython, LayerTrees, Lower, Lowered, Need};
+pub(crate) use lower::{Below, Draft, Given, LayerTrees, Lower, Lowered, Need};
 pub(crate) use reference::{reference, schema, table_of_rules};
 
 use std::path::Path;
@@ -73,7 +73,12 @@ pub trait Rule: Sync {
     /// Returns the names of the fields that the rule reads its tables into: the keys, but for lists of layers.
     fn fields(&self) -> Vec<&'static str>;
 
-    /// Lowers a target, for the platform of `lower`, to nodes.
+    /// Tells whether what a target becomes depends on what lies below it in an image. Who says no sees nothing of it.
+    fn looks_below(&self) -> bool {
+        false
+    }
+
+    /// Lowers a target, for the platform of `lower` and onto what lies below there, to nodes.
     ///
     /// # Errors
     /// What is wrong with the target's table.

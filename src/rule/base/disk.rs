@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::import::{Source, import_and_probe};
-use super::{BelowPython, DAMAGED, HostPath, explain};
+use super::{Below, DAMAGED, HostPath, explain};
 use crate::graph::{Action, ActionError, Base, Context, Failure, KeyWriter, Part, Product};
 use crate::lock::{DiskPin, Lock};
 use crate::oci::{Descriptor, Digest, Platform};
@@ -181,6 +181,15 @@ pub struct OnDisk {
     pub(super) is_layout: bool,
 }
 
+/// There is one base of a name.
+impl PartialEq for OnDisk {
+    fn eq(&self, other: &Self) -> bool {
+        self.target == other.target
+    }
+}
+
+impl Eq for OnDisk {}
+
 impl fmt::Debug for OnDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.target)
@@ -235,10 +244,10 @@ impl OnDisk {
     pub(in crate::rule) fn pythons(
         self: &Arc<Self>,
         lower: &mut Lower<'_>,
-    ) -> Result<BelowPython, Problems> {
+    ) -> Result<Below, Problems> {
         let root = self.root(lower.host);
         let root = root.map_err(|error| problem_of(&error, &self.path.origin))?;
-        let platform = lower.platform.clone();
+        let platform = lower.platform().cloned();
         let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
         let pin = lower.lock.disks.get(&self.target.to_string());
         let digest = root.digest();
@@ -271,7 +280,7 @@ impl OnDisk {
                 root,
             })),
         });
-        Ok(pythons.map_or(BelowPython::Unlocked, BelowPython::Known))
+        Ok(pythons.map_or(Below::Unlocked, Below::Known))
     }
 }
 

@@ -42,8 +42,8 @@ use toml::Spanned;
 use super::host::HostPath;
 use super::tar::Find;
 use super::value::{Collect, fields};
-use super::{BelowPython, Lower, Lowered, Need, Role, Rule};
-use crate::graph::{ActionError, Context, NodeId};
+use super::{Below, Lower, Lowered, Need, Role, Rule};
+use crate::graph::{ActionError, Context};
 use crate::lock::Lock;
 use crate::oci::{Platform, Reference};
 use crate::source::SourceError;
@@ -159,13 +159,12 @@ impl Rule for Base {
         }
         collect.finish(())?;
         let platform = lower
-            .platform
-            .clone()
+            .platform()
+            .cloned()
             .unwrap_or_else(|| Platform::new("linux", "amd64"));
         if let (Some(image), Some(written)) = (image, &table.image) {
             let origin = at.place(written.span());
-            let node = in_registry(target, lower, image, platform, origin);
-            return Ok(Lowered::Base(node));
+            return Ok(in_registry(target, lower, image, platform, origin));
         }
         let reference = table.r#ref.map(Spanned::into_inner);
         let in_it = reference.clone();
@@ -213,9 +212,9 @@ impl Rule for Base {
             reference: in_it,
             is_layout: import.is_layout,
         };
-        lower.note_python(&target.id, BelowPython::OnDisk(Arc::new(on_disk)));
         let origin = import.path.origin.clone();
-        Ok(Lowered::Base(lower.add(target, import, vec![find], origin)))
+        let node = lower.add(target, import, vec![find], origin);
+        Ok(Lowered::Base(node, Below::OnDisk(Arc::new(on_disk))))
     }
 
     fn pin(
@@ -284,7 +283,7 @@ fn in_registry(
     image: Reference,
     platform: Platform,
     origin: crate::graph::Origin,
-) -> NodeId {
+) -> Lowered {
     let pinned = lower.lock.bases.get(&target.id.to_string()).cloned();
     let was = pinned.as_ref().map(|pin| pin.image.to_string());
     let fresh = pinned.filter(|pin| pin.image == image);
@@ -304,14 +303,11 @@ fn in_registry(
         is_reference: true,
         payload: None,
     });
-    let says = match &pin {
-        Some((_, pin)) => BelowPython::Known(pin.pythons.clone()),
-        None => BelowPython::Unlocked,
-    };
-    lower.note_python(&target.id, says);
     let Some((digest, pin)) = pin else {
-        return lower.add(target, Unpinned { image, platform }, vec![], origin);
+        let node = lower.add(target, Unpinned { image, platform }, vec![], origin);
+        return Lowered::Base(node, Below::Unlocked);
     };
+    let below = Below::Known(pin.pythons.clone());
     let known = Known {
         image,
         digest,
@@ -327,7 +323,7 @@ fn in_registry(
         };
         lower.add(target, fetch, vec![base], origin);
     }
-    base
+    Lowered::Base(base, below)
 }
 
 const DAMAGED: &str = "the base is damaged: copy it again from where it came";

@@ -144,8 +144,8 @@ impl Edit {
         };
         Self {
             platform: lower
-                .platform
-                .clone()
+                .platform()
+                .cloned()
                 .unwrap_or_else(|| Platform::new("linux", "amd64")),
             base_name,
             created: created_at(created, target, lower, collect),

@@ -67,7 +67,7 @@ use super::value::{Collect, fields};
 use super::{Lower, Lowered, RULES, Role, Rule};
 use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression, Flavour};
-use crate::rule::{BelowPython, Installed, LayerTrees};
+use crate::rule::{Below, Installed, LayerTrees};
 use crate::spec::{Key, LayerEntry, Problem, Problems, Scope, Table, Target, Type};
 
 const KEYS: &[Key] = &[
@@ -205,8 +205,8 @@ pub struct ImageNodes {
     pub image: NodeId,
     /// What the image is like to layers above: its topmost layer's stack, or its base.
     top: Option<NodeId>,
-    /// What it says about Python.
-    python: BelowPython,
+    /// What its base is to layers.
+    below: Below,
     /// The packages that it has.
     packages: Vec<Arc<Installed>>,
 }
@@ -247,25 +247,20 @@ impl Rule for Image {
         let table = target.table.read_part(KEYS, wants, &lower.vars(target));
         let table: Option<ImageTable> = table.map_err(|it| collect.0.extend(it)).ok();
         // Packages in layers depend on the base: it comes first.
-        let below = table.as_ref().map_or_else(
+        let ground = table.as_ref().map_or_else(
             || Err(Problems::default()),
             |table| base(target, lower, table),
         );
-        let below = below.unwrap_or_else(|problems| {
+        let ground = ground.unwrap_or_else(|problems| {
             collect.0.extend(problems);
-            Below {
+            Ground {
                 failed: true,
-                ..Below::default()
+                ..Ground::default()
             }
         });
         let entries = at.layers("layers", &lower.vars(target));
         let is_bare = entries.as_ref().is_ok_and(Vec::is_empty);
-        let outer = (
-            std::mem::replace(&mut lower.below, below.python.clone()),
-            std::mem::replace(&mut lower.in_image, true),
-        );
-        let layers = entries.and_then(|entries| layers(target, lower, entries));
-        (lower.below, lower.in_image) = outer;
+        let layers = entries.and_then(|entries| layers(target, lower, entries, &ground.below));
         let layers = layers.unwrap_or_else(|problems| {
             collect.0.extend(problems);
             Vec::new()
@@ -277,7 +272,7 @@ impl Rule for Image {
             collect.0.extend(problems);
             Default::default()
         });
-        if is_bare && below.image.is_none() && !below.failed {
+        if is_bare && ground.image.is_none() && !ground.failed {
             let message = format!("`{}` has no layers", target.id.name);
             let label = "from scratch, without layers";
             collect.0.push(
@@ -290,7 +285,7 @@ impl Rule for Image {
             .or(defaults.compression.as_ref())
             .and_then(|name| Compression::from_name(name))
             .unwrap_or_default();
-        let mut packages = below.packages;
+        let mut packages = ground.packages;
         for layer in &layers {
             let Some(own) = &layer.packages else {
                 continue;
@@ -321,14 +316,14 @@ impl Rule for Image {
             lower,
             table,
             &defaults,
-            below.name,
+            ground.name,
             &layers,
             &mut collect,
         );
         let edit = collect.finish(edit)?;
 
-        let mut top = below.top;
-        let mut inputs: Vec<NodeId> = below.image.into_iter().collect();
+        let mut top = ground.top;
+        let mut inputs: Vec<NodeId> = ground.image.into_iter().collect();
         for layer in &layers {
             let stack_inputs = top.into_iter().chain(layer.trees.iter().copied()).collect();
             let (rule, name, origin) = (layer.rule, &layer.label, &layer.origin);
@@ -348,14 +343,14 @@ impl Rule for Image {
         }
         let action = ImageAction {
             edit,
-            has_base: below.image.is_some(),
+            has_base: ground.image.is_some(),
             flavour,
         };
         let image = lower.add(target, action, inputs, at.origin());
         Ok(Lowered::Image(ImageNodes {
             image,
             top,
-            python: below.python,
+            below: ground.below,
             packages,
         }))
     }
@@ -409,6 +404,7 @@ fn layers(
     target: &Target,
     lower: &mut Lower<'_>,
     entries: Vec<LayerEntry>,
+    below: &Below,
 ) -> Result<Vec<LayerNodes>, Problems> {
     let at = &target.table;
     let mut problems = Problems::default();
@@ -420,7 +416,7 @@ fn layers(
                 let fits = |role| role == Role::Layer;
                 let found = lower.resolve(target, name.get_ref(), span.clone(), fits);
                 let lowered =
-                    found.and_then(|id| Ok((lower.target(&id, target, span.clone())?, id)));
+                    found.and_then(|id| Ok((lower.target(&id, target, span.clone(), below)?, id)));
                 match lowered {
                     Ok((lowered, id)) => {
                         let rule = lower
@@ -451,7 +447,7 @@ fn layers(
                     );
                     continue;
                 };
-                match lower.inline(target, index, table, number) {
+                match lower.inline(target, index, table, number, below) {
                     Ok(lowered) => {
                         let name = format!("{}#{number}", target.id.name);
                         let label = format!("{}#{number}", lower.spec.short_name(&target.id));
@@ -501,7 +497,7 @@ fn layers(
                     format!("a target of rule {rule}"),
                 )
                 .help(match other {
-                    Lowered::Base(_) | Lowered::Image(_) => {
+                    Lowered::Base(..) | Lowered::Image(_) => {
                         format!("write base = \"{name}\" to build on it")
                     }
                     _ => "layers are made by rules such as `files`".to_owned(),
@@ -517,7 +513,7 @@ fn layers(
 }
 
 /// What an image builds on.
-struct Below {
+struct Ground {
     /// The base or image, whose config and layers come first.
     image: Option<NodeId>,
     /// What layers see below them.
@@ -526,30 +522,30 @@ struct Below {
     name: Option<String>,
     /// Whether there is a base that could not be lowered.
     failed: bool,
-    /// What it says about Python.
-    python: BelowPython,
+    /// What it is to layers.
+    below: Below,
     /// The packages that images below have.
     packages: Vec<Arc<Installed>>,
 }
 
-impl Default for Below {
+impl Default for Ground {
     fn default() -> Self {
         Self {
             image: None,
             top: None,
             name: None,
             failed: false,
-            python: BelowPython::Unknown,
+            below: Below::Nothing,
             packages: Vec::new(),
         }
     }
 }
 
-fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Below, Problems> {
+fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Ground, Problems> {
     let at = &target.table;
     let (name, span) = (table.base.get_ref(), table.base.span());
     if name == "scratch" && lower.find(target, name).is_none() {
-        return Ok(Below::default());
+        return Ok(Ground::default());
     }
     let fits = |role| matches!(role, Role::Base | Role::Image);
     let id = match lower.resolve(target, name, span.clone(), fits) {
@@ -559,13 +555,13 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
         }
         Err(problem) => return Err(problem.into()),
     };
-    match lower.target(&id, target, span.clone())? {
-        Some(Lowered::Base(node)) => Ok(Below {
+    match lower.target(&id, target, span.clone(), &Below::Unasked)? {
+        Some(Lowered::Base(node, below)) => Ok(Ground {
             image: Some(node),
             top: Some(node),
             name: None,
             failed: false,
-            python: lower.pythons(&id),
+            below,
             packages: Vec::new(),
         }),
         Some(Lowered::Image(nodes)) => {
@@ -574,12 +570,12 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Be
                 .target(&id)
                 .and_then(|target| names(target, lower).ok())
                 .and_then(|names| names.reference());
-            Ok(Below {
+            Ok(Ground {
                 image: Some(nodes.image),
                 top: nodes.top,
                 name,
                 failed: false,
-                python: nodes.python,
+                below: nodes.below,
                 packages: nodes.packages,
             })
         }

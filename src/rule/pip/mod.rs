@@ -57,7 +57,6 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::lower::Splits;
 use super::value::{Collect, fields, owner};
 use super::{Installed, LayerTrees, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{ActionError, Context};
@@ -248,6 +247,11 @@ impl Rule for Pip {
         fields::<PipTable>().to_vec()
     }
 
+    /// The base says which Python packages are for, and where they go.
+    fn looks_below(&self) -> bool {
+        true
+    }
+
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
         let table: PipTable = lower.read(target, KEYS)?;
         let mut collect = Collect::default();
@@ -276,7 +280,7 @@ impl Rule for Pip {
             return Err(collect.0);
         };
         let origin = target.table.origin();
-        let platform = lower.platform.clone();
+        let platform = lower.platform().cloned();
         let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
         let mut installed = Installed {
             name: lower.spec.short_name(&target.id),
@@ -434,14 +438,23 @@ fn owner_of(
     owner(&target.table, value)
 }
 
+/// The layers of each service, bottom first: the numbers of its wheels in the order of their file names.
+type Splits = BTreeMap<String, Vec<Vec<usize>>>;
+
+/// The layers of all services, by target of Python and platform: made once, since all have a say in it.
+type AllSplits = BTreeMap<(String, Option<Platform>), Splits>;
+
 /// Returns which wheels make a layer together, bottom first: their numbers in the order of their file names.
 fn groups(target: &Target, lower: &mut Lower<'_>, name: &str, wheels: &Wheels) -> Vec<Vec<usize>> {
-    let key = (name.to_owned(), lower.platform.clone());
-    if !lower.splits.contains_key(&key) {
+    let key = (name.to_owned(), lower.platform().cloned());
+    if !lower.kept::<AllSplits>().contains_key(&key) {
         let made = splits(target, lower, name);
-        lower.splits.insert(key.clone(), made);
+        lower.kept::<AllSplits>().insert(key.clone(), made);
     }
-    let own = lower.splits[&key].get(&target.id.to_string()).cloned();
+    let splits = lower.kept::<AllSplits>().get(&key);
+    let own = splits
+        .and_then(|it| it.get(&target.id.to_string()))
+        .cloned();
     own.unwrap_or_else(|| vec![(0..wheels.len()).collect()])
 }
 

@@ -11,7 +11,7 @@ use crate::layer::{LayerPath, Owner};
 use crate::python::wheel::{Scheme, Venv};
 use crate::python::{Interpreter, Libc, Python, Target as PythonTarget, WheelName};
 use crate::rule::value::{Collect, image_path};
-use crate::rule::{BelowPython, Lower};
+use crate::rule::{Below, Lower};
 use crate::spec::{Problems, Target};
 
 /// The C library that wheels are chosen for where nothing says it.
@@ -61,20 +61,20 @@ impl Place {
         });
         let prefix = table.prefix.as_ref();
         let prefix = prefix.map(|it| collect.take(image_path(at, it.get_ref(), it.span())));
-        let below = match lower.below.clone() {
-            BelowPython::OnDisk(base) => base.pythons(lower).unwrap_or_else(|problems| {
+        let below = match lower.below().clone() {
+            Below::OnDisk(base) => base.pythons(lower).unwrap_or_else(|problems| {
                 collect.0.extend(problems);
-                BelowPython::Unlocked
+                Below::Unlocked
             }),
             below => below,
         };
         let known = match &below {
-            BelowPython::Unlocked | BelowPython::OnDisk(_) => {
+            Below::Unlocked | Below::OnDisk(_) => {
                 collect.finish(())?;
                 return Ok(None);
             }
-            BelowPython::Known(pythons) => Some(pythons),
-            BelowPython::Unknown => None,
+            Below::Known(pythons) => Some(pythons),
+            Below::Unasked | Below::Nothing => None,
         };
         let fits = |it: &&Interpreter| python.is_none_or(|wanted| same_minor(wanted, it.version));
         let interpreter = known
@@ -93,7 +93,7 @@ impl Place {
                 ),
             };
             // A target that no image uses is only looked at.
-            if lower.in_image {
+            if *lower.below() != Below::Unasked {
                 let span = table.python.as_ref().map_or(at.span.clone(), Spanned::span);
                 let problem =
                     at.problem("imgdecl::pip::python", span, message, "for which Python?");
@@ -146,7 +146,7 @@ impl Place {
             || format!("/usr/local/bin/python{}.{}", version.major, version.minor),
             |it| it.path,
         );
-        let platform = lower.platform.clone();
+        let platform = lower.platform().cloned();
         let arch = platform.map_or("amd64".to_owned(), |it| match it.variant {
             Some(variant) if it.architecture == "arm" => format!("arm/{variant}"),
             _ => it.architecture,
