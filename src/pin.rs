@@ -48,9 +48,7 @@ pub(crate) fn pin(
     }
     let mut new = lock.clone();
     let wanted: BTreeSet<String> = targets.keys().map(|id| id.to_string()).collect();
-    new.bases.retain(|name, _| wanted.contains(name));
-    new.disks.retain(|name, _| wanted.contains(name));
-    new.pips.retain(|name, _| wanted.contains(name));
+    new.retain(&wanted);
     let mut errors = Vec::new();
     for (id, needs) in targets {
         let is_update = match update {

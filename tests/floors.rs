@@ -42,6 +42,7 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
     ),
     ("pin", &["exec", "output"]),
     ("layer", &["store"]),
+    ("lock", &["layer", "python", "source", "store", "tar"]),
     ("source", &["graph", "rule"]),
     ("python", &["graph", "rule", "source"]),
     ("store", &["layer", "graph", "rule"]),

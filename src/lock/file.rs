@@ -1,17 +1,16 @@
 //! The text of a lock: TOML, sorted, with a seal on each entry, so that an edit is seen.
 
-use std::collections::BTreeMap;
-use std::mem::take;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::{BasePin, DiskPin, FILE, Lock, LockError, PipPin, PlatformPin, Wheels};
+use super::form::{Form, Sealed};
+use super::{FILE, Lock, LockError};
 use crate::graph::SourceText;
-use crate::layer::{Attrs, Fact, Facts, LayerPath, Owner};
-use crate::oci::Digest;
-use crate::python::{Interpreter, Libc, Pythons};
 
 /// The version of the file's form.
 const VERSION: u32 = 1;
@@ -21,280 +20,76 @@ const HEAD: &str = "\
 # Commit it. Do not edit it: `imgdecl lock --update` moves it forward.
 ";
 
-// The form of the file. Values come before tables, as TOML wants it.
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    version: u32,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    base: BTreeMap<String, BaseEntry>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pip: BTreeMap<String, PipEntry>,
+/// An entry of the file.
+struct Entry {
+    form: &'static dyn Form,
+    target: String,
+    /// What it says; `None` if it was edited.
+    pin: Option<Sealed>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PipEntry {
-    inputs: Digest,
-    seal: Digest,
-    #[serde(default)]
-    target: BTreeMap<String, Wheels>,
+/// Why a file cannot be read: what is wrong, and where.
+type Unreadable = (String, Option<Range<usize>>);
+
+fn unreadable(error: toml::de::Error) -> Unreadable {
+    (error.message().to_owned(), error.span())
 }
 
-impl PipEntry {
-    fn new(pin: &PipPin) -> Self {
-        let mut entry = Self {
-            inputs: pin.inputs,
-            seal: Digest::of(b""),
-            target: pin.targets.clone(),
+/// Reads all entries of a file, sorted by rule and target.
+fn entries(text: &str, forms: &[&'static dyn Form]) -> Result<Vec<Entry>, Unreadable> {
+    let file = DeTable::parse(text).map_err(unreadable)?;
+    let span = file.span();
+    let mut entries = Vec::new();
+    let mut has_version = false;
+    for (name, value) in file.into_inner() {
+        if name.get_ref() == "version" {
+            u32::deserialize(ValueDeserializer::from(value)).map_err(unreadable)?;
+            has_version = true;
+            continue;
+        }
+        let form = forms.iter().find(|form| form.rule() == name.get_ref());
+        let Some(form) = form else {
+            let rules = forms.iter().map(|form| form.rule());
+            let known = ["version"].into_iter().chain(rules);
+            let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+            let (name, span, known) = (name.get_ref(), name.span(), known.join(", "));
+            let message = format!("unknown field `{name}`, expected one of {known}");
+            return Err((message, Some(span)));
         };
-        entry.seal = entry.own_digest();
-        entry
-    }
-
-    fn own_digest(&self) -> Digest {
-        let text = serde_json::to_vec(&(self.inputs, &self.target));
-        Digest::of(&text.expect("entries have string keys only"))
-    }
-
-    fn pin(self) -> PipPin {
-        PipPin {
-            inputs: self.inputs,
-            targets: self.target,
+        for (target, entry) in table(value)? {
+            let pin = form.read(ValueDeserializer::from(entry));
+            entries.push(Entry {
+                form: *form,
+                target: target.into_inner().into_owned(),
+                pin: pin.map_err(unreadable)?,
+            });
         }
     }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BaseEntry {
-    /// The reference of a base in a registry. One on disk has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    image: Option<String>,
-    /// Which image of a base on disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    r#ref: Option<String>,
-    digest: Digest,
-    /// The digest of the entry itself, so that an edit is seen.
-    seal: Digest,
-    #[serde(default)]
-    platform: BTreeMap<String, PlatformEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlatformEntry {
-    /// The manifest of a base in a registry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    manifest: Option<Digest>,
-    /// The C library, as `glibc 2.36`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    libc: Option<String>,
-    /// The interpreters, by path.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    python: BTreeMap<String, PythonEntry>,
-    /// Folders that are not 0755 0:0: mode and owner.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    folders: BTreeMap<String, String>,
-    /// Symlinks to folders.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    links: BTreeMap<String, String>,
-    /// Symlinks to what the image does not have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    dangling: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PythonEntry {
-    version: String,
-    prefix: String,
-    site: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    platsite: Option<String>,
-    /// What says which packages are in the site folder.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    installed: Vec<String>,
-}
-
-impl BaseEntry {
-    fn new(pin: &BasePin) -> Self {
-        let platforms = pin.platforms.iter();
-        let mut entry = Self {
-            image: Some(pin.image.to_string()),
-            r#ref: None,
-            digest: pin.digest,
-            seal: Digest::of(b""),
-            platform: platforms
-                .map(|(name, pin)| (name.clone(), PlatformEntry::new(pin)))
-                .collect(),
-        };
-        entry.seal = entry.own_digest();
-        entry
-    }
-
-    fn on_disk(pin: &DiskPin) -> Self {
-        let platforms = pin.platforms.iter();
-        let mut entry = Self {
-            image: None,
-            r#ref: pin.reference.clone(),
-            digest: pin.digest,
-            seal: Digest::of(b""),
-            platform: platforms
-                .map(|(name, pythons)| (name.clone(), PlatformEntry::of_pythons(pythons)))
-                .collect(),
-        };
-        entry.seal = entry.own_digest();
-        entry
-    }
-
-    /// The digest of all that the entry says but the seal.
-    fn own_digest(&self) -> Digest {
-        let platforms: BTreeMap<_, _> = self.platform.iter().collect();
-        let text = match &self.image {
-            Some(image) => serde_json::to_vec(&(image, self.digest, platforms)),
-            None => serde_json::to_vec(&("on disk", &self.r#ref, self.digest, platforms)),
-        };
-        Digest::of(&text.expect("entries have string keys only"))
-    }
-
-    /// Puts what the entry says into a lock; `None` if it makes no sense.
-    fn enter(self, name: &str, lock: &mut Lock) -> Option<()> {
-        let (digest, platforms) = (self.digest, self.platform.into_iter());
-        let name = name.to_owned();
-        let Some(image) = self.image else {
-            let platforms: Option<_> = platforms
-                .map(|(name, entry)| Some((name, entry.pythons()?)))
-                .collect();
-            let pin = DiskPin {
-                reference: self.r#ref,
-                digest,
-                platforms: platforms?,
-            };
-            lock.disks.insert(name, pin);
-            return Some(());
-        };
-        let platforms: Option<_> = platforms
-            .map(|(name, entry)| Some((name, entry.pin()?)))
-            .collect();
-        let pin = BasePin {
-            image: image.parse().ok()?,
-            digest,
-            platforms: platforms?,
-        };
-        lock.bases.insert(name, pin);
-        Some(())
+    match has_version {
+        true => Ok(entries),
+        false => Err(("missing field `version`".to_owned(), Some(span))),
     }
 }
 
-impl PlatformEntry {
-    fn new(pin: &PlatformPin) -> Self {
-        let mut entry = Self {
-            manifest: Some(pin.manifest),
-            ..Self::of_pythons(&pin.pythons)
-        };
-        for (path, fact) in pin.facts.notable() {
-            let path = format!("/{}", path.as_str());
-            match fact {
-                Fact::Folder(Attrs { mode, owner }) => {
-                    let text = format!("{mode:04o} {}:{}", owner.uid, owner.gid);
-                    entry.folders.insert(path, text);
-                }
-                Fact::Link { target, folder } => {
-                    let links = match folder {
-                        true => &mut entry.links,
-                        false => &mut entry.dangling,
-                    };
-                    links.insert(path, target.clone());
-                }
-            }
-        }
-        entry
-    }
-
-    fn of_pythons(pythons: &Pythons) -> Self {
-        Self {
-            manifest: None,
-            libc: pythons.libc.map(libc_text),
-            python: pythons.interpreters.iter().map(python_entry).collect(),
-            folders: BTreeMap::new(),
-            links: BTreeMap::new(),
-            dangling: BTreeMap::new(),
+/// Returns a table; what is none is an error that says so.
+fn table(value: Spanned<DeValue<'_>>) -> Result<DeTable<'_>, Unreadable> {
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(table) => Ok(table),
+        other => {
+            let value = ValueDeserializer::from(Spanned::new(span, other));
+            let tables = std::collections::BTreeMap::<String, IgnoredAny>::deserialize(value);
+            Err(tables.map_or_else(unreadable, |_| ("no table".to_owned(), None)))
         }
     }
-
-    fn pythons(self) -> Option<Pythons> {
-        let interpreters = self.python.into_iter().map(|(path, entry)| {
-            Some(Interpreter {
-                path,
-                version: entry.version.parse().ok()?,
-                prefix: entry.prefix,
-                site: entry.site,
-                platsite: entry.platsite,
-                installed: entry.installed,
-            })
-        });
-        let libc = self.libc.map(|text| text.parse()).transpose().ok()?;
-        let interpreters: Option<_> = interpreters.collect();
-        Some(Pythons::new(interpreters?, libc))
-    }
-
-    fn pin(mut self) -> Option<PlatformPin> {
-        let mut facts = Facts::default();
-        let path = |text: &str| LayerPath::parse(text.strip_prefix('/')?).ok();
-        for (name, text) in &self.folders {
-            let (mode, owner) = text.split_once(' ')?;
-            let (uid, gid) = owner.split_once(':')?;
-            let attrs = Attrs {
-                mode: u16::from_str_radix(mode, 8)
-                    .ok()
-                    .filter(|it| *it <= 0o7777)?,
-                owner: Owner {
-                    uid: uid.parse().ok()?,
-                    gid: gid.parse().ok()?,
-                },
-            };
-            facts.insert(path(name)?, Fact::Folder(attrs));
-        }
-        let (links, dangling) = (take(&mut self.links), take(&mut self.dangling));
-        for (links, folder) in [(links, true), (dangling, false)] {
-            for (name, target) in links {
-                facts.insert(path(&name)?, Fact::Link { target, folder });
-            }
-        }
-        Some(PlatformPin {
-            manifest: self.manifest?,
-            facts,
-            pythons: self.pythons()?,
-        })
-    }
-}
-
-fn libc_text(libc: Libc) -> String {
-    match libc {
-        Libc::Glibc { minor } => format!("glibc 2.{minor}"),
-        Libc::Musl { minor } => format!("musl 1.{minor}"),
-    }
-}
-
-fn python_entry(python: &Interpreter) -> (String, PythonEntry) {
-    let entry = PythonEntry {
-        version: python.version.to_string(),
-        prefix: python.prefix.clone(),
-        site: python.site.clone(),
-        platsite: python.platsite.clone(),
-        installed: python.installed.clone(),
-    };
-    (python.path.clone(), entry)
 }
 
 impl Lock {
-    /// Reads the text of a lock.
+    /// Reads the text of a lock, whose entries are of `forms`.
     ///
     /// # Errors
     /// When it is none, was edited, or holds a merge conflict.
-    pub fn parse(text: &str) -> Result<Self, LockError> {
+    pub(crate) fn parse(text: &str, forms: &[&'static dyn Form]) -> Result<Self, LockError> {
         let source_text = Arc::new(SourceText {
             name: FILE.to_owned(),
             text: text.to_owned(),
@@ -329,10 +124,9 @@ impl Lock {
         }
         let again =
             format!("remove {FILE}, or take it from version control, then run `imgdecl lock`");
-        let file: File = toml::from_str(text).map_err(|error| {
-            let message = format!("{FILE} cannot be read: {}", error.message());
-            let span = error.span().unwrap_or(0..0);
-            fail(message, "here", again.clone(), span)
+        let entries = entries(text, forms).map_err(|(why, span)| {
+            let message = format!("{FILE} cannot be read: {why}");
+            fail(message, "here", again, span.unwrap_or(0..0))
         })?;
         let edited = |rule: &str, name: &str| {
             let head = text
@@ -350,17 +144,11 @@ impl Lock {
             )
         };
         let mut lock = Self::default();
-        for (name, entry) in file.base {
-            let sealed = entry.seal == entry.own_digest();
-            if !sealed || entry.enter(&name, &mut lock).is_none() {
-                return Err(edited("base", &name));
-            }
-        }
-        for (name, entry) in file.pip {
-            if entry.seal != entry.own_digest() {
-                return Err(edited("pip", &name));
-            }
-            lock.pips.insert(name, entry.pin());
+        for Entry { form, target, pin } in entries {
+            let Some(pin) = pin else {
+                return Err(edited(form.rule(), &target));
+            };
+            lock.enter(form, target, pin);
         }
         Ok(lock)
     }
@@ -369,47 +157,36 @@ impl Lock {
     ///
     /// # Errors
     /// As [`Lock::parse`], but for edited entries.
-    pub fn parse_without_edited(text: &str) -> Result<Self, LockError> {
-        match Self::parse(text) {
-            Ok(lock) => Ok(lock),
-            Err(error) => {
-                let Ok(file) = toml::from_str::<File>(text) else {
-                    return Err(error);
-                };
-                let entries = file.base.into_iter();
-                let whole = entries.filter(|(_, entry)| entry.seal == entry.own_digest());
-                let pips = file.pip.into_iter();
-                let pips = pips.filter(|(_, entry)| entry.seal == entry.own_digest());
-                let mut lock = Self {
-                    pips: pips.map(|(name, entry)| (name, entry.pin())).collect(),
-                    ..Self::default()
-                };
-                for (name, entry) in whole {
-                    // What makes no sense is as if it were not there.
-                    let _ = entry.enter(&name, &mut lock);
-                }
-                Ok(lock)
+    pub(crate) fn parse_without_edited(
+        text: &str,
+        forms: &[&'static dyn Form],
+    ) -> Result<Self, LockError> {
+        let error = match Self::parse(text, forms) {
+            Ok(lock) => return Ok(lock),
+            Err(error) => error,
+        };
+        let Ok(entries) = entries(text, forms) else {
+            return Err(error);
+        };
+        let mut lock = Self::default();
+        for Entry { form, target, pin } in entries {
+            if let Some(pin) = pin {
+                lock.enter(form, target, pin);
             }
         }
+        Ok(lock)
     }
 
     /// Writes the text of the lock: sorted, the same for equal locks.
-    pub fn to_text(&self) -> String {
-        let (bases, disks) = (self.bases.iter(), self.disks.iter());
-        let file = File {
-            version: VERSION,
-            base: bases
-                .map(|(name, pin)| (name.clone(), BaseEntry::new(pin)))
-                .chain(disks.map(|(name, pin)| (name.clone(), BaseEntry::on_disk(pin))))
-                .collect(),
-            pip: self
-                .pips
-                .iter()
-                .map(|(name, pin)| (name.clone(), PipEntry::new(pin)))
-                .collect(),
-        };
-        let text = toml::to_string(&file).expect("a lock has string keys only");
-        format!("{HEAD}{text}")
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = format!("{HEAD}version = {VERSION}\n");
+        for pins in self.rules.values() {
+            for (target, pin) in &pins.targets {
+                text.push('\n');
+                text.push_str(&pins.form.write(target, pin));
+            }
+        }
+        text
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use reference::{reference, schema, table_of_rules};
 use std::path::Path;
 
 use crate::graph::{ActionError, Context};
-use crate::lock::Lock;
+use crate::lock::{Form, Lock};
 use crate::spec::{Key, Problems, Target};
 
 /// What the targets of a rule are: it decides where their names may stand.
@@ -84,6 +84,11 @@ pub trait Rule: Sync {
     /// What is wrong with the target's table.
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems>;
 
+    /// Returns the form of what its targets are pinned to, if it pins anything.
+    fn form(&self) -> Option<&'static dyn Form> {
+        None
+    }
+
     /// Pins what one target needs, for all platforms: writes its entry of `lock`. What is pinned already stays, but with
     /// `update` names are resolved again.
     ///
@@ -98,6 +103,20 @@ pub trait Rule: Sync {
     ) -> Result<(), ActionError> {
         let _ = (needs, update, context, lock);
         Ok(())
+    }
+
+    /// Gives the cache `to` all that `from` has of what the rule's targets are pinned to. Each blob is hashed.
+    ///
+    /// # Errors
+    /// When a store cannot be read or written, or something is damaged.
+    fn lend(&self, lock: &Lock, from: Cache<'_>, to: Cache<'_>) -> Result<(), ActionError> {
+        let _ = (lock, from, to);
+        Ok(())
+    }
+
+    /// Tells whether the rule can write its pins in the form of another tool's lock.
+    fn exports(&self) -> bool {
+        false
     }
 
     /// Writes what one target is pinned to, for all platforms, in the form of another tool's lock, which will lie in
@@ -130,6 +149,11 @@ pub const RULES: &[&dyn Rule] = &[
 /// Returns the names of all rules.
 pub fn names() -> Vec<&'static str> {
     RULES.iter().map(|rule| rule.name()).collect()
+}
+
+/// Returns the forms of all that is pinned, in the order of the rules.
+pub(crate) fn forms() -> Vec<&'static dyn Form> {
+    RULES.iter().filter_map(|rule| rule.form()).collect()
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ pub(super) fn export(
 ) -> Result<Vec<Exported>, Failed> {
     let mut targets: BTreeMap<&TargetId, Vec<&Need>> = BTreeMap::new();
     for need in needs {
-        if lock.pips.contains_key(&need.target.to_string()) {
+        let rule = RULES[need.rule];
+        if rule.exports() && lock.has(rule.name(), &need.target.to_string()) {
             targets.entry(&need.target).or_default().push(need);
         }
     }

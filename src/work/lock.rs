@@ -17,7 +17,7 @@ use crate::lock::{self, Lock};
 use crate::oci::Digest;
 use crate::pin::{PinError, Update, pin};
 use crate::plan::Plan;
-use crate::rule::Need;
+use crate::rule::{self, Need};
 use crate::source::read_document;
 use crate::spec::{Problem, Problems, TargetId};
 use crate::store::{KeyLock, Store};
@@ -192,13 +192,13 @@ fn turn(session: &Session, root: &Path, store: &Store) -> Result<KeyLock, Failed
 /// Reads the lock of a workspace; there may be none.
 pub(super) fn load(root: &Path) -> Result<Lock, Failed> {
     read(root)?.map_or(Ok(Lock::default()), |text| {
-        Lock::parse(&text).map_err(Failed::from)
+        Lock::parse(&text, &rule::forms()).map_err(Failed::from)
     })
 }
 
 fn load_without_edited(root: &Path) -> Result<Lock, Failed> {
     read(root)?.map_or(Ok(Lock::default()), |text| {
-        Lock::parse_without_edited(&text).map_err(Failed::from)
+        Lock::parse_without_edited(&text, &rule::forms()).map_err(Failed::from)
     })
 }
 

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::import::{Source, import_and_probe};
+use super::pinned::{BasePin, DiskPin};
 use super::{Below, DAMAGED, HostPath, explain};
 use crate::graph::{Action, ActionError, Base, Context, Failure, KeyWriter, Part, Product};
-use crate::lock::{DiskPin, Lock};
+use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Platform};
 use crate::python::Pythons;
 use crate::rule::host::known;
@@ -249,7 +250,8 @@ impl OnDisk {
         let root = root.map_err(|error| problem_of(&error, &self.path.origin))?;
         let platform = lower.platform().cloned();
         let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
-        let pin = lower.lock.disks.get(&self.target.to_string());
+        let pin = lower.lock.get::<BasePin>(&self.target.to_string());
+        let pin = pin.and_then(BasePin::on_disk);
         let digest = root.digest();
         let was = pin.and_then(|pin| match &pin.reference {
             _ if pin.digest != digest => {
@@ -299,7 +301,8 @@ pub(super) fn pin(
     let name = base.target.to_string();
     let digest = root.digest();
     let is_fresh = |old: &&DiskPin| old.digest == digest && old.reference == base.reference;
-    let old = lock.disks.get(&name).filter(|_| !update).filter(is_fresh);
+    let old = lock.get::<BasePin>(&name).and_then(BasePin::on_disk);
+    let old = old.filter(|_| !update).filter(is_fresh);
     let mut platforms: BTreeMap<String, Pythons> = BTreeMap::new();
     for need in needs {
         let key = need.platform.to_string();
@@ -318,8 +321,7 @@ pub(super) fn pin(
         digest,
         platforms,
     };
-    lock.bases.remove(&name);
-    lock.disks.insert(name, pin);
+    lock.put(name, BasePin::OnDisk(pin));
     Ok(())
 }
 

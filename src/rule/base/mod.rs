@@ -30,8 +30,10 @@
 //!
 //! To start from nothing, an image says `base = "scratch"`, without a target.
 
+mod changes;
 mod disk;
 mod import;
+mod pinned;
 mod remote;
 
 use std::sync::Arc;
@@ -42,16 +44,16 @@ use toml::Spanned;
 use super::host::HostPath;
 use super::tar::Find;
 use super::value::{Collect, fields};
-use super::{Below, Lower, Lowered, Need, Role, Rule};
+use super::{Below, Cache, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{ActionError, Context};
-use crate::lock::Lock;
+use crate::lock::{Form, FormOf, Lock, Pin};
 use crate::oci::{Platform, Reference};
 use crate::source::SourceError;
 use crate::spec::{Key, Problem, Problems, Target, Type};
 use crate::store::StoreError;
 pub(crate) use disk::OnDisk;
 use disk::{FindLayout, Import};
-pub(super) use remote::lend;
+use pinned::BasePin;
 use remote::{Fetch, Known, Unpinned};
 
 const KEYS: &[Key] = &[
@@ -94,7 +96,7 @@ pub(super) struct Base;
 
 impl Rule for Base {
     fn name(&self) -> &'static str {
-        "base"
+        BasePin::RULE
     }
 
     fn role(&self) -> Role {
@@ -217,6 +219,10 @@ impl Rule for Base {
         Ok(Lowered::Base(node, Below::OnDisk(Arc::new(on_disk))))
     }
 
+    fn form(&self) -> Option<&'static dyn Form> {
+        Some(FormOf::<BasePin>::FORM)
+    }
+
     fn pin(
         &self,
         needs: &[&Need],
@@ -228,6 +234,12 @@ impl Rule for Base {
             true => remote::pin(needs, update, context, lock),
             false => disk::pin(needs, update, context, lock),
         }
+    }
+
+    fn lend(&self, lock: &Lock, from: Cache<'_>, to: Cache<'_>) -> Result<(), ActionError> {
+        let pins = lock.all::<BasePin>();
+        let mut pins = pins.filter_map(|(_, pin)| pin.in_registry());
+        pins.try_for_each(|pin| remote::lend(pin, from, to))
     }
 }
 
@@ -284,7 +296,8 @@ fn in_registry(
     platform: Platform,
     origin: crate::graph::Origin,
 ) -> Lowered {
-    let pinned = lower.lock.bases.get(&target.id.to_string()).cloned();
+    let pinned = lower.lock.get::<BasePin>(&target.id.to_string());
+    let pinned = pinned.and_then(BasePin::in_registry).cloned();
     let was = pinned.as_ref().map(|pin| pin.image.to_string());
     let fresh = pinned.filter(|pin| pin.image == image);
     let pin = fresh.and_then(|pin| {

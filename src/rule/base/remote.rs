@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::explain;
 use super::import::{Source, import_and_probe, import_remote};
+use super::pinned::{BasePin, PlatformPin, RegistryPin};
 use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Part, Product};
 use crate::layer::Facts;
-use crate::lock::{BasePin, Lock, PlatformPin};
+use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
 use crate::python::Pythons;
 use crate::rule::{Cache, Need};
@@ -149,8 +150,8 @@ impl Part for Manifested {
 
 /// Gives another cache the documents and layers of a base that is pinned, as far as this one has them. What was found out
 /// about them is not passed on.
-pub(in crate::rule) fn lend(
-    pin: &BasePin,
+pub(super) fn lend(
+    pin: &RegistryPin,
     (from, known): Cache<'_>,
     (to, parts): Cache<'_>,
 ) -> Result<(), ActionError> {
@@ -219,7 +220,9 @@ pub(super) fn pin(
         image: &image,
         origin: &first.origin,
     };
-    let old = lock.bases.get(&name).filter(|old| old.image == image);
+    let old = lock.get::<BasePin>(&name);
+    let old = old.and_then(BasePin::in_registry);
+    let old = old.filter(|old| old.image == image);
     let digest = match (old, image.digest) {
         (_, Some(digest)) => digest,
         (Some(old), None) if !update => old.digest,
@@ -263,13 +266,12 @@ pub(super) fn pin(
             platforms.insert(need.platform.to_string(), pin);
         }
     }
-    let pin = BasePin {
+    let pin = RegistryPin {
         image,
         digest,
         platforms,
     };
-    lock.disks.remove(&name);
-    lock.bases.insert(name, pin);
+    lock.put(name, BasePin::InRegistry(pin));
     Ok(())
 }
 

@@ -4,11 +4,11 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::pinned::WheelPin;
 use crate::graph::{
     Action, ActionError, Context, KeyWriter, Lane, Origin, Part, Product, TreeProduct, WantedWheel,
 };
 use crate::layer::{LayerPath, Tree};
-use crate::lock::WheelPin;
 use crate::oci::Digest;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Expected, Scheme, Venv, WheelError};

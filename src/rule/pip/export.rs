@@ -5,8 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::inputs::Inputs;
 use super::pin::Payload;
+use super::pinned::{PipPin, WheelPin, Wheels};
 use crate::graph::{ActionError, Context, PackageError, PackageFile};
-use crate::lock::{Lock, WheelPin, Wheels};
+use crate::lock::Lock;
 use crate::python::{Exported, ExportedWheel, WheelName, WheelPlace, export as written};
 use crate::rule::Need;
 use crate::store::blob_of_file;
@@ -24,7 +25,7 @@ pub(super) fn export(
     for need in needs {
         let payload = need.payload.as_ref();
         let payload = payload.and_then(|it| it.downcast_ref::<Payload>());
-        let pin = lock.pips.get(&need.target.to_string());
+        let pin = lock.get::<PipPin>(&need.target.to_string());
         if let (Some(payload), Some(pin)) = (payload, pin) {
             let name = payload.target.name();
             if let Some(wheels) = pin.targets.get(&name) {

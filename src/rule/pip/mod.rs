@@ -49,6 +49,7 @@ mod export;
 mod index;
 mod inputs;
 mod pin;
+mod pinned;
 mod scheme;
 
 use std::collections::BTreeMap;
@@ -58,16 +59,18 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::{Collect, fields, owner};
-use super::{Installed, LayerTrees, Lower, Lowered, Need, Role, Rule};
+use super::{Cache, Installed, LayerTrees, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{ActionError, Context};
 use crate::layer::LayerPath;
-use crate::lock::{Lock, Wheels};
+use crate::lock::{Form, FormOf, Lock, Pin};
 use crate::oci::Platform;
 use crate::python::WheelName;
 use crate::python::wheel::{self, Split, Wheel};
 use crate::spec::{Host, Key, Problems, Target, Type};
+use crate::store::Blob;
 use action::{Install, Join};
 use inputs::Inputs;
+use pinned::{PipPin, Wheels};
 use scheme::Place;
 
 const KEYS: &[Key] = &[
@@ -224,7 +227,7 @@ pub(super) struct Pip;
 
 impl Rule for Pip {
     fn name(&self) -> &'static str {
-        "pip"
+        PipPin::RULE
     }
 
     fn role(&self) -> Role {
@@ -288,7 +291,7 @@ impl Rule for Pip {
             may_replace: table.on_conflict.as_deref() == Some("last"),
             ..Installed::default()
         };
-        let pinned = lower.lock.pips.get(&target.id.to_string());
+        let pinned = lower.lock.get::<PipPin>(&target.id.to_string());
         let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
         let others = is_stale.then(|| "other requirements".to_owned());
         // The base is not locked yet: what fits it is not known.
@@ -382,6 +385,10 @@ impl Rule for Pip {
         Ok(Lowered::Layers(layers.collect(), Arc::new(installed)))
     }
 
+    fn form(&self) -> Option<&'static dyn Form> {
+        Some(FormOf::<PipPin>::FORM)
+    }
+
     fn pin(
         &self,
         needs: &[&Need],
@@ -390,6 +397,24 @@ impl Rule for Pip {
         lock: &mut Lock,
     ) -> Result<(), ActionError> {
         pin::pin(needs, update, context, lock)
+    }
+
+    fn lend(&self, lock: &Lock, from: Cache<'_>, to: Cache<'_>) -> Result<(), ActionError> {
+        let wheels = lock
+            .all::<PipPin>()
+            .flat_map(|(_, pin)| pin.targets.values());
+        for wheel in wheels.flat_map(Wheels::values) {
+            // Without a size it cannot be told whether the store has it.
+            if let Some(size) = wheel.size {
+                let digest = wheel.sha256;
+                from.0.lend(&Blob { digest, size }, to.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn exports(&self) -> bool {
+        true
     }
 
     fn export(
@@ -464,7 +489,7 @@ fn splits(target: &Target, lower: &Lower<'_>, name: &str) -> Splits {
     let pips = pips.filter(|it| it.rule == target.rule);
     let pips: BTreeMap<String, &Target> = pips.map(|it| (it.id.to_string(), it)).collect();
     let mut services = BTreeMap::new();
-    for (service, pin) in &lower.lock.pips {
+    for (service, pin) in lower.lock.all::<PipPin>() {
         let Some((other, wheels)) = pips.get(service).zip(pin.targets.get(name)) else {
             continue;
         };

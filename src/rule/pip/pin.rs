@@ -9,8 +9,9 @@ use pep508_rs::PackageName;
 use super::action::fetch;
 use super::index::Sources;
 use super::inputs::Inputs;
+use super::pinned::{PipPin, WheelPin, Wheels};
 use crate::graph::{ActionError, Context, Failure, Origin, SourceText, WantedWheel};
-use crate::lock::{Lock, PipPin, WheelPin, Wheels};
+use crate::lock::Lock;
 use crate::python::resolve::{
     Candidate, Conflict, Index, IndexError, Question, ResolveError, elsewhere, resolve,
 };
@@ -56,7 +57,7 @@ pub(super) fn pin(
     let Some(inputs) = payloads.first().map(|it| it.inputs.clone()) else {
         return Ok(());
     };
-    let old = lock.pips.get(&name).cloned();
+    let old = lock.get::<PipPin>(&name).cloned();
     let fresh = old
         .as_ref()
         .filter(|old| old.inputs == inputs.digest && !update);
@@ -118,7 +119,7 @@ pub(super) fn pin(
         inputs: inputs.digest,
         targets,
     };
-    lock.pips.insert(name, pin);
+    lock.put(name, pin);
     Ok(())
 }
 
@@ -131,7 +132,7 @@ fn is_native(file: &str) -> bool {
 /// are alike.
 fn commonest(lock: &Lock, name: &str) -> BTreeMap<PackageName, Version> {
     let mut counts: BTreeMap<PackageName, BTreeMap<Version, usize>> = BTreeMap::new();
-    let others = lock.pips.iter().filter(|(other, _)| *other != name);
+    let others = lock.all::<PipPin>().filter(|(other, _)| *other != name);
     for file in others.flat_map(|(_, pin)| pin.targets.values().flat_map(BTreeMap::keys)) {
         if let Ok(wheel) = WheelName::parse(file) {
             let versions = counts.entry(wheel.name).or_default();

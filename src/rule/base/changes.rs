@@ -1,17 +1,25 @@
-//! What moved from one lock to another, in words.
+//! What moved from one pin of a base to another, in words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Lock, WheelPin};
+use super::pinned::BasePin;
 use crate::layer::{Attrs, Fact, Facts, LayerPath};
+use crate::lock::Move;
 use crate::oci::Digest;
 
-/// Says what moved from one lock to another, a line for each thing, for people.
-pub(crate) fn changes(old: &Lock, new: &Lock) -> Vec<String> {
+/// Says what moved: of bases in registries first.
+pub(super) fn changes(moves: &[Move<'_, BasePin>]) -> Vec<String> {
     let mut lines = Vec::new();
-    let names: BTreeSet<&String> = old.bases.keys().chain(new.bases.keys()).collect();
-    for name in names {
-        let (was, is) = match (old.bases.get(name), new.bases.get(name)) {
+    for Move {
+        target: name,
+        was,
+        is,
+    } in moves
+    {
+        let (was, is) = match (
+            was.and_then(BasePin::in_registry),
+            is.and_then(BasePin::in_registry),
+        ) {
             (was, Some(is)) if was == Some(is) => continue,
             (was, Some(is)) => (was, is),
             (Some(was), None) => {
@@ -49,42 +57,21 @@ pub(crate) fn changes(old: &Lock, new: &Lock) -> Vec<String> {
         let gone = before.keys().filter(|it| !is.platforms.contains_key(*it));
         lines.extend(gone.map(|platform| format!("  {platform}  no longer needed")));
     }
-    disks_changed(old, new, &mut lines);
-    let names: BTreeSet<&String> = old.pips.keys().chain(new.pips.keys()).collect();
-    let none = BTreeMap::new();
-    for name in names {
-        let targets = |lock: &'_ Lock| lock.pips.get(name).map(|pin| pin.targets.clone());
-        let (was, is) = (targets(old), targets(new));
-        let (was, is) = (was.unwrap_or_default(), is.unwrap_or_default());
-        for target in was.keys().chain(is.keys()).collect::<BTreeSet<_>>() {
-            let was = was.get(target).unwrap_or(&none);
-            let is = is.get(target).unwrap_or(&none);
-            if was == is {
-                continue;
-            }
-            let mut files = Vec::new();
-            let gone = was.keys().filter(|file| !is.contains_key(*file));
-            files.extend(gone.map(|file| format!("    - {file}")));
-            // What else is known of the same bytes is no change.
-            let is_same = |file, pin: &WheelPin| {
-                let was: Option<&WheelPin> = was.get(file);
-                was.is_some_and(|was| (was.sha256, &was.url) == (pin.sha256, &pin.url))
-            };
-            let come = is.iter().filter(|(file, pin)| !is_same(*file, pin));
-            files.extend(come.map(|(file, _)| format!("    + {file}")));
-            if !files.is_empty() {
-                lines.push(format!("{name}: {target}"));
-                lines.extend(files);
-            }
-        }
-    }
+    disks_changed(moves, &mut lines);
     lines
 }
 
-fn disks_changed(old: &Lock, new: &Lock, lines: &mut Vec<String>) {
-    let names: BTreeSet<&String> = old.disks.keys().chain(new.disks.keys()).collect();
-    for name in names {
-        let (was, is) = match (old.disks.get(name), new.disks.get(name)) {
+fn disks_changed(moves: &[Move<'_, BasePin>], lines: &mut Vec<String>) {
+    for Move {
+        target: name,
+        was,
+        is,
+    } in moves
+    {
+        let (was, is) = match (
+            was.and_then(BasePin::on_disk),
+            is.and_then(BasePin::on_disk),
+        ) {
             (was, Some(is)) if was != Some(is) => (was, is),
             (Some(_), None) => {
                 lines.push(format!("{name}: removed, was on disk"));

@@ -1,0 +1,436 @@
+//! What bases are pinned to, and its form in `image.lock`.
+//!
+//! Of a base in a registry it is the digest that its reference named, and for each platform the manifest's digest and the
+//! notable paths, so that layers can be placed without a byte of the base's own layers. Of a base on disk that packages are
+//! for, it is what the base says about Python.
+
+use std::collections::BTreeMap;
+use std::mem::take;
+
+use serde::{Deserialize, Serialize};
+
+use super::changes;
+use crate::layer::{Attrs, Fact, Facts, LayerPath, Owner};
+use crate::lock::{Move, Pin};
+use crate::oci::{Digest, Reference};
+use crate::python::{Interpreter, Libc, Pythons};
+
+/// What a base is pinned to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::rule) enum BasePin {
+    /// A base in a registry.
+    InRegistry(RegistryPin),
+    /// A base on disk that packages are for.
+    OnDisk(DiskPin),
+}
+
+impl BasePin {
+    /// Returns the pin of a base in a registry.
+    pub(super) fn in_registry(&self) -> Option<&RegistryPin> {
+        match self {
+            Self::InRegistry(pin) => Some(pin),
+            Self::OnDisk(_) => None,
+        }
+    }
+
+    /// Returns the pin of a base on disk.
+    pub(super) fn on_disk(&self) -> Option<&DiskPin> {
+        match self {
+            Self::OnDisk(pin) => Some(pin),
+            Self::InRegistry(_) => None,
+        }
+    }
+}
+
+/// What a base in a registry is pinned to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::rule) struct RegistryPin {
+    /// The reference that was resolved, in full, as the manifest has it.
+    pub(in crate::rule) image: Reference,
+    /// The digest of the manifest or index that it named.
+    pub(in crate::rule) digest: Digest,
+    /// The image of each platform that something builds on, by platform.
+    pub(in crate::rule) platforms: BTreeMap<String, PlatformPin>,
+}
+
+/// What a base is pinned to for one platform.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::rule) struct PlatformPin {
+    /// The digest of the platform's manifest.
+    pub(in crate::rule) manifest: Digest,
+    /// The notable facts: what decides the bytes of layers above.
+    pub(in crate::rule) facts: Facts,
+    /// What the base says about Python.
+    pub(in crate::rule) pythons: Pythons,
+}
+
+/// What was found in a base on disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::rule) struct DiskPin {
+    /// Which image of the layout or archive, where the manifest says it.
+    pub(in crate::rule) reference: Option<String>,
+    /// The digest of the archive, or of the entry of the layout's index.
+    pub(in crate::rule) digest: Digest,
+    /// What it says about Python, by platform.
+    pub(in crate::rule) platforms: BTreeMap<String, Pythons>,
+}
+
+// The form of the file. Values come before tables, as TOML wants it.
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::rule) struct BaseEntry {
+    /// The reference of a base in a registry. One on disk has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    /// Which image of a base on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    r#ref: Option<String>,
+    digest: Digest,
+    /// The digest of the entry itself, so that an edit is seen.
+    seal: Digest,
+    #[serde(default)]
+    platform: BTreeMap<String, PlatformEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlatformEntry {
+    /// The manifest of a base in a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    manifest: Option<Digest>,
+    /// The C library, as `glibc 2.36`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    libc: Option<String>,
+    /// The interpreters, by path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    python: BTreeMap<String, PythonEntry>,
+    /// Folders that are not 0755 0:0: mode and owner.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    folders: BTreeMap<String, String>,
+    /// Symlinks to folders.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    links: BTreeMap<String, String>,
+    /// Symlinks to what the image does not have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    dangling: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PythonEntry {
+    version: String,
+    prefix: String,
+    site: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    platsite: Option<String>,
+    /// What says which packages are in the site folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    installed: Vec<String>,
+}
+
+impl Pin for BasePin {
+    const RULE: &'static str = "base";
+
+    type Entry = BaseEntry;
+
+    fn entry(&self) -> BaseEntry {
+        let unsealed = Digest::of(b"");
+        match self {
+            Self::InRegistry(pin) => BaseEntry {
+                image: Some(pin.image.to_string()),
+                r#ref: None,
+                digest: pin.digest,
+                seal: unsealed,
+                platform: (pin.platforms.iter())
+                    .map(|(name, pin)| (name.clone(), PlatformEntry::new(pin)))
+                    .collect(),
+            },
+            Self::OnDisk(pin) => BaseEntry {
+                image: None,
+                r#ref: pin.reference.clone(),
+                digest: pin.digest,
+                seal: unsealed,
+                platform: (pin.platforms.iter())
+                    .map(|(name, pythons)| (name.clone(), PlatformEntry::of_pythons(pythons)))
+                    .collect(),
+            },
+        }
+    }
+
+    fn of_entry(entry: BaseEntry) -> Option<Self> {
+        let (digest, platforms) = (entry.digest, entry.platform.into_iter());
+        let Some(image) = entry.image else {
+            let platforms: Option<_> = platforms
+                .map(|(name, entry)| Some((name, entry.pythons()?)))
+                .collect();
+            return Some(Self::OnDisk(DiskPin {
+                reference: entry.r#ref,
+                digest,
+                platforms: platforms?,
+            }));
+        };
+        let platforms: Option<_> = platforms
+            .map(|(name, entry)| Some((name, entry.pin()?)))
+            .collect();
+        Some(Self::InRegistry(RegistryPin {
+            image: image.parse().ok()?,
+            digest,
+            platforms: platforms?,
+        }))
+    }
+
+    fn seal(entry: &mut BaseEntry) -> &mut Digest {
+        &mut entry.seal
+    }
+
+    fn sealed(entry: &BaseEntry) -> Vec<u8> {
+        let platforms = &entry.platform;
+        let text = match &entry.image {
+            Some(image) => serde_json::to_vec(&(image, entry.digest, platforms)),
+            None => serde_json::to_vec(&("on disk", &entry.r#ref, entry.digest, platforms)),
+        };
+        text.expect("entries have string keys only")
+    }
+
+    fn changes(moves: &[Move<'_, Self>]) -> Vec<String> {
+        changes::changes(moves)
+    }
+}
+
+impl PlatformEntry {
+    fn new(pin: &PlatformPin) -> Self {
+        let mut entry = Self {
+            manifest: Some(pin.manifest),
+            ..Self::of_pythons(&pin.pythons)
+        };
+        for (path, fact) in pin.facts.notable() {
+            let path = format!("/{}", path.as_str());
+            match fact {
+                Fact::Folder(Attrs { mode, owner }) => {
+                    let text = format!("{mode:04o} {}:{}", owner.uid, owner.gid);
+                    entry.folders.insert(path, text);
+                }
+                Fact::Link { target, folder } => {
+                    let links = match folder {
+                        true => &mut entry.links,
+                        false => &mut entry.dangling,
+                    };
+                    links.insert(path, target.clone());
+                }
+            }
+        }
+        entry
+    }
+
+    fn of_pythons(pythons: &Pythons) -> Self {
+        Self {
+            manifest: None,
+            libc: pythons.libc.map(libc_text),
+            python: pythons.interpreters.iter().map(python_entry).collect(),
+            folders: BTreeMap::new(),
+            links: BTreeMap::new(),
+            dangling: BTreeMap::new(),
+        }
+    }
+
+    fn pythons(self) -> Option<Pythons> {
+        let interpreters = self.python.into_iter().map(|(path, entry)| {
+            Some(Interpreter {
+                path,
+                version: entry.version.parse().ok()?,
+                prefix: entry.prefix,
+                site: entry.site,
+                platsite: entry.platsite,
+                installed: entry.installed,
+            })
+        });
+        let libc = self.libc.map(|text| text.parse()).transpose().ok()?;
+        let interpreters: Option<_> = interpreters.collect();
+        Some(Pythons::new(interpreters?, libc))
+    }
+
+    fn pin(mut self) -> Option<PlatformPin> {
+        let mut facts = Facts::default();
+        let path = |text: &str| LayerPath::parse(text.strip_prefix('/')?).ok();
+        for (name, text) in &self.folders {
+            let (mode, owner) = text.split_once(' ')?;
+            let (uid, gid) = owner.split_once(':')?;
+            let attrs = Attrs {
+                mode: u16::from_str_radix(mode, 8)
+                    .ok()
+                    .filter(|it| *it <= 0o7777)?,
+                owner: Owner {
+                    uid: uid.parse().ok()?,
+                    gid: gid.parse().ok()?,
+                },
+            };
+            facts.insert(path(name)?, Fact::Folder(attrs));
+        }
+        let (links, dangling) = (take(&mut self.links), take(&mut self.dangling));
+        for (links, folder) in [(links, true), (dangling, false)] {
+            for (name, target) in links {
+                facts.insert(path(&name)?, Fact::Link { target, folder });
+            }
+        }
+        Some(PlatformPin {
+            manifest: self.manifest?,
+            facts,
+            pythons: self.pythons()?,
+        })
+    }
+}
+
+fn libc_text(libc: Libc) -> String {
+    match libc {
+        Libc::Glibc { minor } => format!("glibc 2.{minor}"),
+        Libc::Musl { minor } => format!("musl 1.{minor}"),
+    }
+}
+
+fn python_entry(python: &Interpreter) -> (String, PythonEntry) {
+    let entry = PythonEntry {
+        version: python.version.to_string(),
+        prefix: python.prefix.clone(),
+        site: python.site.clone(),
+        platsite: python.platsite.clone(),
+        installed: python.installed.clone(),
+    };
+    (python.path.clone(), entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::{FormOf, Lock, LockError, changes};
+
+    fn example() -> Lock {
+        let mut facts = Facts::default();
+        let path = |text: &str| LayerPath::parse(text).unwrap();
+        let link = |target: &str, folder| Fact::Link {
+            target: target.into(),
+            folder,
+        };
+        facts.insert(path("bin"), link("usr/bin", true));
+        facts.insert(path("etc/mtab"), link("../proc/mounts", false));
+        facts.insert(
+            path("tmp"),
+            Fact::Folder(Attrs {
+                mode: 0o1777,
+                owner: Owner { uid: 0, gid: 7 },
+            }),
+        );
+        let platform = PlatformPin {
+            manifest: Digest::of(b"manifest"),
+            facts,
+            pythons: Pythons::new(
+                vec![Interpreter {
+                    path: "/usr/bin/python3.11".into(),
+                    version: "3.11.2".parse().unwrap(),
+                    prefix: "/usr/local".into(),
+                    site: "/usr/local/lib/python3.11/dist-packages".into(),
+                    platsite: None,
+                    installed: vec!["six-1.16.0.dist-info".into()],
+                }],
+                Some(Libc::Glibc { minor: 36 }),
+            ),
+        };
+        let pin = RegistryPin {
+            image: "python:3.11-slim".parse().unwrap(),
+            digest: Digest::of(b"index"),
+            platforms: BTreeMap::from([("linux/amd64".to_owned(), platform)]),
+        };
+        let disk = DiskPin {
+            reference: Some("bookworm".to_owned()),
+            digest: Digest::of(b"archive"),
+            platforms: BTreeMap::from([(
+                "linux/amd64".to_owned(),
+                pin.platforms["linux/amd64"].pythons.clone(),
+            )]),
+        };
+        let mut lock = Lock::default();
+        for name in ["python", "a:b"] {
+            lock.put(name.to_owned(), BasePin::InRegistry(pin.clone()));
+        }
+        lock.put("debian".to_owned(), BasePin::OnDisk(disk));
+        lock
+    }
+
+    fn parse(text: &str) -> Result<Lock, LockError> {
+        Lock::parse(text, &[FormOf::<BasePin>::FORM])
+    }
+
+    #[test]
+    fn text_round_trip() {
+        let lock = example();
+        let text = lock.to_text();
+        assert!(text.contains("\"/tmp\" = \"1777 0:7\""), "{text}");
+        assert!(text.contains("\"/bin\" = \"usr/bin\""), "{text}");
+        assert_eq!(parse(&text).unwrap(), lock);
+        assert_eq!(parse(&text).unwrap().to_text(), text);
+    }
+
+    #[test]
+    fn edits_are_told() {
+        let text = example().to_text();
+        let error = |text: &str| parse(text).unwrap_err().to_string();
+        assert!(error(&text.replace("1777", "0777")).contains("`a:b` in image.lock was edited"));
+        let other = text.replace("ref = \"bookworm\"", "ref = \"trixie\"");
+        assert!(error(&other).contains("`debian` in image.lock was edited"));
+        assert!(error("version = 1\nbase = 3").contains("cannot be read"));
+        assert!(error("version = 1\n[base.x]\nimage = \"y\"").contains("missing field"));
+    }
+
+    #[test]
+    fn says_what_moved() {
+        let old = example();
+        let in_registry = |name: &str| {
+            let pin = old.get::<BasePin>(name).and_then(BasePin::in_registry);
+            pin.unwrap().clone()
+        };
+        let mut pin = in_registry("python");
+        pin.digest = Digest::of(b"other");
+        let platform = pin.platforms.get_mut("linux/amd64").unwrap();
+        platform.manifest = Digest::of(b"new");
+        platform.facts.remove(&LayerPath::parse("tmp").unwrap());
+        let mut new = old.clone();
+        new.put("python".to_owned(), BasePin::InRegistry(pin));
+        let moved = changes(&old, &new);
+        assert_eq!(moved.len(), 4, "{moved:?}");
+        assert!(moved[1].contains(" → "), "{moved:?}");
+        assert_eq!(moved[3], "    - /tmp  1777 0:7");
+        let mut replaced = old.clone();
+        let disk = old.get::<BasePin>("debian").and_then(BasePin::on_disk);
+        let mut disk = disk.unwrap().clone();
+        disk.digest = Digest::of(b"other archive");
+        replaced.put("debian".to_owned(), BasePin::OnDisk(disk));
+        let moved = changes(&old, &replaced);
+        assert_eq!(moved.len(), 2, "{moved:?}");
+        assert_eq!(moved[0], "debian: on disk");
+        assert!(moved[1].contains(" → "), "{moved:?}");
+        let wanted = ["python", "a:b"].map(str::to_owned);
+        replaced.retain(&wanted.into_iter().collect());
+        assert_eq!(changes(&old, &replaced), ["debian: removed, was on disk"]);
+        assert_eq!(changes(&old, &old), Vec::<String>::new());
+        assert_eq!(
+            changes(&Lock::default(), &old)[0],
+            "a:b: new, docker.io/library/python:3.11-slim"
+        );
+        // One that is on disk now was removed from its registry.
+        let disk = replaced.clone();
+        replaced.put(
+            "debian".to_owned(),
+            BasePin::InRegistry(in_registry("python")),
+        );
+        let moved = changes(&disk, &replaced);
+        assert_eq!(moved[0], "debian: new, docker.io/library/python:3.11-slim");
+        let moved = changes(&replaced, &old);
+        assert_eq!(
+            moved[..2],
+            [
+                "debian: removed, was docker.io/library/python:3.11-slim",
+                "debian: new, on disk"
+            ]
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! What targets of Python packages are pinned to, and its form in `image.lock`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::lock::{Move, Pin};
+use crate::oci::Digest;
+
+/// What a target of Python packages is pinned to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct PipPin {
+    /// The digest of what was asked for.
+    pub(super) inputs: Digest,
+    /// The wheels for each target of Python, by [`crate::python::Target::name`].
+    pub(super) targets: BTreeMap<String, Wheels>,
+}
+
+/// Wheels, by file name.
+pub(super) type Wheels = BTreeMap<String, WheelPin>;
+
+/// What a wheel is pinned to.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(super) struct WheelPin {
+    /// The digest of its bytes.
+    pub(super) sha256: Digest,
+    /// Its size in bytes, where it is known.
+    pub(super) size: Option<u64>,
+    /// Where it is, where the user said so: a URL, or a path in the workspace.
+    pub(super) url: Option<String>,
+    /// The digest of the METADATA that it was chosen by, where an index or a server gave that and not the wheel's own bytes:
+    /// the wheel must hold just that.
+    pub(super) metadata: Option<Digest>,
+}
+
+/// What stands before the digest of METADATA.
+const METADATA: &str = "metadata=";
+
+impl WheelPin {
+    /// Tells whether it lies in the workspace.
+    pub(super) fn is_own(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| !url.contains("://"))
+    }
+}
+
+/// `DIGEST SIZE metadata=DIGEST URL`, with `-` for a size that is not known; METADATA and URL only where there are such.
+impl From<WheelPin> for String {
+    fn from(pin: WheelPin) -> Self {
+        let size = pin.size.map_or("-".to_owned(), |size| size.to_string());
+        let url = pin.url.map_or(String::new(), |url| format!(" {url}"));
+        let metadata = pin.metadata;
+        let metadata = metadata.map_or(String::new(), |it| format!(" {METADATA}{it}"));
+        format!("{} {size}{metadata}{url}", pin.sha256)
+    }
+}
+
+impl TryFrom<String> for WheelPin {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mut parts = text.splitn(3, ' ');
+        let digest = parts.next().and_then(|it| it.parse().ok());
+        let size = match parts.next() {
+            Some("-") => Some(None),
+            Some(size) => size.parse().ok().map(Some),
+            None => None,
+        };
+        let rest = parts.next();
+        let (metadata, url) = match rest.and_then(|it| it.strip_prefix(METADATA)) {
+            Some(rest) => {
+                let (digest, url) = match rest.split_once(' ') {
+                    Some((digest, url)) => (digest, Some(url)),
+                    None => (rest, None),
+                };
+                let digest = digest.parse();
+                let digest = digest.map_err(|_| "METADATA of a wheel has no digest")?;
+                (Some(digest), url)
+            }
+            None => (None, rest),
+        };
+        let url = url.map(str::to_owned);
+        match (digest, size) {
+            (Some(sha256), Some(size)) => Ok(Self {
+                sha256,
+                size,
+                url,
+                metadata,
+            }),
+            _ => Err("a wheel is pinned as `DIGEST SIZE`"),
+        }
+    }
+}
+
+/// The form of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PipEntry {
+    inputs: Digest,
+    seal: Digest,
+    #[serde(default)]
+    target: BTreeMap<String, Wheels>,
+}
+
+impl Pin for PipPin {
+    const RULE: &'static str = "pip";
+
+    type Entry = PipEntry;
+
+    fn entry(&self) -> PipEntry {
+        PipEntry {
+            inputs: self.inputs,
+            seal: Digest::of(b""),
+            target: self.targets.clone(),
+        }
+    }
+
+    fn of_entry(entry: PipEntry) -> Option<Self> {
+        Some(Self {
+            inputs: entry.inputs,
+            targets: entry.target,
+        })
+    }
+
+    fn seal(entry: &mut PipEntry) -> &mut Digest {
+        &mut entry.seal
+    }
+
+    fn sealed(entry: &PipEntry) -> Vec<u8> {
+        let text = serde_json::to_vec(&(entry.inputs, &entry.target));
+        text.expect("entries have string keys only")
+    }
+
+    fn changes(moves: &[Move<'_, Self>]) -> Vec<String> {
+        let mut lines = Vec::new();
+        let none = BTreeMap::new();
+        for Move {
+            target: name,
+            was,
+            is,
+        } in moves
+        {
+            let targets = |pin: &Option<&'_ Self>| pin.map(|pin| pin.targets.clone());
+            let (was, is) = (targets(was), targets(is));
+            let (was, is) = (was.unwrap_or_default(), is.unwrap_or_default());
+            for target in was.keys().chain(is.keys()).collect::<BTreeSet<_>>() {
+                let was = was.get(target).unwrap_or(&none);
+                let is = is.get(target).unwrap_or(&none);
+                if was == is {
+                    continue;
+                }
+                let mut files = Vec::new();
+                let gone = was.keys().filter(|file| !is.contains_key(*file));
+                files.extend(gone.map(|file| format!("    - {file}")));
+                // What else is known of the same bytes is no change.
+                let is_same = |file, pin: &WheelPin| {
+                    let was: Option<&WheelPin> = was.get(file);
+                    was.is_some_and(|was| (was.sha256, &was.url) == (pin.sha256, &pin.url))
+                };
+                let come = is.iter().filter(|(file, pin)| !is_same(*file, pin));
+                files.extend(come.map(|(file, _)| format!("    + {file}")));
+                if !files.is_empty() {
+                    lines.push(format!("{name}: {target}"));
+                    lines.extend(files);
+                }
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wheels_are_pinned_in_a_line() {
+        let (wheel, text) = (Digest::of(b"wheel"), Digest::of(b"METADATA"));
+        let url = "https://h.example/a b.whl".to_owned();
+        for metadata in [None, Some(text)] {
+            for url in [None, Some(url.clone())] {
+                for size in [None, Some(5)] {
+                    let pin = WheelPin {
+                        sha256: wheel,
+                        size,
+                        url: url.clone(),
+                        metadata,
+                    };
+                    let line = String::from(pin.clone());
+                    assert_eq!(WheelPin::try_from(line), Ok(pin));
+                }
+            }
+        }
+        let line = format!("{wheel} 5 metadata={text}");
+        let pin = WheelPin::try_from(line).unwrap();
+        assert_eq!((pin.metadata, pin.url), (Some(text), None));
+        for bad in [
+            "metadata=",
+            "metadata=sha256:00",
+            "metadata=x https://h.example/",
+        ] {
+            assert!(
+                WheelPin::try_from(format!("{wheel} 5 {bad}")).is_err(),
+                "{bad}"
+            );
+        }
+    }
+}
