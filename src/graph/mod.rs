@@ -8,6 +8,7 @@ mod key;
 mod lazy;
 mod listing;
 mod origin;
+mod packages;
 mod part;
 mod ports;
 mod product;
@@ -18,10 +19,11 @@ pub(crate) use action::{Action, Context, Failure, Graph, Label, Lane, Node, Node
 pub(crate) use key::{ActionKey, HashKey, KeyWriter, TextKey, compare};
 pub(crate) use lazy::Lazy;
 pub(crate) use origin::{Origin, SourceText};
+pub(crate) use packages::Pick;
+pub use packages::{PackageError, PackageFile, Packages, WantedWheel};
 #[cfg(test)]
 pub(crate) use part::Forgetful;
 pub(crate) use part::{Part, Parts};
-pub use ports::{PackageError, PackageFile, Packages, WantedWheel};
-pub(crate) use ports::{Pick, Ports, Registry};
+pub(crate) use ports::{Ports, Registry, Sources};
 pub(crate) use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};
 pub(crate) use stop::Stop;

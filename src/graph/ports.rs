@@ -1,26 +1,45 @@
 //! The ports through which actions and rules reach the network. Who is behind them is on a higher floor.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::{ActionError, Failure};
-use crate::oci::{Descriptor, Digest, Reference};
-use crate::store::{Blob, Blobs, Health, Store};
+use crate::oci::{Descriptor, Reference};
+use crate::store::{Blob, Health, Store};
 
 /// The network, as actions see it.
 #[derive(Clone, Copy)]
 pub struct Ports<'a> {
     /// The registries.
     pub registry: &'a dyn Registry,
-    /// The package indexes.
-    pub packages: &'a dyn Packages,
+    /// Where packages come from.
+    pub sources: &'a Sources,
 }
 
 impl Ports<'_> {
     /// The ports of a build that opens no socket.
     pub const OFFLINE: Ports<'static> = Ports {
         registry: &Offline,
-        packages: &Offline,
+        sources: &Sources(Vec::new()),
     };
+}
+
+/// The ports of ecosystems, each by its own trait: who hands them on need not know it. A file beside this one has the trait of
+/// an ecosystem, what answers where nobody is behind it, and the method of [`Ports`] that finds it.
+#[derive(Default)]
+pub struct Sources(Vec<Box<dyn Any + Send + Sync>>);
+
+impl Sources {
+    /// Adds the port of a trait.
+    pub(crate) fn add<T: ?Sized + Send + Sync + 'static>(&mut self, port: Arc<T>) {
+        self.0.push(Box::new(port));
+    }
+
+    /// Returns the port of a trait, if there is one.
+    pub(super) fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Option<&T> {
+        let port = self.0.iter().find_map(|it| it.downcast_ref::<Arc<T>>());
+        port.map(|it| &**it)
+    }
 }
 
 /// Registries of images (OCI distribution spec). All that comes from them is checked before it is returned.
@@ -59,118 +78,11 @@ pub trait Registry: Sync {
     ) -> Result<(), ActionError>;
 }
 
-/// A file of a package, as an index lists it (simple repository API, PEP 503 and PEP 691). Not trusted. Of some packages
-/// there are a hundred thousand: what is passed on is shared.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PackageFile {
-    /// The name of the file, percent-decoded.
-    pub file: Arc<str>,
-    /// The digest, where the index says it.
-    pub sha256: Option<Digest>,
-    /// The size in bytes, where the index says it.
-    pub size: Option<u64>,
-    /// `Requires-Python`, as the index has it.
-    pub requires_python: Option<Arc<str>>,
-    /// Why it was yanked, if it was; the reason may be empty.
-    pub yanked: Option<String>,
-    /// When it was uploaded (RFC 3339), where the index says it.
-    pub uploaded: Option<String>,
-    /// Whether the index says that the metadata can be had alone (PEP 658), and its digest if it says that too.
-    pub has_metadata: Option<bool>,
-    /// The digest of the metadata, where the index says it.
-    pub metadata_sha256: Option<Digest>,
-    /// Where the file is; without credentials.
-    pub url: Arc<str>,
-    /// The name of the index that lists it.
-    pub index: Arc<str>,
-}
-
-/// What a package index failed at.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum PackageError {
-    /// No index has a package of this name.
-    #[error("no index has a package of this name")]
-    NotFound {
-        /// The names of those that were asked.
-        asked: Vec<String>,
-    },
-    /// What a file says of itself cannot be read.
-    #[error("{why}")]
-    Malformed {
-        /// The code for messages.
-        code: &'static str,
-        /// The file, and what is wrong with it.
-        why: String,
-        /// How to mend it.
-        help: String,
-    },
-    /// Anything else.
-    #[error("{0}")]
-    Failed(ActionError),
-}
-
-/// Indexes of Python packages, as actions and rules see them.
-pub trait Packages: Sync {
-    /// Returns all files of a project (its normalised name), from the first index that has it.
-    ///
-    /// # Errors
-    /// When no index has it, or one that would have to be asked first cannot say.
-    fn files(&self, project: &str) -> Result<Arc<Vec<PackageFile>>, PackageError>;
-
-    /// Returns the METADATA of a wheel: its text, checked where the index says its digest.
-    ///
-    /// # Errors
-    /// When it cannot be had.
-    fn metadata(&self, file: &PackageFile) -> Result<Arc<String>, PackageError>;
-
-    /// Begins to fetch the files of a project, and then the metadata of those that `then` picks, and returns at once.
-    /// Failures are told when the same is asked for.
-    fn prefetch_project(&self, project: &str, then: Pick);
-
-    /// Begins to fetch the metadata of files, and returns at once.
-    fn prefetch_metadata(&self, files: Vec<PackageFile>);
-
-    /// Returns how large wheels are, in the order in which they are wanted, as the index or the server of each says; all are
-    /// asked at once, and none is fetched. `None` for those of which nobody says it.
-    fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>>;
-
-    /// Fetches a wheel into the store: from `hint`, where a lock or a requirement names a place, else from where the
-    /// indexes list it. `expected` decides whether it is the right one; without a size, only the digest does.
-    ///
-    /// # Errors
-    /// When no index has it, or it is not what is expected.
-    fn wheel(&self, wanted: &WantedWheel<'_>, store: &dyn Blobs) -> Result<Blob, ActionError>;
-
-    /// Fetches a file into the store whose digest its index does not say, and so finds it out.
-    ///
-    /// # Errors
-    /// When it cannot be had.
-    fn unsaid(&self, file: &PackageFile, store: &dyn Blobs) -> Result<Blob, ActionError>;
-}
-
-/// Picks from the files of a project those whose metadata will be asked for.
-pub(crate) type Pick = Box<dyn FnOnce(&[PackageFile]) -> Vec<PackageFile> + Send>;
-
-/// A wheel to fetch.
-#[derive(Clone, Copy, Debug)]
-pub struct WantedWheel<'a> {
-    /// The normalised name of the project.
-    pub project: &'a str,
-    /// The name of the file.
-    pub file: &'a str,
-    /// The digest that it must have.
-    pub sha256: Digest,
-    /// The size that it must have, where that is known.
-    pub size: Option<u64>,
-    /// Where it may be.
-    pub hint: Option<&'a str>,
-}
-
 /// Answers everything with an error: for builds without a network.
-struct Offline;
+pub(super) struct Offline;
 
 impl Offline {
-    fn refuse<T>(&self, what: String) -> Result<T, ActionError> {
+    pub(super) fn refuse<T>(&self, what: String) -> Result<T, ActionError> {
         let error = ActionError::new(ActionError::OFFLINE, format!("{what} is not in the cache"))
             .help("run this once without `--offline`");
         Err(ActionError {
@@ -214,33 +126,5 @@ impl Registry for Offline {
             0 => Ok(()),
             _ => self.refuse(format!("{missing} of the layers of {}", repository.name())),
         }
-    }
-}
-
-impl Packages for Offline {
-    fn files(&self, project: &str) -> Result<Arc<Vec<PackageFile>>, PackageError> {
-        self.refuse(format!("what the indexes have of {project}"))
-            .map_err(PackageError::Failed)
-    }
-
-    fn metadata(&self, file: &PackageFile) -> Result<Arc<String>, PackageError> {
-        self.refuse(format!("the metadata of {}", file.file))
-            .map_err(PackageError::Failed)
-    }
-
-    fn prefetch_project(&self, _: &str, _: Pick) {}
-
-    fn prefetch_metadata(&self, _: Vec<PackageFile>) {}
-
-    fn sizes(&self, wanted: &[WantedWheel<'_>]) -> Vec<Option<u64>> {
-        vec![None; wanted.len()]
-    }
-
-    fn wheel(&self, wanted: &WantedWheel<'_>, _: &dyn Blobs) -> Result<Blob, ActionError> {
-        self.refuse(wanted.file.to_owned())
-    }
-
-    fn unsaid(&self, file: &PackageFile, _: &dyn Blobs) -> Result<Blob, ActionError> {
-        self.refuse(file.file.to_string())
     }
 }

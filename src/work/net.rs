@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::indexes::{Chosen, indexes};
 use super::workspace::Workspace;
 use super::{Blame, Failed, Session};
-use crate::graph::Ports;
-use crate::index::Indexes;
+use crate::graph::{Packages, Ports, Sources};
 use crate::registry::{Client, Config, Credentials, Limits, Places, Setup};
 use crate::store::Store;
 
@@ -25,7 +24,8 @@ pub(crate) struct Network {
 /// The network, or none.
 pub(super) struct Net {
     client: Option<Client>,
-    indexes: Option<Indexes>,
+    /// Where packages come from: a port of each ecosystem.
+    sources: Sources,
 }
 
 impl Net {
@@ -65,7 +65,7 @@ impl Net {
         });
         Ok(Self {
             client: Some(client),
-            indexes: None,
+            sources: Sources::default(),
         })
     }
 
@@ -84,31 +84,30 @@ impl Net {
             manifest: workspace.index()?,
             flag: network.index_url.clone(),
         };
-        let indexes = indexes(session, chosen, store);
-        Ok(Self {
-            indexes: Some(indexes),
-            ..Self::new(session, network)?
-        })
+        let mut net = Self::new(session, network)?;
+        let indexes: Arc<dyn Packages> = Arc::new(indexes(session, chosen, store));
+        net.sources.add(indexes);
+        Ok(net)
     }
 
     /// No network.
     pub(super) fn offline() -> Self {
         Self {
             client: None,
-            indexes: None,
+            sources: Sources::default(),
         }
     }
 
     /// The network, as actions see it.
     pub(super) fn ports(&self) -> Ports<'_> {
-        let mut ports = Ports::OFFLINE;
-        if let Some(client) = &self.client {
-            ports.registry = client;
+        let registry = match &self.client {
+            Some(client) => client,
+            None => Ports::OFFLINE.registry,
+        };
+        Ports {
+            registry,
+            sources: &self.sources,
         }
-        if let Some(indexes) = &self.indexes {
-            ports.packages = indexes;
-        }
-        ports
     }
 
     /// The client, unless this is offline.

@@ -148,7 +148,7 @@ pub(super) fn fetch(
         size: pin.size,
         hint: pin.url.as_deref().filter(|_| !pin.is_own()),
     };
-    context.ports.packages.wheel(&wanted, store)
+    context.ports.packages().wheel(&wanted, store)
 }
 
 /// Takes a wheel of the workspace into the store, if it is there and the right one.

@@ -40,7 +40,7 @@ pub(super) fn export(
     for wheel in targets.values().flat_map(|(_, wheels)| wheels.iter()) {
         if let (None, Ok(name)) = (&wheel.1.url, WheelName::parse(wheel.0)) {
             let nothing = Box::new(|_: &[PackageFile]| Vec::new());
-            let packages = context.ports.packages;
+            let packages = context.ports.packages();
             packages.prefetch_project(name.name.as_ref(), nothing);
         }
     }
@@ -85,7 +85,7 @@ fn place(
             return Ok(WheelPlace::Path(between(folder, &path)));
         }
     }
-    let files = context.ports.packages.files(wheel.name.as_ref());
+    let files = context.ports.packages().files(wheel.name.as_ref());
     let files = files.map_err(|error| match error {
         PackageError::Failed(error) => error,
         error => {

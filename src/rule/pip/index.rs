@@ -47,7 +47,7 @@ impl<'a> Sources<'a> {
             tick,
             ..
         } = *context;
-        let packages = context.ports.packages;
+        let packages = context.ports.packages();
         let mut wheels: Vec<(WheelName, PathBuf)> = Vec::new();
         for folder in &inputs.find_links {
             let unreadable = |error: std::io::Error| {

@@ -214,7 +214,7 @@ fn measure(wheels: &mut Wheels, inputs: &Inputs, context: &Context<'_>) -> Resul
     let wanted: Vec<WantedWheel<'_>> = wanted.collect();
     let sizes = match wanted.is_empty() {
         true => Vec::new(),
-        false => context.ports.packages.sizes(&wanted),
+        false => context.ports.packages().sizes(&wanted),
     };
     for ((file, _), size) in names.iter().zip(sizes) {
         if let Some(pin) = wheels.get_mut(file) {
