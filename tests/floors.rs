@@ -223,6 +223,29 @@ fn modules_use_lower_floors_only() {
     report(&wrong);
 }
 
+/// Bases, images and the rest of `rule` know a kind of packages through the traits of ecosystems alone.
+#[test]
+fn an_ecosystem_is_named_by_its_own_rule() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for file in files("src") {
+        for (line, name) in uses(&file.text) {
+            let is_own = file.name.starts_with("src/rule/pip/");
+            let is_python = file.module == "rule" && name == "python";
+            seen += usize::from(is_python && is_own);
+            if is_python && !is_own {
+                let place = format!("{}:{line}", file.name);
+                wrong.push(format!("{place}: `crate::python` is for src/rule/pip"));
+            }
+        }
+    }
+    assert!(
+        seen > 3,
+        "only {seen} uses were found: the search is broken"
+    );
+    report(&wrong);
+}
+
 /// `super::super::` must not lead out of a module, past the checks above.
 #[test]
 fn no_super_leads_out_of_a_module() {

@@ -2,7 +2,6 @@
 //! layers pass by. Knows nothing of where the layers are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
 use std::ops::Bound;
 
 use super::{Libc, Python};
@@ -10,19 +9,19 @@ use crate::tar::Whiteout;
 
 /// A CPython of a base.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Interpreter {
+pub(crate) struct Interpreter {
     /// Its absolute path: `/usr/local/bin/python3.11`.
-    pub path: String,
+    pub(crate) path: String,
     /// Its version.
-    pub version: Python,
+    pub(crate) version: Python,
     /// What scripts go below: `/usr/local`.
-    pub prefix: String,
+    pub(crate) prefix: String,
     /// The folder on its `sys.path` that packages go to.
-    pub site: String,
+    pub(crate) site: String,
     /// The folder for packages of one platform, where it is another one.
-    pub platsite: Option<String>,
+    pub(crate) platsite: Option<String>,
     /// The folders in the site folder that say which packages are there: `pip-24.0.dist-info`.
-    pub installed: Vec<String>,
+    pub(crate) installed: Vec<String>,
 }
 
 impl Interpreter {
@@ -40,16 +39,16 @@ const OWN: [&str; 2] = ["/usr/local/", "/var/lang/"];
 
 /// What a base says about Python.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Pythons {
+pub(crate) struct Pythons {
     /// The interpreters, the likeliest first: those that the image is for, and newer ones.
-    pub interpreters: Vec<Interpreter>,
+    pub(crate) interpreters: Vec<Interpreter>,
     /// The C library, where there is one that is known.
-    pub libc: Option<Libc>,
+    pub(crate) libc: Option<Libc>,
 }
 
 impl Pythons {
     /// Puts together what was found once.
-    pub fn new(mut interpreters: Vec<Interpreter>, libc: Option<Libc>) -> Self {
+    pub(crate) fn new(mut interpreters: Vec<Interpreter>, libc: Option<Libc>) -> Self {
         interpreters.sort_by_key(Interpreter::rank);
         Self { interpreters, libc }
     }
@@ -68,6 +67,8 @@ pub(crate) struct Probe {
     has_musl: bool,
     is_debian: bool,
     is_rpm: bool,
+    /// What is sought in the present file.
+    search: Option<Search>,
 }
 
 /// Paths of an image: those that the present layer brings, which its own whiteouts do not hide, and those below.
@@ -123,23 +124,16 @@ const MAX_INTERPRETERS: usize = 64;
 const OVERLAP: usize = 32;
 
 impl Probe {
-    /// Looks at a regular file of a layer, which may be a whiteout: the layer's number, the file's path without a leading
-    /// `/`, and its content.
-    ///
-    /// # Errors
-    /// When the content cannot be read.
-    pub(crate) fn look(
-        &mut self,
-        layer: usize,
-        path: &str,
-        content: &mut dyn Read,
-    ) -> io::Result<()> {
+    /// Looks at a regular file of a layer, which may be a whiteout: the layer's number, and the file's path without a leading
+    /// `/`. Tells whether its content is wanted: all of it then goes to [`Probe::read`], and its end to [`Probe::end`].
+    pub(crate) fn look(&mut self, layer: usize, path: &str) -> bool {
+        self.search = None;
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         match Whiteout::of(name.as_bytes()) {
             Whiteout::None => {}
             whiteout => {
                 self.hide(layer, folder, whiteout);
-                return Ok(());
+                return false;
             }
         }
         // Roots that were made small may lack the list of packages.
@@ -148,18 +142,14 @@ impl Probe {
             || path == "etc/debian_version";
         // Chiselled images have neither. What counts is where Debian's Python looks.
         if name == "site.py" && folder.starts_with("usr/lib/python3.") {
-            search(content, b"dist-packages", &mut |_| self.is_debian = true)?;
+            self.search = Some(Search::new("dist-packages", Sought::Debian));
         }
         self.is_rpm |= folder == "var/lib/rpm" || folder == "usr/lib/sysimage/rpm";
         if name.starts_with("ld-musl-") && name.contains(".so") {
             self.has_musl = true;
         }
         if name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so")) {
-            let mut highest = None;
-            search(content, b"GLIBC_2.", &mut |rest| {
-                highest = highest.max(number(rest).map(|(minor, _)| minor));
-            })?;
-            self.glibc = self.glibc.max(highest);
+            self.search = Some(Search::new("GLIBC_2.", Sought::Glibc));
         }
         if matches!(name, "METADATA" | "PKG-INFO")
             && (folder.ends_with(".dist-info") || folder.ends_with(".egg-info"))
@@ -179,22 +169,47 @@ impl Probe {
         if let Some(minor) = minor.or(library) {
             let root = folder.split("/bin").next().unwrap_or_default();
             let root = root.split("/lib").next().unwrap_or_default().to_owned();
-            let version = format!("3.{minor}.");
-            let mut found = None;
-            search(content, version.as_bytes(), &mut |rest| {
+            let sought = Sought::Patch {
+                of: (minor, root),
+                is_found: false,
+            };
+            self.search = Some(Search::new(&format!("3.{minor}."), sought));
+        }
+        self.search.is_some()
+    }
+
+    /// Takes bytes of the file that was looked at last.
+    pub(crate) fn read(&mut self, bytes: &[u8]) {
+        if let Some(mut search) = self.search.take() {
+            let Search { text, sought } = &mut search;
+            text.read(bytes, &mut |rest| self.note(sought, rest));
+            self.search = Some(search);
+        }
+    }
+
+    /// Takes the end of the file that was looked at last.
+    pub(crate) fn end(&mut self) {
+        if let Some(Search { text, mut sought }) = self.search.take() {
+            text.end(&mut |rest| self.note(&mut sought, rest));
+        }
+    }
+
+    /// Notes what follows an occurrence of what is sought.
+    fn note(&mut self, sought: &mut Sought, rest: &[u8]) {
+        match sought {
+            Sought::Debian => self.is_debian = true,
+            Sought::Glibc => self.glibc = self.glibc.max(number(rest).map(|(minor, _)| minor)),
+            Sought::Patch { is_found: true, .. } => {}
+            Sought::Patch { of, is_found } => {
                 // A version ends there: it is no part of a longer number, as in an address.
                 if let Some((patch, after)) = number(rest)
                     && matches!(after, Some(0 | b'+' | b' ' | b'\n'))
-                    && found.is_none()
                 {
-                    found = Some(patch);
+                    *is_found = true;
+                    self.patches.insert(of.clone(), patch);
                 }
-            })?;
-            if let Some(patch) = found {
-                self.patches.insert((minor, root), patch);
             }
         }
-        Ok(())
     }
 
     /// Forgets what a whiteout hides: what layers below have at its path.
@@ -303,36 +318,75 @@ fn number(bytes: &[u8]) -> Option<(u32, Option<u8>)> {
     Some((text.parse().ok()?, bytes.get(digits).copied()))
 }
 
-/// Calls `found` with what follows each occurrence of `needle`: a few bytes.
-fn search(content: &mut dyn Read, needle: &[u8], found: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = Vec::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        let count = content.read(&mut block)?;
-        buffer.extend_from_slice(&block[..count]);
-        let is_end = count == 0;
-        // What may be cut off at the end is looked at with the next block.
-        let usable = match is_end {
-            true => buffer.len(),
-            false => buffer.len().saturating_sub(OVERLAP),
+/// What is searched in a file.
+struct Search {
+    text: Text,
+    sought: Sought,
+}
+
+/// What an occurrence says.
+enum Sought {
+    /// Python looks where Debian keeps packages.
+    Debian,
+    /// A version of glibc.
+    Glibc,
+    /// The last number of a version of Python, if it is the first one.
+    Patch {
+        /// The minor version, and the root that the file belongs to.
+        of: (u32, String),
+        is_found: bool,
+    },
+}
+
+impl Search {
+    fn new(needle: &str, sought: Sought) -> Self {
+        let text = Text {
+            needle: needle.as_bytes().to_vec(),
+            kept: Vec::new(),
         };
+        Self { text, sought }
+    }
+}
+
+/// Finds a text in bytes that come piece by piece.
+struct Text {
+    needle: Vec<u8>,
+    /// Bytes that may be the beginning of something.
+    kept: Vec<u8>,
+}
+
+impl Text {
+    /// Takes bytes. Calls `found` with what follows each occurrence: a few bytes.
+    fn read(&mut self, bytes: &[u8], found: &mut dyn FnMut(&[u8])) {
+        self.kept.extend_from_slice(bytes);
+        // What may be cut off at the end is looked at with the next bytes.
+        let usable = self.kept.len().saturating_sub(OVERLAP);
+        let at = self.find(usable, found);
+        self.kept.drain(..usable.max(at).min(self.kept.len()));
+    }
+
+    /// Takes the end.
+    fn end(&self, found: &mut dyn FnMut(&[u8])) {
+        self.find(self.kept.len(), found);
+    }
+
+    /// Finds what begins before `usable`; returns where the last occurrence ends.
+    fn find(&self, usable: usize, found: &mut dyn FnMut(&[u8])) -> usize {
+        let (kept, needle) = (&self.kept, &self.needle);
         let mut at = 0;
-        while let Some(next) = buffer[at..]
+        while let Some(next) = kept[at..]
             .windows(needle.len())
-            .position(|it| it == needle)
+            .position(|it| it == &needle[..])
         {
             let start = at + next;
             if start >= usable {
                 break;
             }
             let after = start + needle.len();
-            found(&buffer[after..buffer.len().min(after + OVERLAP)]);
+            found(&kept[after..kept.len().min(after + OVERLAP)]);
             at = after;
         }
-        if is_end {
-            return Ok(());
-        }
-        buffer.drain(..usable.max(at).min(buffer.len()));
+        at
     }
 }
 
@@ -343,7 +397,11 @@ mod tests {
     fn probe(files: &[(&str, &[u8])], env: &[&str]) -> Pythons {
         let mut probe = Probe::default();
         for (path, content) in files {
-            probe.look(0, path, &mut &content[..]).unwrap();
+            if probe.look(0, path) {
+                // However the bytes are cut.
+                content.chunks(7).for_each(|bytes| probe.read(bytes));
+                probe.end();
+            }
         }
         let env: Vec<String> = env.iter().map(|it| (*it).to_owned()).collect();
         probe.finish(&env)
@@ -419,7 +477,7 @@ mod tests {
     fn packages_of_the_base_are_known() {
         let site = "usr/local/lib/python3.11/site-packages";
         let mut probe = Probe::default();
-        let mut look = |layer, path: &str| probe.look(layer, path, &mut &b""[..]).unwrap();
+        let mut look = |layer, path: &str| probe.look(layer, path);
         look(0, "usr/local/bin/python3.11");
         for file in [
             "pip-23.0.dist-info/METADATA",
@@ -447,7 +505,7 @@ mod tests {
     #[test]
     fn many_packages_and_whiteouts_are_looked_at_in_time() {
         let mut probe = Probe::default();
-        let mut look = |layer, path: String| probe.look(layer, &path, &mut &b""[..]).unwrap();
+        let mut look = |layer, path: String| probe.look(layer, &path);
         let site = "usr/lib/python3.11/site-packages";
         for number in 0..30_000 {
             look(0, format!("{site}/a{number}.dist-info/METADATA"));
@@ -467,7 +525,7 @@ mod tests {
     fn whiteouts_hide_what_lies_below() {
         let left = |whiteout: &str| {
             let mut probe = Probe::default();
-            let mut look = |layer, path| probe.look(layer, path, &mut &b""[..]).unwrap();
+            let mut look = |layer, path| probe.look(layer, path);
             look(0, "usr/bin/python3.11");
             look(0, "opt/a/bin/python3.12");
             look(1, whiteout);

@@ -6,11 +6,11 @@ use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImageNodes, Installed, OnDisk, RULES, Role};
+use super::ecosystem::{Found, Installed};
+use super::{ImageNodes, OnDisk, RULES, Role};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::lock::Lock;
 use crate::oci::Platform;
-use crate::python::Pythons;
 use crate::spec::{
     Defaults, Host, Key, Problem, Problems, Spec, Table, Target, TargetId, Vars, nearest,
 };
@@ -23,7 +23,7 @@ pub enum Lowered {
     /// A layer: its trees, one for each part.
     Layer(Vec<NodeId>),
     /// Several layers of packages, bottom first.
-    Layers(Vec<LayerTrees>, Arc<Installed>),
+    Layers(Vec<LayerTrees>, Arc<dyn Installed>),
     /// An image of one platform.
     Image(ImageNodes),
     /// Other targets.
@@ -60,7 +60,7 @@ pub enum Below {
     /// A base on disk: the lock holds what was found in it only where packages are for it.
     OnDisk(Arc<OnDisk>),
     /// A base, and what was found in it.
-    Known(Pythons),
+    Known(Found),
 }
 
 /// What a target needs of `image.lock`.

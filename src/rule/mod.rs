@@ -3,11 +3,11 @@
 //! A new rule is a file, a line in [`RULES`], and a case in `golden/`. Knows nothing of threads, HTTP or terminals.
 
 mod base;
+mod ecosystem;
 mod files;
 mod group;
 mod host;
 mod image;
-mod installed;
 mod layer;
 mod lend;
 mod lower;
@@ -20,9 +20,9 @@ mod value;
 mod walk;
 
 pub(crate) use base::OnDisk;
+use ecosystem::Ecosystem;
 pub(crate) use host::digest_of;
 pub(crate) use image::{ImageNodes, Names, images, index, names as image_names, platforms};
-pub(crate) use installed::Installed;
 pub(crate) use lend::{Cache, lend};
 pub(crate) use lower::{Below, Draft, Given, LayerTrees, Lower, Lowered, Need};
 pub(crate) use reference::{reference, schema, table_of_rules};
@@ -83,6 +83,11 @@ pub trait Rule: Sync {
     /// # Errors
     /// What is wrong with the target's table.
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems>;
+
+    /// Returns the kind of packages that it brings, if it brings packages.
+    fn ecosystem(&self) -> Option<&'static dyn Ecosystem> {
+        None
+    }
 
     /// Returns the form of what its targets are pinned to, if it pins anything.
     fn form(&self) -> Option<&'static dyn Form> {

@@ -93,16 +93,8 @@ fn disks_changed(moves: &[Move<'_, BasePin>], lines: &mut Vec<String>) {
             let was = before(*name);
             was.is_none() || was != Some(*is)
         });
-        for (platform, pythons) in moved {
-            let pythons = pythons.interpreters.iter();
-            let paths: Vec<String> = pythons
-                .map(|it| format!("{} {}", it.path, it.version))
-                .collect();
-            let paths = match paths.is_empty() {
-                true => "no Python".to_owned(),
-                false => paths.join(", "),
-            };
-            lines.push(format!("  {platform}  {paths}"));
+        for (platform, found) in moved {
+            lines.push(format!("  {platform}  {}", found.words()));
         }
     }
 }

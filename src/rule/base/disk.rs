@@ -1,5 +1,5 @@
 //! Bases on disk: found in a layout or archive, and brought into the store. Where packages are for one, the lock holds
-//! what it says about Python.
+//! what ecosystems found in it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use super::{Below, DAMAGED, HostPath, explain};
 use crate::graph::{Action, ActionError, Base, Context, Failure, KeyWriter, Part, Product};
 use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Platform};
-use crate::python::Pythons;
+use crate::rule::ecosystem::Found;
 use crate::rule::host::known;
 use crate::rule::value::problem_of;
 use crate::rule::{Lower, Need};
@@ -119,8 +119,8 @@ impl Part for DiskImage<'_> {
 }
 
 impl DiskImage<'_> {
-    /// Brings the image into the store, and finds its Pythons.
-    fn import(&self, context: &Context<'_>) -> Result<(Base, Pythons), ActionError> {
+    /// Brings the image into the store, and finds in it what ecosystems look for.
+    fn import(&self, context: &Context<'_>) -> Result<(Base, Found), ActionError> {
         let path = self.path.real()?;
         let explain = |error: SourceError| self.path.explain(&error);
         if let Some(entry) = self.entry {
@@ -241,8 +241,8 @@ impl OnDisk {
         digest.map(Root::Archive)
     }
 
-    /// Returns what the lock holds of the base about Python, and notes that it is needed.
-    pub(in crate::rule) fn pythons(
+    /// Returns what the lock holds of the base, and notes that it is needed.
+    pub(in crate::rule) fn found(
         self: &Arc<Self>,
         lower: &mut Lower<'_>,
     ) -> Result<Below, Problems> {
@@ -264,9 +264,9 @@ impl OnDisk {
             }),
             _ => None,
         });
-        let pythons = pin.filter(|_| was.is_none());
-        let pythons = pythons.and_then(|pin| pin.platforms.get(&platform.to_string()));
-        let pythons = pythons.cloned();
+        let found = pin.filter(|_| was.is_none());
+        let found = found.and_then(|pin| pin.platforms.get(&platform.to_string()));
+        let found = found.cloned();
         lower.need(Need {
             target: self.target.clone(),
             rule: self.rule,
@@ -274,7 +274,7 @@ impl OnDisk {
             wanted: digest.to_string(),
             origin: self.path.origin.clone(),
             was,
-            is_pinned: pythons.is_some(),
+            is_pinned: found.is_some(),
             waits: false,
             is_reference: false,
             payload: Some(Arc::new(Payload {
@@ -282,7 +282,7 @@ impl OnDisk {
                 root,
             })),
         });
-        Ok(pythons.map_or(Below::Unlocked, Below::Known))
+        Ok(found.map_or(Below::Unlocked, Below::Known))
     }
 }
 
@@ -303,18 +303,18 @@ pub(super) fn pin(
     let is_fresh = |old: &&DiskPin| old.digest == digest && old.reference == base.reference;
     let old = lock.get::<BasePin>(&name).and_then(BasePin::on_disk);
     let old = old.filter(|_| !update).filter(is_fresh);
-    let mut platforms: BTreeMap<String, Pythons> = BTreeMap::new();
+    let mut platforms: BTreeMap<String, Found> = BTreeMap::new();
     for need in needs {
         let key = need.platform.to_string();
         if platforms.contains_key(&key) {
             continue;
         }
         let known = old.and_then(|old| old.platforms.get(&key)).cloned();
-        let pythons = match known {
-            Some(pythons) => pythons,
+        let found = match known {
+            Some(found) => found,
             None => gather(base, root, &need.platform, context)?,
         };
-        platforms.insert(key, pythons);
+        platforms.insert(key, found);
     }
     let pin = DiskPin {
         reference: base.reference.clone(),
@@ -330,7 +330,7 @@ fn gather(
     root: &Root,
     platform: &Platform,
     context: &Context<'_>,
-) -> Result<Pythons, ActionError> {
+) -> Result<Found, ActionError> {
     let image = DiskImage {
         path: &base.path,
         root: root.digest(),
@@ -341,12 +341,12 @@ fn gather(
         },
         platform,
     };
-    let (base, pythons) = image.import(context)?;
+    let (base, found) = image.import(context)?;
     let product = Product::Base(Arc::new(base));
     if let Some(value) = product.to_value() {
         context.parts.put(&image, value, product.blobs())?;
     }
-    Ok(pythons)
+    Ok(found)
 }
 
 impl Source for HostPath {

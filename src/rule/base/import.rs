@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::graph::{ActionError, Base, Context, Layer, Lazy, Product};
 use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference, last_of_each};
-use crate::python::{Probe, Pythons};
+use crate::rule::ecosystem::{Found as FoundInBase, Probes};
 use crate::source::{Found, Piece, SourceError};
 use crate::store::{Blob, Health, StoreError};
 
@@ -85,19 +85,19 @@ pub(super) fn import(
     })
 }
 
-/// Imports an image with all its layers, and finds its Pythons.
+/// Imports an image with all its layers, and finds in them what ecosystems look for.
 pub(super) fn import_and_probe(
     context: &Context<'_>,
     found: &Found,
     source: &dyn Source,
-) -> Result<(Base, Pythons), ActionError> {
-    let mut probe = Probe::default();
+) -> Result<(Base, FoundInBase), ActionError> {
+    let mut probes = Probes::new();
     let base = import(context, found, source, &mut |layer, path, content| {
-        probe.look(layer, path.as_str(), content)
+        probes.look(layer, path, content)
     })?;
     let config = Config::parse(&context.store.read_blob(&base.config)?);
     let env = config.map(|config| last_of_each(config.env()));
-    Ok((base, probe.finish(&env.unwrap_or_default())))
+    Ok((base, probes.finish(&env.unwrap_or_default())))
 }
 
 /// Imports an image of a registry without its layers' bytes: `facts` are known already.

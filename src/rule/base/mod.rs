@@ -320,7 +320,7 @@ fn in_registry(
         let node = lower.add(target, Unpinned { image, platform }, vec![], origin);
         return Lowered::Base(node, Below::Unlocked);
     };
-    let below = Below::Known(pin.pythons.clone());
+    let below = Below::Known(pin.found.clone());
     let known = Known {
         image,
         digest,

@@ -2,18 +2,21 @@
 //!
 //! Of a base in a registry it is the digest that its reference named, and for each platform the manifest's digest and the
 //! notable paths, so that layers can be placed without a byte of the base's own layers. Of a base on disk that packages are
-//! for, it is what the base says about Python.
+//! for, it is what ecosystems found in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::mem::take;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::changes;
 use crate::layer::{Attrs, Fact, Facts, LayerPath, Owner};
 use crate::lock::{Move, Pin};
 use crate::oci::{Digest, Reference};
-use crate::python::{Interpreter, Libc, Pythons};
+use crate::rule::ecosystem::Found;
 
 /// What a base is pinned to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,8 +63,8 @@ pub(in crate::rule) struct PlatformPin {
     pub(in crate::rule) manifest: Digest,
     /// The notable facts: what decides the bytes of layers above.
     pub(in crate::rule) facts: Facts,
-    /// What the base says about Python.
-    pub(in crate::rule) pythons: Pythons,
+    /// What ecosystems found in the base.
+    pub(in crate::rule) found: Found,
 }
 
 /// What was found in a base on disk.
@@ -71,8 +74,8 @@ pub(in crate::rule) struct DiskPin {
     pub(in crate::rule) reference: Option<String>,
     /// The digest of the archive, or of the entry of the layout's index.
     pub(in crate::rule) digest: Digest,
-    /// What it says about Python, by platform.
-    pub(in crate::rule) platforms: BTreeMap<String, Pythons>,
+    /// What ecosystems found in it, by platform.
+    pub(in crate::rule) platforms: BTreeMap<String, Found>,
 }
 
 // The form of the file. Values come before tables, as TOML wants it.
@@ -93,40 +96,94 @@ pub(in crate::rule) struct BaseEntry {
     platform: BTreeMap<String, PlatformEntry>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What stands there for a platform: the keys below, and between them those of ecosystems.
+#[derive(Default)]
 struct PlatformEntry {
     /// The manifest of a base in a registry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     manifest: Option<Digest>,
-    /// The C library, as `glibc 2.36`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    libc: Option<String>,
-    /// The interpreters, by path.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    python: BTreeMap<String, PythonEntry>,
+    /// What ecosystems found; `None` if that makes no sense.
+    found: Option<Found>,
     /// Folders that are not 0755 0:0: mode and owner.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     folders: BTreeMap<String, String>,
     /// Symlinks to folders.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     links: BTreeMap<String, String>,
     /// Symlinks to what the image does not have.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     dangling: BTreeMap<String, String>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PythonEntry {
-    version: String,
-    prefix: String,
-    site: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    platsite: Option<String>,
-    /// What says which packages are in the site folder.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    installed: Vec<String>,
+impl Serialize for PlatformEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(manifest) = &self.manifest {
+            map.serialize_entry("manifest", manifest)?;
+        }
+        for (key, item) in self.found.iter().flat_map(Found::items) {
+            map.serialize_entry(key, &item)?;
+        }
+        let paths = [
+            ("folders", &self.folders),
+            ("links", &self.links),
+            ("dangling", &self.dangling),
+        ];
+        for (key, paths) in paths.into_iter().filter(|(_, paths)| !paths.is_empty()) {
+            map.serialize_entry(key, paths)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for PlatformEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Platforms)
+    }
+}
+
+/// A key that stands there.
+struct PlatformKey(String);
+
+impl<'de> Deserialize<'de> for PlatformKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        let keys = ["manifest"].into_iter().chain(Found::keys());
+        let keys = keys.chain(["folders", "links", "dangling"]);
+        let keys: Vec<&str> = keys.collect();
+        if keys.contains(&&*key) {
+            return Ok(Self(key));
+        }
+        let keys: Vec<String> = keys.iter().map(|it| format!("`{it}`")).collect();
+        let keys = keys.join(", ");
+        let message = format!("unknown field `{key}`, expected one of {keys}");
+        Err(D::Error::custom(message))
+    }
+}
+
+/// Reads what stands for a platform.
+struct Platforms;
+
+impl<'de> Visitor<'de> for Platforms {
+    type Value = PlatformEntry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("struct PlatformEntry")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PlatformEntry, A::Error> {
+        let mut entry = PlatformEntry::default();
+        let mut found = serde_json::Map::new();
+        while let Some(PlatformKey(key)) = map.next_key()? {
+            match &*key {
+                "manifest" => entry.manifest = Some(map.next_value()?),
+                "folders" => entry.folders = map.next_value()?,
+                "links" => entry.links = map.next_value()?,
+                "dangling" => entry.dangling = map.next_value()?,
+                _ => {
+                    found.insert(key, map.next_value()?);
+                }
+            }
+        }
+        entry.found = Found::read(found).map_err(A::Error::custom)?;
+        Ok(entry)
+    }
 }
 
 impl Pin for BasePin {
@@ -152,7 +209,7 @@ impl Pin for BasePin {
                 digest: pin.digest,
                 seal: unsealed,
                 platform: (pin.platforms.iter())
-                    .map(|(name, pythons)| (name.clone(), PlatformEntry::of_pythons(pythons)))
+                    .map(|(name, found)| (name.clone(), PlatformEntry::of_found(found)))
                     .collect(),
             },
         }
@@ -162,7 +219,7 @@ impl Pin for BasePin {
         let (digest, platforms) = (entry.digest, entry.platform.into_iter());
         let Some(image) = entry.image else {
             let platforms: Option<_> = platforms
-                .map(|(name, entry)| Some((name, entry.pythons()?)))
+                .map(|(name, entry)| Some((name, entry.found?)))
                 .collect();
             return Some(Self::OnDisk(DiskPin {
                 reference: entry.r#ref,
@@ -202,7 +259,7 @@ impl PlatformEntry {
     fn new(pin: &PlatformPin) -> Self {
         let mut entry = Self {
             manifest: Some(pin.manifest),
-            ..Self::of_pythons(&pin.pythons)
+            ..Self::of_found(&pin.found)
         };
         for (path, fact) in pin.facts.notable() {
             let path = format!("/{}", path.as_str());
@@ -223,31 +280,11 @@ impl PlatformEntry {
         entry
     }
 
-    fn of_pythons(pythons: &Pythons) -> Self {
+    fn of_found(found: &Found) -> Self {
         Self {
-            manifest: None,
-            libc: pythons.libc.map(libc_text),
-            python: pythons.interpreters.iter().map(python_entry).collect(),
-            folders: BTreeMap::new(),
-            links: BTreeMap::new(),
-            dangling: BTreeMap::new(),
+            found: Some(found.clone()),
+            ..Self::default()
         }
-    }
-
-    fn pythons(self) -> Option<Pythons> {
-        let interpreters = self.python.into_iter().map(|(path, entry)| {
-            Some(Interpreter {
-                path,
-                version: entry.version.parse().ok()?,
-                prefix: entry.prefix,
-                site: entry.site,
-                platsite: entry.platsite,
-                installed: entry.installed,
-            })
-        });
-        let libc = self.libc.map(|text| text.parse()).transpose().ok()?;
-        let interpreters: Option<_> = interpreters.collect();
-        Some(Pythons::new(interpreters?, libc))
     }
 
     fn pin(mut self) -> Option<PlatformPin> {
@@ -276,33 +313,16 @@ impl PlatformEntry {
         Some(PlatformPin {
             manifest: self.manifest?,
             facts,
-            pythons: self.pythons()?,
+            found: self.found?,
         })
     }
-}
-
-fn libc_text(libc: Libc) -> String {
-    match libc {
-        Libc::Glibc { minor } => format!("glibc 2.{minor}"),
-        Libc::Musl { minor } => format!("musl 1.{minor}"),
-    }
-}
-
-fn python_entry(python: &Interpreter) -> (String, PythonEntry) {
-    let entry = PythonEntry {
-        version: python.version.to_string(),
-        prefix: python.prefix.clone(),
-        site: python.site.clone(),
-        platsite: python.platsite.clone(),
-        installed: python.installed.clone(),
-    };
-    (python.path.clone(), entry)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lock::{FormOf, Lock, LockError, changes};
+    use serde_json::json;
 
     fn example() -> Lock {
         let mut facts = Facts::default();
@@ -320,20 +340,21 @@ mod tests {
                 owner: Owner { uid: 0, gid: 7 },
             }),
         );
+        let python = json!({
+            "libc": "glibc 2.36",
+            "python": {"/usr/bin/python3.11": {
+                "version": "3.11.2",
+                "prefix": "/usr/local",
+                "site": "/usr/local/lib/python3.11/dist-packages",
+                "installed": ["six-1.16.0.dist-info"],
+            }},
+        });
+        let found = Found::read(python.as_object().unwrap().clone());
+        let found = found.unwrap().unwrap();
         let platform = PlatformPin {
             manifest: Digest::of(b"manifest"),
             facts,
-            pythons: Pythons::new(
-                vec![Interpreter {
-                    path: "/usr/bin/python3.11".into(),
-                    version: "3.11.2".parse().unwrap(),
-                    prefix: "/usr/local".into(),
-                    site: "/usr/local/lib/python3.11/dist-packages".into(),
-                    platsite: None,
-                    installed: vec!["six-1.16.0.dist-info".into()],
-                }],
-                Some(Libc::Glibc { minor: 36 }),
-            ),
+            found,
         };
         let pin = RegistryPin {
             image: "python:3.11-slim".parse().unwrap(),
@@ -345,7 +366,7 @@ mod tests {
             digest: Digest::of(b"archive"),
             platforms: BTreeMap::from([(
                 "linux/amd64".to_owned(),
-                pin.platforms["linux/amd64"].pythons.clone(),
+                pin.platforms["linux/amd64"].found.clone(),
             )]),
         };
         let mut lock = Lock::default();
@@ -377,6 +398,20 @@ mod tests {
         assert!(error(&text.replace("1777", "0777")).contains("`a:b` in image.lock was edited"));
         let other = text.replace("ref = \"bookworm\"", "ref = \"trixie\"");
         assert!(error(&other).contains("`debian` in image.lock was edited"));
+        let unknown = text.replace("libc = ", "lib = ");
+        let told = parse(&unknown).unwrap_err();
+        assert!(
+            told.message
+                .contains("unknown field `lib`, expected one of `manifest`, `libc`")
+        );
+        assert_eq!(&unknown[told.span], "lib");
+        let other = error(&text.replace("prefix = ", "prefix_ = "));
+        assert!(
+            other.contains("unknown field `prefix_`, expected one of `version`"),
+            "{other}"
+        );
+        let other = error(&text.replace("glibc 2.36", "glibc2.36"));
+        assert!(other.contains("was edited"), "{other}");
         assert!(error("version = 1\nbase = 3").contains("cannot be read"));
         assert!(error("version = 1\n[base.x]\nimage = \"y\"").contains("missing field"));
     }

@@ -10,7 +10,7 @@ use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, 
 use crate::layer::Facts;
 use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
-use crate::python::Pythons;
+use crate::rule::ecosystem::Found as FoundInBase;
 use crate::rule::{Cache, Need};
 use crate::source::{Blobs, Found, Piece, SourceError, cached, resolve};
 use crate::store::{Blob, Blobs as _, Health, StoreError};
@@ -257,11 +257,11 @@ pub(super) fn pin(
         fetch_layers(&remote, &found)?;
         for (need, found) in missing.into_iter().zip(&found) {
             let manifest = found.manifest.unwrap_or(digest);
-            let (facts, pythons) = gather(&remote, found, manifest)?;
+            let (facts, in_base) = gather(&remote, found, manifest)?;
             let pin = PlatformPin {
                 manifest,
                 facts,
-                pythons,
+                found: in_base,
             };
             platforms.insert(need.platform.to_string(), pin);
         }
@@ -290,18 +290,19 @@ fn fetch_layers(remote: &Remote<'_>, found: &[Found]) -> Result<(), ActionError>
     pulled.map_err(|error| error.at(remote.origin))
 }
 
-/// Gathers what is to be known of an image whose layers are in the store: the notable facts, and its Pythons.
+/// Gathers what is to be known of an image whose layers are in the store: the notable facts, and what
+/// ecosystems find in it.
 fn gather(
     remote: &Remote<'_>,
     found: &Found,
     manifest: Digest,
-) -> Result<(Facts, Pythons), ActionError> {
-    let (base, pythons) = import_and_probe(remote.context, found, remote)?;
+) -> Result<(Facts, FoundInBase), ActionError> {
+    let (base, in_base) = import_and_probe(remote.context, found, remote)?;
     let parts = remote.context.parts;
     let blob = base.facts_blob;
     parts.keep(&FullFacts { manifest }, &blob, vec![blob])?;
     let facts = base.facts.get(remote.context)?;
-    Ok((facts.only_notable(), pythons))
+    Ok((facts.only_notable(), in_base))
 }
 
 /// Knows a base by the documents that the lock names; none of its layers is needed.

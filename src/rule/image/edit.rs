@@ -164,7 +164,7 @@ impl Edit {
             cmd: table.cmd,
             commands: layers
                 .iter()
-                .filter_map(|layer| layer.packages.as_ref()?.commands.clone())
+                .filter_map(|layer| Some(layer.packages.as_ref()?.commands()?.to_owned()))
                 .collect(),
             created_by: layers
                 .iter()

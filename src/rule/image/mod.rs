@@ -67,7 +67,8 @@ use super::value::{Collect, fields};
 use super::{Lower, Lowered, RULES, Role, Rule};
 use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression, Flavour};
-use crate::rule::{Below, Installed, LayerTrees};
+use crate::rule::ecosystem::{Conflict, Installed};
+use crate::rule::{Below, LayerTrees};
 use crate::spec::{Key, LayerEntry, Problem, Problems, Scope, Table, Target, Type};
 
 const KEYS: &[Key] = &[
@@ -208,7 +209,7 @@ pub struct ImageNodes {
     /// What its base is to layers.
     below: Below,
     /// The packages that it has.
-    packages: Vec<Arc<Installed>>,
+    packages: Vec<Arc<dyn Installed>>,
 }
 
 pub(super) struct Image;
@@ -290,14 +291,16 @@ impl Rule for Image {
             let Some(own) = &layer.packages else {
                 continue;
             };
-            let conflict = packages.iter().rev().find_map(|below| own.conflict(below));
-            if let (Some(message), false) = (conflict, lower.is_locking) {
-                let (code, label) = ("imgdecl::pip::versions", "this comes second");
-                let problem = Problem::at(code, &layer.origin, message, label);
-                collect.0.push(problem.help(format!(
-                    "ask for all in one target, narrow one by `constraints` and lock again, or give one another `prefix`; with `on_conflict = \"last\"`, `{}` stands",
-                    own.name
-                )));
+            let mut conflicts = packages.iter().rev();
+            let conflict = conflicts.find_map(|below| own.conflict(&**below));
+            if let (Some(conflict), false) = (conflict, lower.is_locking) {
+                let Conflict {
+                    code,
+                    message,
+                    help,
+                } = conflict;
+                let problem = Problem::at(code, &layer.origin, message, "this comes second");
+                collect.0.push(problem.help(help));
             }
             packages.push(own.clone());
         }
@@ -397,7 +400,7 @@ struct LayerNodes {
     label: String,
     origin: Origin,
     /// The packages that begin with this layer.
-    packages: Option<Arc<Installed>>,
+    packages: Option<Arc<dyn Installed>>,
 }
 
 fn layers(
@@ -525,7 +528,7 @@ struct Ground {
     /// What it is to layers.
     below: Below,
     /// The packages that images below have.
-    packages: Vec<Arc<Installed>>,
+    packages: Vec<Arc<dyn Installed>>,
 }
 
 impl Default for Ground {

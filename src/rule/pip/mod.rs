@@ -46,8 +46,10 @@
 
 mod action;
 mod export;
+mod found;
 mod index;
 mod inputs;
+mod installed;
 mod pin;
 mod pinned;
 mod scheme;
@@ -58,8 +60,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::ecosystem::Ecosystem;
 use super::value::{Collect, fields, owner};
-use super::{Cache, Installed, LayerTrees, Lower, Lowered, Need, Role, Rule};
+use super::{Cache, LayerTrees, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{ActionError, Context};
 use crate::layer::LayerPath;
 use crate::lock::{Form, FormOf, Lock, Pin};
@@ -70,6 +73,7 @@ use crate::spec::{Host, Key, Problems, Target, Type};
 use crate::store::Blob;
 use action::{Install, Join};
 use inputs::Inputs;
+use installed::Packages;
 use pinned::{PipPin, Wheels};
 use scheme::Place;
 
@@ -285,11 +289,11 @@ impl Rule for Pip {
         let origin = target.table.origin();
         let platform = lower.platform().cloned();
         let platform = platform.unwrap_or_else(|| Platform::new("linux", "amd64"));
-        let mut installed = Installed {
+        let mut installed = Packages {
             name: lower.spec.short_name(&target.id),
             commands: commands(&table).filter(|_| is_venv),
             may_replace: table.on_conflict.as_deref() == Some("last"),
-            ..Installed::default()
+            ..Packages::default()
         };
         let pinned = lower.lock.get::<PipPin>(&target.id.to_string());
         let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
@@ -385,6 +389,10 @@ impl Rule for Pip {
         Ok(Lowered::Layers(layers.collect(), Arc::new(installed)))
     }
 
+    fn ecosystem(&self) -> Option<&'static dyn Ecosystem> {
+        Some(&found::Python)
+    }
+
     fn form(&self) -> Option<&'static dyn Form> {
         Some(FormOf::<PipPin>::FORM)
     }
@@ -429,7 +437,7 @@ impl Rule for Pip {
 }
 
 /// Lowers packages that the lock lacks.
-fn unpinned(target: &Target, lower: &mut Lower<'_>, installed: Installed) -> Lowered {
+fn unpinned(target: &Target, lower: &mut Lower<'_>, installed: Packages) -> Lowered {
     let action = action::Unpinned(target.id.to_string());
     let node = lower.add(target, action, vec![], target.table.origin());
     Lowered::Layers(vec![LayerTrees::all(node)], Arc::new(installed))

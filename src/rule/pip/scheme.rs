@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::PipTable;
 use crate::layer::{LayerPath, Owner};
 use crate::python::wheel::{Scheme, Venv};
-use crate::python::{Interpreter, Libc, Python, Target as PythonTarget, WheelName};
+use crate::python::{Interpreter, Libc, Python, Pythons, Target as PythonTarget, WheelName};
 use crate::rule::value::{Collect, image_path};
 use crate::rule::{Below, Lower};
 use crate::spec::{Problems, Target};
@@ -62,7 +62,7 @@ impl Place {
         let prefix = table.prefix.as_ref();
         let prefix = prefix.map(|it| collect.take(image_path(at, it.get_ref(), it.span())));
         let below = match lower.below().clone() {
-            Below::OnDisk(base) => base.pythons(lower).unwrap_or_else(|problems| {
+            Below::OnDisk(base) => base.found(lower).unwrap_or_else(|problems| {
                 collect.0.extend(problems);
                 Below::Unlocked
             }),
@@ -73,7 +73,7 @@ impl Place {
                 collect.finish(())?;
                 return Ok(None);
             }
-            Below::Known(pythons) => Some(pythons),
+            Below::Known(found) => found.get::<Pythons>(),
             Below::Unasked | Below::Nothing => None,
         };
         let fits = |it: &&Interpreter| python.is_none_or(|wanted| same_minor(wanted, it.version));
