@@ -36,7 +36,7 @@ impl Sources {
     }
 
     /// Returns the port of a trait, if there is one.
-    pub(super) fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Option<&T> {
+    pub(crate) fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Option<&T> {
         let port = self.0.iter().find_map(|it| it.downcast_ref::<Arc<T>>());
         port.map(|it| &**it)
     }

@@ -2,6 +2,8 @@
 //! and tells what happens as events. They print nothing, exit nowhere, read nothing of the environment, and know no command
 //! line: `cli` makes the requests, and `ui` shows what comes of them.
 
+#[cfg(test)]
+mod dry_run_tests;
 mod export;
 mod failure;
 mod file;

@@ -87,6 +87,8 @@ impl Net {
         let mut net = Self::new(session, network)?;
         let indexes: Arc<dyn Packages> = Arc::new(indexes(session, chosen, store));
         net.sources.add(indexes);
+        #[cfg(test)]
+        crate::rule::connect(&mut net.sources);
         Ok(net)
     }
 
