@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{ActionError, Failure};
 use crate::oci::{Descriptor, Reference};
-use crate::store::{Blob, Health, Store};
+use crate::store::{Blob, Blobs as _, Health, Store};
 
 /// The network, as actions see it.
 #[derive(Clone, Copy)]
