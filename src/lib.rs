@@ -18,7 +18,7 @@
 //! | 0 | [`shown`] | what may be shown of texts from outside: no controls, no credentials | where texts come from |
 //! | 1 | [`store`] | records and blobs, as traits; the cache folder: both, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
-//! | 2 | [`graph`] | actions, recorded parts, keys, products, origins, the ports to the network | how anything is run |
+//! | 2 | [`graph`] | actions, recorded parts, keys, products, origins, the ports to the network and to what runs commands | how anything is run |
 //! | 2 | [`python`] | targets, requirements, the resolver, and what wheels become in layers | rules, HTTP, the graph |
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |

@@ -12,6 +12,7 @@ mod packages;
 mod part;
 mod ports;
 mod product;
+mod runner;
 mod stop;
 
 pub use action::ActionError;
@@ -26,4 +27,7 @@ pub(crate) use part::Forgetful;
 pub(crate) use part::{Part, Parts};
 pub(crate) use ports::{Ports, Registry, Sources};
 pub(crate) use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};
+#[cfg(test)]
+pub(crate) use runner::CommandLimits;
+pub(crate) use runner::{Command, End, MakeTree, Ran, Runner};
 pub(crate) use stop::Stop;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::{ActionError, Failure};
+use super::{ActionError, Failure, Runner};
 use crate::oci::{Descriptor, Reference};
 use crate::store::{Blob, Blobs as _, Health, Store};
 
@@ -14,6 +14,8 @@ pub struct Ports<'a> {
     pub registry: &'a dyn Registry,
     /// Where packages come from.
     pub sources: &'a Sources,
+    /// What runs commands in images.
+    pub runner: &'a dyn Runner,
 }
 
 impl Ports<'_> {
@@ -21,6 +23,7 @@ impl Ports<'_> {
     pub const OFFLINE: Ports<'static> = Ports {
         registry: &Offline,
         sources: &Sources(Vec::new()),
+        runner: &Offline,
     };
 }
 

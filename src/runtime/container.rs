@@ -11,6 +11,7 @@ use rustix::process::{
 };
 
 use super::cgroup::Cgroups;
+use super::changed::ChangedError;
 use super::oci_runtime::{OciRuntime, REMOVAL, Refusal, Refused, pause, signal};
 use super::program::{self, ProgramError};
 use super::reaper::Reaper;
@@ -31,6 +32,16 @@ pub(crate) struct Container<'a> {
     pub oci_runtimes: &'a [OciRuntime],
     /// How long a process has to end after it was asked to.
     pub grace: Duration,
+    /// Where all that it says goes, if not to our own standard streams; then it has nothing to read, either.
+    pub output: Option<&'a OwnedFd>,
+}
+
+/// How the root of a container was made.
+pub(super) enum MadeRoot {
+    /// A folder for changes lies on top of this one, which nobody changes.
+    Overlay(PathBuf),
+    /// It is a folder of its own.
+    Own,
 }
 
 /// How a container ended.
@@ -68,6 +79,9 @@ pub(crate) enum RunError {
     /// No runtime could set it up.
     #[error("{} could not set the container up", names(.0))]
     Runtimes(Vec<Refused>),
+    /// What it changed cannot be read.
+    #[error(transparent)]
+    Changed(#[from] ChangedError),
     /// Only root changes roots.
     #[error("only root may change the root of a process")]
     Root,
@@ -119,7 +133,19 @@ impl Container<'_> {
     ) -> Result<Ended, RunError> {
         let run_folder =
             RunFolder::new(&store.runs()).map_err(io("make a folder for the run in the cache"))?;
-        self.root(&run_folder, store, watch, tick)?;
+        let (spec, _) = self.prepare(&run_folder, store, watch, tick)?;
+        self.start(&run_folder, &spec, watch)
+    }
+
+    /// Makes the container's root and its bundle.
+    pub(super) fn prepare(
+        &self,
+        run_folder: &RunFolder,
+        store: &Store,
+        watch: &dyn Watch,
+        tick: Tick<'_>,
+    ) -> Result<(bundle::Spec, MadeRoot), RunError> {
+        let made = self.root(run_folder, store, watch, tick)?;
         let spec = bundle::spec(self.image.config, &run_folder.root(), self.options)?;
         spec.notes.iter().for_each(|note| watch.note(note));
         // What is mounted may bring the program; below /etc there is none.
@@ -130,6 +156,16 @@ impl Container<'_> {
         #[expect(clippy::disallowed_methods, reason = "in a folder of this run alone")]
         std::fs::write(run_folder.bundle().join("config.json"), spec.to_bytes())
             .map_err(io("write the bundle"))?;
+        Ok((spec, made))
+    }
+
+    /// Sets the container up, and runs it until it ends.
+    pub(super) fn start(
+        &self,
+        run_folder: &RunFolder,
+        spec: &bundle::Spec,
+        watch: &dyn Watch,
+    ) -> Result<Ended, RunError> {
         // The container's first process becomes our child when the runtime has set it up and ends.
         set_child_subreaper(Some(getpid())).map_err(|error| io("adopt processes")(error.into()))?;
         let reaper = Reaper::new();
@@ -138,10 +174,10 @@ impl Container<'_> {
         }
         let mut signals = Signals::new(watch, self.grace);
         if self.options.terminal {
-            return self.run_foreground(&run_folder, &spec, &mut signals, reaper);
+            return self.run_foreground(run_folder, spec, &mut signals, reaper);
         }
-        let (oci_runtime, pid) = self.create(&run_folder, &spec, &mut signals, reaper)?;
-        self.watch(oci_runtime, pid, &run_folder, signals, reaper)
+        let (oci_runtime, pid) = self.create(run_folder, spec, &mut signals, reaper)?;
+        self.watch(oci_runtime, pid, run_folder, signals, reaper)
     }
 
     /// Makes the container's root: a cached one with a folder for changes on top, or one of its own.
@@ -151,18 +187,18 @@ impl Container<'_> {
         store: &Store,
         watch: &dyn Watch,
         tick: Tick<'_>,
-    ) -> Result<(), RunError> {
+    ) -> Result<MadeRoot, RunError> {
         let limits = Limits::default();
         if self.options.rootless.is_none() {
             let below = self.cached(store, &limits, watch, tick)?;
             if run_folder.overlay(&below).is_ok() {
-                return Ok(());
+                return Ok(MadeRoot::Overlay(below));
             }
         }
         std::fs::create_dir_all(run_folder.root()).map_err(io("make a folder for the bundle"))?;
         watch.unpacks();
         apply(self.image, &run_folder.root(), &limits, tick)?;
-        Ok(())
+        Ok(MadeRoot::Own)
     }
 
     /// Returns the root of the image in the cache, unpacked if it is not there.
@@ -220,6 +256,7 @@ impl Container<'_> {
                     handle,
                     &run_folder.bundle(),
                     &run_folder.pid(),
+                    self.output,
                     &mut has_time,
                 )
             });

@@ -40,6 +40,8 @@ mod root;
 #[cfg(target_os = "linux")]
 mod run_folder;
 #[cfg(target_os = "linux")]
+mod sealed;
+#[cfg(target_os = "linux")]
 mod signals;
 #[cfg(target_os = "linux")]
 mod staging;
@@ -60,6 +62,8 @@ pub(crate) use program::ProgramError;
 pub(crate) use root::read_inside;
 #[cfg(target_os = "linux")]
 pub(crate) use run_folder::remove_leftovers;
+#[cfg(target_os = "linux")]
+pub(crate) use sealed::Sealed;
 #[cfg(target_os = "linux")]
 pub(crate) use staging::StagingFolder;
 

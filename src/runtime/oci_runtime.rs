@@ -63,6 +63,17 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Nobody has read what the runtime said.
+    fn untold(self) -> Self {
+        match self {
+            Self::Said(refused) => Self::Said(Refused {
+                is_told: false,
+                ..refused
+            }),
+            Self::Killed => Self::Killed,
+        }
+    }
+
     /// Returns what the runtime says.
     pub(super) fn said(self) -> Option<Refused> {
         match self {
@@ -113,7 +124,8 @@ impl OciRuntime {
         command
     }
 
-    /// Sets a container up, so far that [`Self::start`] runs its process. Its process has our standard streams.
+    /// Sets a container up, so far that [`Self::start`] runs its process. Its process has our standard streams; or it has
+    /// nothing to read, and all that it and the runtime say goes to `output`.
     ///
     /// # Errors
     /// What the runtime says against it.
@@ -122,13 +134,23 @@ impl OciRuntime {
         handle: Handle<'_>,
         bundle: &Path,
         pid: &Path,
+        output: Option<&OwnedFd>,
         has_time: HasTime<'_>,
     ) -> Result<Pid, Refusal> {
         let mut command = self.command(handle);
         command.arg("create").arg("--bundle").arg(bundle);
         command.arg("--pid-file").arg(pid).arg(handle.id);
+        if let Some(output) = output {
+            let copy = || output.try_clone();
+            let copies = copy().and_then(|one| Ok((one, copy()?)));
+            let (stdout, stderr) = copies.map_err(|error| Refusal::Said(self.unusable(&error)))?;
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        }
         self.run(handle, command, has_time)
-            .map_err(|refusal| self.corrected(handle, refusal))?;
+            .map_err(|refusal| match output {
+                Some(_) => refusal.untold(),
+                None => self.corrected(handle, refusal),
+            })?;
         read_pid(pid).ok_or_else(|| {
             let why = format!("{} made a container without a process", self.name);
             Refusal::Said(self.refused(why))

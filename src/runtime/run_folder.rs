@@ -3,7 +3,9 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -85,6 +87,15 @@ impl RunFolder {
         fs::write(self.path.join(RUNTIME), path)
     }
 
+    /// Lets the runtime remove the container, with all that still runs in it.
+    pub(super) fn remove_container(&self, time: Duration) {
+        if let Ok(oci_runtime) = fs::read(self.path.join(RUNTIME)) {
+            let oci_runtime = OciRuntime::at(std::ffi::OsString::from_vec(oci_runtime).into());
+            let _ = self.with(|handle| oci_runtime.delete(handle, time));
+            self.forget();
+        }
+    }
+
     /// Forgets the runtime: it was let clean up, and is not asked again.
     pub(super) fn forget(&self) {
         let _ = fs::remove_file(self.path.join(RUNTIME));
@@ -123,14 +134,28 @@ impl RunFolder {
             data.extend_from_slice(name.as_bytes());
             data.extend_from_slice(path);
         }
-        let data = std::ffi::CString::new(data)?;
-        rustix::mount::mount(
-            c"overlay",
-            self.root(),
-            c"overlay",
-            MountFlags::empty(),
-            data.as_c_str(),
-        )?;
+        // What changed is read in the upper folder: it must hold every change itself, and none by name.
+        let plain = [&data[..], b",redirect_dir=off,metacopy=off,index=off"].concat();
+        let mount = |data: Vec<u8>| -> io::Result<()> {
+            let data = std::ffi::CString::new(data)?;
+            let (root, options) = (self.root(), MountFlags::empty());
+            rustix::mount::mount(c"overlay", root, c"overlay", options, data.as_c_str())?;
+            Ok(())
+        };
+        mount(plain)
+    }
+
+    /// Returns the folder that holds what was changed on top of what [`Self::overlay`] put below.
+    pub(super) fn upper(&self) -> PathBuf {
+        self.path.join("upper")
+    }
+
+    /// Takes the container's root away again, so that its changes can be read.
+    ///
+    /// # Errors
+    /// When someone still uses it.
+    pub(super) fn unmount(&self) -> io::Result<()> {
+        rustix::mount::unmount(self.root(), UnmountFlags::NOFOLLOW)?;
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use crate::oci::Platform;
 use crate::output::Output;
 use crate::plan::PlanError;
 use crate::registry::Places;
+use crate::store::Blobs as _;
 
 /// Hears of nothing.
 struct Deaf;

@@ -25,6 +25,8 @@ pub(crate) mod push;
 pub(crate) mod resolve;
 #[cfg(target_os = "linux")]
 pub(crate) mod run;
+#[cfg(target_os = "linux")]
+mod runner;
 pub(crate) mod unpack;
 pub(crate) mod verify;
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::indexes::{Chosen, indexes};
+#[cfg(target_os = "linux")]
+use super::runner::HostRunner;
 use super::workspace::Workspace;
 use super::{Blame, Failed, Session};
 use crate::graph::{Packages, Ports, Sources};
@@ -26,13 +28,16 @@ pub(super) struct Net {
     client: Option<Client>,
     /// Where packages come from: a port of each ecosystem.
     sources: Sources,
+    /// What runs commands in images: it needs no network.
+    #[cfg(target_os = "linux")]
+    runner: HostRunner,
 }
 
 impl Net {
     /// The network as the user set it up. Nothing is opened yet.
     pub(super) fn new(session: &Session, network: &Network) -> Result<Self, Failed> {
         if network.offline {
-            return Ok(Self::offline());
+            return Ok(Self::offline(session));
         }
         let environment = &session.environment;
         let file = environment.config.clone();
@@ -65,7 +70,7 @@ impl Net {
         });
         Ok(Self {
             client: Some(client),
-            sources: Sources::default(),
+            ..Self::offline(session)
         })
     }
 
@@ -78,7 +83,7 @@ impl Net {
         store: &Arc<Store>,
     ) -> Result<Self, Failed> {
         if network.offline {
-            return Ok(Self::offline());
+            return Ok(Self::offline(session));
         }
         let chosen = Chosen {
             manifest: workspace.index()?,
@@ -93,10 +98,15 @@ impl Net {
     }
 
     /// No network.
-    pub(super) fn offline() -> Self {
+    pub(super) fn offline(session: &Session) -> Self {
+        let _ = session;
         Self {
             client: None,
             sources: Sources::default(),
+            #[cfg(target_os = "linux")]
+            runner: HostRunner {
+                programs: session.environment.programs.clone(),
+            },
         }
     }
 
@@ -109,6 +119,10 @@ impl Net {
         Ports {
             registry,
             sources: &self.sources,
+            #[cfg(target_os = "linux")]
+            runner: &self.runner,
+            #[cfg(not(target_os = "linux"))]
+            runner: Ports::OFFLINE.runner,
         }
     }
 

@@ -131,6 +131,7 @@ pub(crate) fn run(
             options: &options,
             oci_runtimes: &oci_runtimes,
             grace: request.grace,
+            output: None,
         };
         container.run(&opener.store, &named, &go_on)
     };
@@ -318,6 +319,7 @@ fn failed(error: RunError, request: &Request) -> Failed {
             "imgdecl::run::limit",
             Some("the control group is not ours to set: run it as root, or let systemd delegate it (`systemd-run --user --scope -p Delegate=yes`)".to_owned()),
         ),
+        RunError::Changed(inner) => ("imgdecl::run", inner.help().map(str::to_owned)),
         RunError::Root => ("imgdecl::run::root", Some("run it as root, or leave out `--chroot`".to_owned())),
         RunError::Store(_) | RunError::Io { .. } => ("imgdecl::run", None),
     };
