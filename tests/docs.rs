@@ -344,7 +344,11 @@ fn the_schema_takes_the_golden_manifests() {
     for case in Case::all().iter().filter(|case| case.succeeds()) {
         check(&case.name).unwrap_or_else(|error| panic!("{error}"));
     }
-    for name in ["bad-unknown-key", "bad-unknown-rule", "bad-type"] {
+    for name in [
+        "spec/bad-unknown-key",
+        "spec/bad-unknown-rule",
+        "spec/bad-type",
+    ] {
         assert!(check(name).is_err(), "the schema takes golden/{name}");
     }
 }

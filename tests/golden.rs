@@ -1,5 +1,5 @@
-//! Golden cases: folders of `golden/` with a manifest, its inputs, and what must come out of them. Data only; this is
-//! the one harness. A case holds:
+//! Golden cases: folders `golden/AREA/CASE/` with a manifest, its inputs, and what must come out of them. Data only; this
+//! is the one harness. An area holds cases alone. A case holds:
 //!
 //! | file | what it is |
 //! |---|---|
@@ -24,7 +24,8 @@
 //! With a `registry.json`, a registry of `tests/support/registry/` runs beside the case. Every command gets the argument
 //! `--set registry=HOST:PORT`, so that the manifest begins with `[vars]` and `registry = "localhost:1"`, and says
 //! `${registry}/base:1`; `setup` and `run` find `$REGISTRY`. The address is the same each time, because base names are
-//! part of manifests, and their length part of messages. Images that a run pushed are checked, and described as those of
+//! part of manifests, and their length part of messages: it is made of the case's name, unless the file says `address`.
+//! Where digests or keys depend on it, the file does. Images that a run pushed are checked, and described as those of
 //! a layout are. The file holds:
 //!
 //! ```json
@@ -35,7 +36,8 @@
 //!     { "name": "tools:1", "layout": "a layout that setup made" }
 //!   ],
 //!   "profile": "ghcr", "users": { "robot": "secret" }, "anonymous": true, "basic": false, "uses": 1, "tls": false,
-//!   "rules": [{ "on": "GET /v2/*/blobs/*", "nth": 1, "times": 1, "cut": 100 }]
+//!   "rules": [{ "on": "GET /v2/*/blobs/*", "nth": 1, "times": 1, "cut": 100 }],
+//!   "address": "127.100.100.100:20500"
 //! }
 //! ```
 //!
@@ -43,7 +45,8 @@
 //! pulls too unless `anonymous`. Rules count anew between `plan` and the run; `Rule` in `tests/support/registry/rule.rs`
 //! says what they can do.
 //!
-//! `IMGDECL_BLESS=1` writes `expected/`; `IMGDECL_BLESS=NAME,NAME` those of some cases. Nothing blesses another diff_id.
+//! `IMGDECL_BLESS=1` writes `expected/`; `IMGDECL_BLESS=AREA/CASE,AREA` those of some cases and areas. Nothing blesses
+//! another diff_id.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -74,6 +77,9 @@ const OURS: [&str; 9] = [
     "index.json",
     "daemon.json",
 ];
+
+/// Files of a case that say what is run.
+const HEADS: [&str; 4] = ["image.toml", "args", "run", "setup"];
 
 /// The servers of a case, as long as they are there.
 #[derive(Default)]
@@ -108,6 +114,7 @@ impl Servers {
 
 /// A case.
 pub(crate) struct Case {
+    /// `AREA/CASE`.
     pub(crate) name: String,
     folder: PathBuf,
     pub(crate) args: Vec<String>,
@@ -119,16 +126,29 @@ impl Case {
     /// Returns all cases, sorted by name.
     pub(crate) fn all() -> Vec<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-        let mut folders: Vec<PathBuf> = fs::read_dir(&root)
-            .expect("the folder of golden cases")
-            .map(|entry| entry.expect("the folder of golden cases").path())
-            .collect();
-        folders.sort();
-        let cases = folders.into_iter().filter(|folder| folder.is_dir());
-        cases.map(Self::load).collect()
+        Self::below(&root).unwrap_or_else(|error| panic!("golden/{error}"))
     }
 
-    fn load(folder: PathBuf) -> Self {
+    /// Returns the cases of all areas below a folder; else what is no case, and does not lead to one.
+    fn below(root: &Path) -> Result<Vec<Self>, String> {
+        let mut cases = Vec::new();
+        for area in entries(root) {
+            let area_name = last_name(&area);
+            if !area.is_dir() {
+                return Err(format!("{area_name}: not the folder of an area"));
+            }
+            for folder in entries(&area) {
+                let name = format!("{area_name}/{}", last_name(&folder));
+                if !HEADS.iter().any(|head| folder.join(head).is_file()) {
+                    return Err(format!("{name}: no case: it has none of {HEADS:?}"));
+                }
+                cases.push(Self::load(name, folder));
+            }
+        }
+        Ok(cases)
+    }
+
+    fn load(name: String, folder: PathBuf) -> Self {
         let lines = |name: &str| -> Option<Vec<String>> {
             let text = fs::read_to_string(folder.join(name)).ok()?;
             Some(text.lines().map(str::to_owned).collect())
@@ -138,9 +158,8 @@ impl Case {
             let (name, value) = line.split_once('=').expect("NAME=VALUE");
             (name.to_owned(), value.to_owned())
         };
-        let name = folder.file_name().expect("cases have names");
         Self {
-            name: name.to_string_lossy().into_owned(),
+            name,
             args: lines("args").unwrap_or_else(default),
             env: lines("env")
                 .unwrap_or_default()
@@ -172,7 +191,8 @@ impl Case {
 
     /// Tells whether the case ends well: those that do not are named so.
     pub(crate) fn succeeds(&self) -> bool {
-        !self.name.starts_with("bad-")
+        let (_, case) = self.name.split_once('/').expect("AREA/CASE");
+        !case.starts_with("bad-")
     }
 
     /// Tells whether the case builds into folders or files, by one command.
@@ -184,6 +204,11 @@ impl Case {
 
     /// Returns the address of the case's registry: one for each case, and each time the same.
     fn address(&self) -> String {
+        let file = self.folder.join("registry.json");
+        let data = file.exists().then(|| Data::read(&file));
+        if let Some(address) = data.and_then(|it| it.address) {
+            return address;
+        }
         let hash = self.name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -338,7 +363,7 @@ impl Case {
         if output.status != 0 {
             actual.insert("exit", format!("{}\n", output.status));
             assert!(
-                self.name.starts_with("bad-"),
+                !self.succeeds(),
                 "exit code {}\n{}",
                 output.status,
                 output.stderr
@@ -499,7 +524,9 @@ pub(crate) fn for_each(cases: &[Case], run: impl Fn(&Case) -> Result<(), String>
 
 /// Tells whether the expected files of a case are to be written.
 pub(crate) fn bless(name: &str) -> bool {
-    env::var("IMGDECL_BLESS").is_ok_and(|it| it == "1" || it.split(',').any(|it| it == name))
+    let area = name.split('/').next().unwrap_or_default();
+    let is_meant = |it: &str| it == name || it.trim_end_matches('/') == area;
+    env::var("IMGDECL_BLESS").is_ok_and(|it| it == "1" || it.split(',').any(is_meant))
 }
 
 /// Writes out what a layout holds: layers, configs, diff_ids, digests.
@@ -687,6 +714,22 @@ fn diff(expected: &str, actual: &str) -> String {
     out
 }
 
+/// Returns what is in a folder, sorted.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder of golden cases");
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a folder of golden cases").path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+/// Returns the last name of a path.
+fn last_name(path: &Path) -> String {
+    let name = path.file_name().expect("a path with a name");
+    name.to_string_lossy().into_owned()
+}
+
 /// Finds all folders of a name.
 fn find(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -706,6 +749,26 @@ fn cases() {
     let cases = Case::all();
     assert!(cases.len() > 20, "only {} cases", cases.len());
     for_each(&cases, Case::check);
+}
+
+/// What is no case and no area is found, and not passed over.
+#[test]
+fn every_folder_is_a_case() {
+    let wrong = |path: &str| {
+        let space = Space::new();
+        space.write("area/good/image.toml", "");
+        space.write(path, "");
+        Case::below(space.path()).map(|cases| cases.len()).err()
+    };
+    assert_eq!(wrong("area/other/args"), None);
+    for path in [
+        "README.md",
+        "area/empty/notes",
+        "area/notes",
+        "area/deep/case/image.toml",
+    ] {
+        assert!(wrong(path).is_some(), "{path}");
+    }
 }
 
 /// A registry comes about as its file says, and a run's requests are told.

@@ -700,7 +700,10 @@ fn the_examples_are_verified() {
     let space = Space::new();
     // The example of a workspace needs a base from a registry: a golden case stands for it.
     let names = ["hello-cloud", "static-site", "workspace"];
-    for (name, folder) in names.into_iter().zip(["examples", "examples", "golden"]) {
+    for (name, folder) in names
+        .into_iter()
+        .zip(["examples", "examples", "golden/spec"])
+    {
         copy(&root.join(folder).join(name), &space.path().join(name));
     }
     // build.sh compiles it; what it does is not the matter here. That others alone may execute it counts as well.

@@ -1,6 +1,6 @@
 //! The rules: one file each. A rule says which keys its tables have, and lowers a table to nodes of the graph.
 //!
-//! A new rule is a file, a line in [`RULES`], and a case in `golden/`. Knows nothing of threads, HTTP or terminals.
+//! A new rule is a file, a line in [`RULES`], and a case in `golden/rule/`. Knows nothing of threads, HTTP or terminals.
 
 mod base;
 mod ecosystem;
@@ -185,7 +185,7 @@ mod tests {
         for rule in RULES {
             let name = rule.name();
             let golden = format!(
-                "{}/golden/rule-{name}/image.toml",
+                "{}/golden/rule/{name}/image.toml",
                 env!("CARGO_MANIFEST_DIR")
             );
             // Toys are in no program, and have no cases.

@@ -6,9 +6,9 @@ use std::path::Path;
 use crate::support::index::{self, Index};
 use crate::support::{Output, Space, pip_and_uv};
 
-/// A work folder of the golden case `lock-export` with its index, and the lock of its packages as pylock.toml.
+/// A work folder of the golden case `lock/export` with its index, and the lock of its packages as pylock.toml.
 fn exported() -> (Space, Index) {
-    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/lock-export");
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/lock/export");
     let space = Space::new();
     space.copy(&case);
     let index = index::Data::start(&case.join("index.json"));

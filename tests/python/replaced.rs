@@ -170,7 +170,7 @@ fn what_is_remembered_of_a_wheel_is_made_again() {
 #[test]
 fn versions_that_exclude_each_other_are_told_by_lock() {
     let space = Space::new();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/bad-pip-two-versions");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/pip/bad-two-versions");
     space.copy(&golden);
     let locked = space.run(&["lock"]);
     assert_eq!(locked.status, 2, "{}", locked.stderr);

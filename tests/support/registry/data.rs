@@ -40,6 +40,8 @@ pub(crate) struct Data {
     /// What it does wrong.
     #[serde(default)]
     rules: Vec<Rule>,
+    /// Where it listens, where digests or keys depend on it: base names are part of manifests.
+    pub(crate) address: Option<String>,
 }
 
 /// An image that is there.
