@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::Space;
+use crate::support::{File, Space, files};
 
 mod tries;
 
@@ -190,37 +190,6 @@ const UNTESTED: &[(&str, &str)] = &[
         "the disk must fail: a wheel was hashed before it is read",
     ),
 ];
-
-/// A file of the project, by its path in it.
-struct File {
-    name: String,
-    text: String,
-}
-
-fn files(folder: &str) -> Vec<File> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = Vec::new();
-    gather(&root.join(folder), &mut paths);
-    paths.sort();
-    let file = |path: PathBuf| {
-        let name = path.strip_prefix(root).expect("a file of the project");
-        // Golden cases hold archives, too.
-        let text = String::from_utf8(fs::read(&path).expect("a file")).ok()?;
-        let name = name.display().to_string();
-        Some(File { name, text })
-    };
-    paths.into_iter().filter_map(file).collect()
-}
-
-fn gather(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of the project") {
-        let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            true => gather(&path, paths),
-            false => paths.push(path),
-        }
-    }
-}
 
 /// The source, in two parts: what runs, and its tests.
 fn source() -> (Vec<File>, Vec<File>) {
@@ -443,7 +412,7 @@ fn each_code_is_tested_or_it_is_said_why_not() {
         let text = match file.name == "tests/codes.rs" {
             true => {
                 file.text
-                    .split_once("\n/// A file of the project")
+                    .split_once("\n/// The source, in two parts")
                     .expect("this file")
                     .1
             }

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::support::{self, File};
 
 /// The floors of the modules. A module uses lower floors only. The table in `src/lib.rs` says the same to people.
 const FLOORS: &[(u32, &[&str])] = &[
@@ -51,58 +53,18 @@ const MUST_NOT_KNOW: &[(&str, &[&str])] = &[
 /// How long a file may be.
 const LINES: usize = 700;
 
-/// A file of the source.
-struct File {
-    /// From the project's folder.
-    name: String,
-    /// The top-level module it belongs to; empty for `lib.rs` and `main.rs`.
-    module: String,
-    text: String,
-}
-
+/// Returns the source below a folder of the project.
 fn files(folder: &str) -> Vec<File> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = Vec::new();
-    gather(&root.join(folder), &mut paths);
-    paths.sort();
-    assert!(!paths.is_empty(), "{folder} has no files");
-    let file = |path: PathBuf| {
-        let below = path
-            .strip_prefix(root.join(folder))
-            .expect("a file of the folder");
-        let first = below
-            .iter()
-            .next()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        let module = first.strip_suffix(".rs").unwrap_or(&first);
-        File {
-            name: path
-                .strip_prefix(root)
-                .expect("a file")
-                .display()
-                .to_string(),
-            module: if matches!(module, "lib" | "main") {
-                ""
-            } else {
-                module
-            }
-            .to_owned(),
-            text: fs::read_to_string(&path).expect("a source file"),
-        }
-    };
-    paths.into_iter().map(file).collect()
+    let all = support::files(folder).into_iter();
+    all.filter(|file| file.name.ends_with(".rs")).collect()
 }
 
-fn gather(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of the source") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            gather(&path, paths);
-        } else if path.extension().is_some_and(|it| it == "rs") {
-            paths.push(path);
-        }
+/// Returns the top-level module that a file of `src` belongs to; empty for `lib.rs` and `main.rs`.
+fn module(file: &File) -> &str {
+    let below = file.name.split('/').nth(1).unwrap_or_default();
+    match below.strip_suffix(".rs").unwrap_or(below) {
+        "lib" | "main" => "",
+        module => module,
     }
 }
 
@@ -185,13 +147,14 @@ fn modules_use_lower_floors_only() {
     let mut wrong = Vec::new();
     let mut seen = 0;
     for file in files("src") {
-        if file.module.is_empty() {
+        if module(&file).is_empty() {
             continue;
         }
-        let Some(own) = floors.get(file.module.as_str()) else {
+        let Some(own) = floors.get(module(&file)) else {
             wrong.push(format!(
                 "{}: module `{}` has no floor",
-                file.name, file.module
+                file.name,
+                module(&file)
             ));
             continue;
         };
@@ -200,19 +163,20 @@ fn modules_use_lower_floors_only() {
             seen += 1;
             match floors.get(name.as_str()) {
                 None => wrong.push(format!("{place}: `crate::{name}` has no floor")),
-                Some(_) if name == file.module => {}
-                Some(_) if (file.module.as_str(), name.as_str()) == NEIGHBOURS => {}
+                Some(_) if name == module(&file) => {}
+                Some(_) if (module(&file), name.as_str()) == NEIGHBOURS => {}
                 Some(floor) if floor < own => {}
                 Some(floor) => wrong.push(format!(
                     "{place}: `{}` of floor {own} uses `{name}` of floor {floor}",
-                    file.module
+                    module(&file)
                 )),
             }
-            let unknown = MUST_NOT_KNOW
-                .iter()
-                .find(|(module, _)| *module == file.module);
+            let unknown = MUST_NOT_KNOW.iter().find(|(it, _)| *it == module(&file));
             if unknown.is_some_and(|(_, names)| names.contains(&name.as_str())) {
-                wrong.push(format!("{place}: `{}` must not know `{name}`", file.module));
+                wrong.push(format!(
+                    "{place}: `{}` must not know `{name}`",
+                    module(&file)
+                ));
             }
         }
     }
@@ -323,7 +287,7 @@ fn only_the_top_floor_speaks() {
     ];
     let mut wrong = Vec::new();
     for file in files("src") {
-        if matches!(file.module.as_str(), "cli" | "ui") {
+        if matches!(module(&file), "cli" | "ui") {
             continue;
         }
         let code = code(&file.text);
@@ -357,11 +321,11 @@ fn tars_are_read_in_one_room() {
                 wrong.push(format!("{place}: the crate `tar` is for src/tar/block.rs"));
             }
             let is_import = line.contains("use tar::") || line.contains("extern crate tar");
-            if is_import && file.module != "tar" {
+            if is_import && module(&file) != "tar" {
                 wrong.push(format!("{place}: `crate::tar` is the reader of tar"));
             }
             let meaning = ["\"SCHILY.xattr.\"", "\"GNU.sparse", "\"linkpath\""];
-            let is_reading = !matches!(file.module.as_str(), "tar" | "layer")
+            let is_reading = !matches!(module(&file), "tar" | "layer")
                 && meaning
                     .iter()
                     .any(|word| line.contains(word) && !line.contains("b\"SCHILY"));
@@ -400,10 +364,10 @@ fn no_path_of_a_blob_leaves_the_store() {
     let mut found = BTreeSet::new();
     let mut wrong = Vec::new();
     for file in files("src") {
-        if file.module == "store" {
+        if module(&file) == "store" {
             continue;
         }
-        let code = code(&file.text);
+        let code = code(&file);
         for (number, line) in code.lines().enumerate() {
             // Neither the folder's own names, nor one that is put together by hand.
             for word in ["blob_path", "blobs-v"] {
@@ -416,7 +380,7 @@ fn no_path_of_a_blob_leaves_the_store() {
         if own.contains("local_path(") && !file.name.ends_with("/tests.rs") {
             found.insert(file.name.clone());
         }
-        if file.module == "output" && imports(own, "store").contains(&"Store") {
+        if module(&file) == "output" && imports(own, "store").contains(&"Store") {
             wrong.push(format!("{}: uses `store::Store`", file.name));
         }
     }
@@ -464,14 +428,14 @@ fn results_are_kept_by_exec_alone() {
                 let Some(word) = words.iter().find(|word| line.contains(**word)) else {
                     continue;
                 };
-                match rooms.contains(&file.module.as_str()) {
+                match rooms.contains(&module(&file)) {
                     true => seen += 1,
                     false => wrong.push(format!("{}:{}: {word}", file.name, number + 1)),
                 }
             }
         }
         // Without the type no record can be made.
-        let knows = ["store", "graph", "exec"].contains(&file.module.as_str());
+        let knows = ["store", "graph", "exec"].contains(&module(&file));
         let names = imports(&code, "store");
         if !knows && (names.contains(&"Record") || names.contains(&"Records")) {
             wrong.push(format!("{}: uses `store::Record`", file.name));
@@ -522,7 +486,7 @@ fn keys_hold_no_debug_text_and_no_version_of_the_program() {
                 || head.starts_with("fn write_key")
                 || head.starts_with("fn quote");
             // What is cached by its digest is written by hand as well.
-            let is_listing = file.module == "layer"
+            let is_listing = module(&file) == "layer"
                 && ["fn describe", "fn listing"]
                     .iter()
                     .any(|it| head.starts_with(it));

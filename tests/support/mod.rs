@@ -2,6 +2,7 @@
 
 pub(crate) mod daemon;
 mod debian;
+mod files;
 pub(crate) mod index;
 mod peers;
 mod random;
@@ -11,6 +12,7 @@ mod validate;
 pub(crate) mod wheel;
 
 pub(crate) use debian::{debian, debian_root};
+pub(crate) use files::{File, files};
 pub(crate) use peers::{absent, peer, pip_and_uv, temporary};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
