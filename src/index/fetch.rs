@@ -1,19 +1,18 @@
-//! A request to an index: credentials for its own host alone, redirects, tries. Knows nothing of what is asked.
+//! A request to an index: its credentials, where its answers may lead, and its errors. `net` sends it. Knows nothing of
+//! what is asked.
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 
 use super::error::{Asked, IndexError};
 use super::login::Login;
 use super::{Inner, Source, source};
-use crate::net::backoff::{self, Backoff};
+use crate::net::Fault;
+use crate::net::backoff::Backoff;
+use crate::net::request::{self, Failed, Request, Route};
 use crate::net::tls::Trust;
 use crate::net::url;
 use crate::net::wire::{Answer, Body, Call};
-use crate::net::{Fault, Monitor as _};
-
-/// How many redirects are followed.
-const HOPS: usize = 8;
 
 /// A request.
 pub(super) struct Ask<'a> {
@@ -117,59 +116,110 @@ impl Reply<'_> {
     }
 }
 
-/// Why a try came to nothing.
-enum Failed {
-    Fault(Fault),
-    Unsafe { to: String, why: &'static str },
+/// A request that is being sent, by which client.
+struct Sending<'a, 'c> {
+    inner: &'c Inner,
+    ask: &'a Ask<'a>,
+    /// The credentials for the first host.
+    login: Option<HeaderValue>,
 }
 
-impl From<Fault> for Failed {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+impl<'c> Request<'c> for Sending<'_, 'c> {
+    type Reply = Reply<'c>;
+    type Error = IndexError;
+
+    fn most(&self) -> u32 {
+        self.inner.most(self.ask)
+    }
+
+    fn try_once(&mut self, _: &Backoff<'_>) -> Result<Reply<'c>, Failed<IndexError>> {
+        if let Some(index) = self.ask.index
+            && let Err(why) = check(index.address(), &self.ask.url)
+        {
+            let url = &self.ask.url;
+            let to = format!("{}://{}", url.scheme(), url::authority(url));
+            return Err(Failed::Unsafe { to, why });
+        }
+        let login = self.ask.login.clone();
+        let find = || self.inner.credentials.find(&self.ask.url, self.ask.index);
+        self.login = login.or_else(find).and_then(|it| it.header());
+        let (answer, url) = request::follow(self, self.ask.url.clone(), true)?;
+        Ok(Reply {
+            answer,
+            url,
+            asked: self.ask.asked(),
+            had_login: self.login.is_some(),
+        })
+    }
+
+    fn head<'r>(&self, reply: &'r Reply<'c>) -> (StatusCode, &'r HeaderMap) {
+        (reply.answer.status, &reply.answer.headers)
+    }
+
+    fn failed(&self, fault: Fault, tried: &Backoff<'_>) -> IndexError {
+        self.ask.failed(fault, tried)
+    }
+
+    fn misled(&self, to: String, why: &'static str, _: &Backoff<'_>) -> IndexError {
+        let asked = self.ask.asked();
+        IndexError::Unsafe { asked, to, why }
+    }
+
+    fn describe(&self) -> String {
+        self.ask.asked().to_string()
+    }
+}
+
+impl<'c> Route<'c> for Sending<'_, 'c> {
+    type Error = IndexError;
+
+    fn ask(&mut self, url: &Url, is_own: bool) -> Result<Answer<'c>, Failed<IndexError>> {
+        let mut headers = self.ask.headers.clone();
+        if let Some(login) = self.login.as_ref().filter(|_| is_own) {
+            headers.insert(AUTHORIZATION, login.clone());
+        }
+        let answer = self.inner.wire.exchange(Call {
+            method: Method::GET,
+            url: url.clone(),
+            headers,
+            body: Body::None,
+            trust: &Trust::default(),
+        })?;
+        Ok(answer)
+    }
+
+    fn next(&self, answer: &Answer<'_>, url: &Url) -> Option<Url> {
+        let is_redirect = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+        let location = answer.headers.get(LOCATION).filter(|_| is_redirect)?;
+        url::join(url, location.to_str().ok()?)
+    }
+
+    fn may_follow(&self, from: &Url, to: &Url) -> Result<(), &'static str> {
+        check(from, to)
+    }
+
+    fn show(&self, url: &Url) -> String {
+        source::shown(url)
     }
 }
 
 impl Inner {
+    /// How often a request is sent at most.
+    fn most(&self, ask: &Ask<'_>) -> u32 {
+        ask.tries.unwrap_or(self.limits.tries)
+    }
+
     /// Sends a request until there is an answer that another try would not change.
     ///
     /// # Errors
     /// When there is none. A refusal is an answer.
     pub(super) fn send(&self, ask: &Ask<'_>) -> Result<Reply<'_>, IndexError> {
-        let mut backoff = Backoff::new(&self.limits, ask.tries.unwrap_or(self.limits.tries));
-        loop {
-            let (delay, why) = match self.try_once(ask) {
-                Err(Failed::Unsafe { to, why }) => {
-                    let asked = ask.asked();
-                    return Err(IndexError::Unsafe { asked, to, why });
-                }
-                Err(Failed::Fault(fault)) => {
-                    let delay = match fault.is_passing() {
-                        true => backoff.again(None),
-                        false => None,
-                    };
-                    match delay {
-                        Some(delay) => (delay, fault.to_string()),
-                        None => return Err(ask.failed(fault, &backoff)),
-                    }
-                }
-                Ok(reply) => {
-                    let delay = match backoff::is_passing(reply.answer.status) {
-                        true => backoff.again(backoff::retry_after(&reply.answer.headers)),
-                        false => None,
-                    };
-                    match delay {
-                        Some(delay) => (delay, format!("it answered {}", reply.status())),
-                        None => return Ok(reply),
-                    }
-                }
-            };
-            if delay.as_secs() >= 2 {
-                let seconds = delay.as_secs();
-                let text = format!("{}: {why}; the next try is in {seconds} s", ask.asked());
-                self.monitor.note(&text);
-            }
-            self.pause(delay)?;
-        }
+        let mut sending = Sending {
+            inner: self,
+            ask,
+            login: None,
+        };
+        request::send(&self.wire, &mut sending)
     }
 
     /// Sends a request and reads the body of the answer where its status is 200 or 206; elsewhere the body is empty.
@@ -181,87 +231,46 @@ impl Inner {
         ask: &Ask<'_>,
         limit: u64,
     ) -> Result<(Reply<'_>, Vec<u8>), IndexError> {
-        let long = |size: u64| ask.wrong(format!("it has {size} bytes, and {limit} are the most"));
-        let mut backoff = Backoff::new(&self.limits, ask.tries.unwrap_or(self.limits.tries));
-        loop {
-            let mut reply = self.send(ask)?;
+        let long = |size: u64| {
+            let why = format!("it has {size} bytes, and {limit} are the most");
+            Failed::Own(Box::new(ask.wrong(why)))
+        };
+        let read = |reply: &mut Reply<'_>| {
             if !matches!(reply.status(), 200 | 206) {
-                return Ok((reply, Vec::new()));
+                return Ok(Vec::new());
             }
             if let Some(size) = reply.length().filter(|&size| size > limit) {
                 return Err(long(size));
             }
-            match reply.answer.read(limit) {
-                Ok(bytes) if bytes.len() as u64 > limit => return Err(long(limit + 1)),
-                Ok(bytes) => return Ok((reply, bytes)),
-                Err(fault) if fault.is_absence() => match backoff.again(None) {
-                    Some(delay) => self.pause(delay)?,
-                    None => return Err(ask.failed(fault, &backoff)),
-                },
-                Err(fault) => return Err(ask.failed(fault, &backoff)),
+            let bytes = reply.answer.read(limit)?;
+            match bytes.len() as u64 > limit {
+                true => Err(long(limit + 1)),
+                false => Ok(bytes),
             }
-        }
+        };
+        let failed = |_: &Reply<'_>, failed, tried: &Backoff<'_>| match failed {
+            Failed::Fault(fault) => ask.failed(fault, tried),
+            Failed::Unsafe { to, why } => IndexError::Unsafe {
+                asked: ask.asked(),
+                to,
+                why,
+            },
+            Failed::Own(error) => *error,
+        };
+        request::load(&self.wire, self.most(ask), || self.send(ask), read, failed)
     }
 
     /// Waits.
     pub(super) fn pause(&self, time: std::time::Duration) -> Result<(), IndexError> {
         self.wire.pause(time).map_err(|_| IndexError::Stopped)
     }
-
-    /// Sends a request once, and follows where the answer leads. Credentials go to the first host alone.
-    fn try_once(&self, ask: &Ask<'_>) -> Result<Reply<'_>, Failed> {
-        let mut url = ask.url.clone();
-        if let Some(index) = ask.index {
-            check(index.address(), &url)?;
-        }
-        let login = ask.login.clone();
-        let login = login.or_else(|| self.credentials.find(&url, ask.index));
-        let login = login.and_then(|it| it.header());
-        let had_login = login.is_some();
-        let mut is_own = true;
-        for _ in 0..HOPS {
-            let mut headers = ask.headers.clone();
-            if let Some(login) = login.as_ref().filter(|_| is_own) {
-                headers.insert(AUTHORIZATION, login.clone());
-            }
-            let answer = self.wire.exchange(Call {
-                method: Method::GET,
-                url: url.clone(),
-                headers,
-                body: Body::None,
-                trust: &Trust::default(),
-            })?;
-            let is_redirect = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
-            let location = answer.headers.get(LOCATION).filter(|_| is_redirect);
-            let location = location.and_then(|it| it.to_str().ok());
-            let Some(next) = location.and_then(|it| url::join(&url, it)) else {
-                return Ok(Reply {
-                    answer,
-                    url,
-                    asked: ask.asked(),
-                    had_login,
-                });
-            };
-            check(&url, &next)?;
-            // Once away, never again: the way back is not ours.
-            is_own = is_own && url::is_same(&url, &next);
-            url = next;
-        }
-        Err(Failed::Unsafe {
-            to: source::shown(&url),
-            why: "after more redirects than are followed",
-        })
-    }
 }
 
 /// Refuses to go from `from` to `to` where that is weaker, or leads into this machine. An index that is asked in the open
 /// may lead to others in the open: the user chose that.
-fn check(from: &Url, to: &Url) -> Result<(), Failed> {
+fn check(from: &Url, to: &Url) -> Result<(), &'static str> {
     let is_open = from.scheme() == "http" && !url::is_loopback(&url::authority(from));
-    url::may_follow(from, to, is_open).map_err(|why| Failed::Unsafe {
-        to: format!("{}://{}", to.scheme(), url::authority(to)),
-        why,
-    })
+    url::may_follow(from, to, is_open)
 }
 
 #[cfg(test)]

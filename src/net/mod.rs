@@ -12,6 +12,7 @@ mod low_speed;
 pub(crate) mod monitor;
 pub(crate) mod parallel;
 mod proxy;
+pub(crate) mod request;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tls;

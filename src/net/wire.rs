@@ -1,7 +1,7 @@
 //! One exchange with one host: connections, proxies, time limits, stopping. No retry, no redirect, no credentials.
 //!
-//! With io_thread.rs and dns.rs, the one place that knows tokio. A thread of its own drives the connections; whoever calls waits for them in short
-//! steps, so that every wait ends when the user stops. Knows no protocol above HTTP.
+//! With io_thread.rs and dns.rs, the one place that knows tokio. A thread of its own drives the connections; whoever
+//! calls waits for them in short steps, so that every wait ends when the user stops. Knows no protocol above HTTP.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -43,8 +43,8 @@ pub(crate) struct Wire {
     proxies: Proxies,
     /// The socket of this machine that all connections go to, whatever their URL says.
     socket: Option<PathBuf>,
-    limits: Limits,
-    monitor: Arc<dyn Monitor>,
+    pub(super) limits: Limits,
+    pub(super) monitor: Arc<dyn Monitor>,
 }
 
 /// A request.

@@ -1,5 +1,5 @@
-//! A request to a registry: scheme, credentials for the own host alone, redirects, retries, warnings. Knows nothing of
-//! what is asked.
+//! A request to a registry: its scheme, its credentials, where its answers may lead, warnings and errors. `net` sends it.
+//! Knows nothing of what is asked.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -8,20 +8,19 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATIO
 use reqwest::{Method, StatusCode, Url};
 
 use super::Client;
-use super::backoff::{self, Backoff};
+use super::backoff::Backoff;
 use super::challenge::Challenge;
 use super::error::{self, Asked, Refusal, RegistryError};
 use super::fault::{Fault, Tls};
 use super::host::{Host, Scheme};
 use super::reply::Reply;
+use super::request::{self, Failed, Request, Route};
 use super::scope::Scope;
 use super::token::{self, Pass};
 use super::upload_body::Rewind;
 use super::url;
 use super::wire::{Answer, Body, Call};
 
-/// How many redirects are followed.
-const HOPS: usize = 8;
 /// How often credentials are brought for one request.
 const ROUNDS: u32 = 3;
 /// How many warnings are remembered, and how many notes.
@@ -141,103 +140,160 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// Why a try came to nothing.
-enum Failed {
-    Fault(Fault),
-    Unsafe {
-        to: String,
-        why: &'static str,
-    },
-    /// What is to be sent cannot be opened.
-    Own(RegistryError),
+/// A request that is being sent, by which client.
+struct Sending<'a, 'b, 'c> {
+    client: &'c Client,
+    ask: &'a mut Ask<'b>,
+    /// The credentials for the own host, where they are not the caller's.
+    pass: Option<Pass>,
+    /// How often better ones were brought.
+    rounds: u32,
 }
 
-impl From<Fault> for Failed {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
+impl<'c> Request<'c> for Sending<'_, '_, 'c> {
+    type Reply = Reply<'c>;
+    type Error = RegistryError;
+
+    fn most(&self) -> u32 {
+        match self.ask.is_once {
+            true => 1,
+            false => self.client.most(self.ask),
+        }
+    }
+
+    fn prepare(&mut self) -> Result<(), RegistryError> {
+        self.pass = self.client.pass_for(self.ask)?;
+        Ok(())
+    }
+
+    fn try_once(&mut self, tried: &Backoff<'_>) -> Result<Reply<'c>, Failed<RegistryError>> {
+        let header = match &self.ask.auth {
+            Auth::Fixed(header) => header.clone(),
+            Auth::Scopes(_) => self.pass.as_ref().map(|pass| pass.header.clone()),
+        };
+        let (answer, url) = self.client.try_once(self.ask, header.as_ref())?;
+        self.client.warn(self.ask.host, &answer.headers);
+        let elsewhere = !self.ask.host.owns(&url);
+        Ok(Reply {
+            answer,
+            elsewhere: elsewhere.then(|| url::authority(&url)),
+            url,
+            asked: self.ask.asked(tried.tries + 1, tried.waited.as_secs()),
+            pass: self.pass.clone(),
+            places: Vec::new(),
+        })
+    }
+
+    fn renew(&mut self, reply: &Reply<'c>) -> Result<bool, RegistryError> {
+        if self.rounds >= ROUNDS || self.ask.is_once {
+            return Ok(false);
+        }
+        let Some(pass) = self.client.renewed(self.ask, reply)? else {
+            return Ok(false);
+        };
+        self.pass = Some(pass);
+        self.rounds += 1;
+        Ok(true)
+    }
+
+    fn head<'r>(&self, reply: &'r Reply<'c>) -> (StatusCode, &'r HeaderMap) {
+        (reply.answer.status, reply.headers())
+    }
+
+    fn finish(&self, mut reply: Reply<'c>) -> Reply<'c> {
+        if matches!(reply.status(), 401 | 403) {
+            let (host, credentials) = (&self.ask.host.name, &self.client.credentials);
+            reply.places = credentials.find(host, self.ask.repository).places;
+        }
+        reply
+    }
+
+    fn failed(&self, fault: Fault, tried: &Backoff<'_>) -> RegistryError {
+        let asked = self.ask.asked(tried.tries, tried.waited.as_secs());
+        RegistryError::of_fault(asked, fault)
+    }
+
+    fn misled(&self, to: String, why: &'static str, tried: &Backoff<'_>) -> RegistryError {
+        let asked = Box::new(self.ask.asked(tried.tries + 1, 0));
+        RegistryError::Unsafe { asked, to, why }
+    }
+
+    fn describe(&self) -> String {
+        self.ask.asked(0, 0).to_string()
+    }
+}
+
+/// The way of one try. The header goes to the own host alone.
+struct Way<'a, 'b, 'c> {
+    client: &'c Client,
+    ask: &'a mut Ask<'b>,
+    header: Option<&'a HeaderValue>,
+}
+
+impl<'c> Route<'c> for Way<'_, '_, 'c> {
+    type Error = RegistryError;
+
+    fn ask(&mut self, url: &Url, is_own: bool) -> Result<Answer<'c>, Failed<RegistryError>> {
+        let mut headers = self.ask.headers.clone();
+        headers.remove(AUTHORIZATION);
+        if let Some(header) = self.header.filter(|_| is_own) {
+            token::put(&mut headers, header);
+        }
+        let other;
+        let trust = match self.ask.host.owns(url) {
+            true => &self.ask.host.trust,
+            false => {
+                other = self.client.host(&url::authority(url));
+                &other.trust
+            }
+        };
+        let answer = self.client.wire.exchange(Call {
+            method: self.ask.method.clone(),
+            url: url.clone(),
+            headers,
+            body: self.ask.body().map_err(|it| Failed::Own(Box::new(it)))?,
+            trust,
+        })?;
+        Ok(answer)
+    }
+
+    fn next(&self, answer: &Answer<'_>, url: &Url) -> Option<Url> {
+        redirect(self.ask, answer, url)
+    }
+
+    fn may_follow(&self, from: &Url, to: &Url) -> Result<(), &'static str> {
+        let is_insecure = self.client.host(&url::authority(to)).config.insecure;
+        url::may_follow(from, to, is_insecure)?;
+        // What was encrypted so far is not sent on in the open, whatever the other host is trusted with.
+        match !self.ask.is_read() && from.scheme() == "https" && to.scheme() == "http" {
+            true => Err("which is not encrypted"),
+            false => Ok(()),
+        }
+    }
+
+    fn show(&self, url: &Url) -> String {
+        url::authority(url)
     }
 }
 
 impl Client {
+    /// How often a request is sent at most.
+    fn most(&self, ask: &Ask<'_>) -> u32 {
+        ask.tries.unwrap_or(self.limits.tries)
+    }
+
     /// Sends a request until there is an answer that another try would not change.
     ///
     /// # Errors
     /// When there is none. A refusal is an answer.
     pub(super) fn send<'c>(&'c self, ask: &mut Ask<'_>) -> Result<Reply<'c>, RegistryError> {
-        let most = if ask.is_once {
-            1
-        } else {
-            ask.tries.unwrap_or(self.limits.tries)
+        let mut sending = Sending {
+            client: self,
+            ask,
+            pass: None,
+            rounds: 0,
         };
-        let mut backoff = Backoff::new(&self.limits, most);
-        let mut rounds = 0;
-        let mut pass = self.pass_for(ask)?;
-        loop {
-            let header = match &ask.auth {
-                Auth::Fixed(header) => header.clone(),
-                Auth::Scopes(_) => pass.as_ref().map(|pass| pass.header.clone()),
-            };
-            let (delay, why) = match self.try_once(ask, header.as_ref()) {
-                Err(Failed::Unsafe { to, why }) => {
-                    let asked = Box::new(ask.asked(backoff.tries + 1, 0));
-                    return Err(RegistryError::Unsafe { asked, to, why });
-                }
-                Err(Failed::Own(error)) => return Err(error),
-                Err(Failed::Fault(fault)) => {
-                    let delay = match fault.is_passing() {
-                        true => backoff.again(None),
-                        false => None,
-                    };
-                    let Some(delay) = delay else {
-                        let asked = ask.asked(backoff.tries, backoff.waited.as_secs());
-                        return Err(RegistryError::of_fault(asked, fault));
-                    };
-                    (delay, fault.to_string())
-                }
-                Ok((answer, url)) => {
-                    self.warn(ask.host, &answer.headers);
-                    let elsewhere = !ask.host.owns(&url);
-                    let elsewhere = elsewhere.then(|| url::authority(&url));
-                    let mut reply = Reply {
-                        answer,
-                        url,
-                        elsewhere,
-                        asked: ask.asked(backoff.tries + 1, backoff.waited.as_secs()),
-                        pass: pass.clone(),
-                        places: Vec::new(),
-                    };
-                    if rounds < ROUNDS
-                        && !ask.is_once
-                        && let Some(next) = self.renewed(ask, &reply)?
-                    {
-                        pass = Some(next);
-                        rounds += 1;
-                        continue;
-                    }
-                    let delay = match backoff::is_passing(reply.answer.status) && !ask.is_once {
-                        true => backoff.again(backoff::retry_after(&reply.answer.headers)),
-                        false => None,
-                    };
-                    let Some(delay) = delay else {
-                        if matches!(reply.status(), 401 | 403) {
-                            let looked = self.credentials.find(&ask.host.name, ask.repository);
-                            reply.places = looked.places;
-                        }
-                        return Ok(reply);
-                    };
-                    (delay, format!("it answered {}", reply.status()))
-                }
-            };
-            if delay.as_secs() >= 2 {
-                self.monitor.note(&format!(
-                    "{}: {why}; the next try is in {} s",
-                    ask.asked(0, 0),
-                    delay.as_secs()
-                ));
-            }
-            self.pause(delay)?;
-            pass = self.pass_for(ask)?;
-        }
+        request::send(&self.wire, &mut sending)
     }
 
     /// Sends a request for a document and reads it. The body is empty where the status is not 200.
@@ -249,21 +305,13 @@ impl Client {
         ask: &mut Ask<'_>,
         limit: u64,
     ) -> Result<(Reply<'c>, Vec<u8>), RegistryError> {
-        let mut backoff = Backoff::new(&self.limits, ask.tries.unwrap_or(self.limits.tries));
-        loop {
-            let mut reply = self.send(ask)?;
-            if reply.status() != 200 {
-                return Ok((reply, Vec::new()));
-            }
-            match reply.bytes(limit) {
-                Ok(bytes) => return Ok((reply, bytes)),
-                Err(error) if error.is_absence() => match backoff.again(None) {
-                    Some(delay) => self.pause(delay)?,
-                    None => return Err(error),
-                },
-                Err(error) => return Err(error),
-            }
-        }
+        let most = self.most(ask);
+        let read = |reply: &mut Reply<'c>| match reply.status() {
+            200 => reply.read(limit),
+            _ => Ok(Vec::new()),
+        };
+        let failed = |reply: &Reply<'c>, failed, _: &Backoff<'_>| reply.failed(failed);
+        request::load(&self.wire, most, || self.send(ask), read, failed)
     }
 
     /// Returns the header for a request's own host.
@@ -310,7 +358,7 @@ impl Client {
         &'c self,
         ask: &mut Ask<'_>,
         header: Option<&HeaderValue>,
-    ) -> Result<(Answer<'c>, Url), Failed> {
+    ) -> Result<(Answer<'c>, Url), Failed<RegistryError>> {
         let path = match &ask.at {
             At::Url(url) => return self.follow(ask, url.clone(), header),
             At::Path(path) => path.clone(),
@@ -368,8 +416,8 @@ impl Client {
         &self,
         host: &Host,
         scheme: Scheme,
-        outcome: Result<(Answer<'c>, Url), Failed>,
-    ) -> Result<(Answer<'c>, Url), Failed> {
+        outcome: Result<(Answer<'c>, Url), Failed<RegistryError>>,
+    ) -> Result<(Answer<'c>, Url), Failed<RegistryError>> {
         if outcome.is_ok() {
             host.settle(scheme);
         }
@@ -382,51 +430,14 @@ impl Client {
         ask: &mut Ask<'_>,
         url: Url,
         header: Option<&HeaderValue>,
-    ) -> Result<(Answer<'c>, Url), Failed> {
-        let mut url = url;
-        let mut is_own = ask.host.owns(&url);
-        for _ in 0..HOPS {
-            let mut headers = ask.headers.clone();
-            headers.remove(AUTHORIZATION);
-            if let Some(header) = header.filter(|_| is_own) {
-                token::put(&mut headers, header);
-            }
-            let other;
-            let trust = match ask.host.owns(&url) {
-                true => &ask.host.trust,
-                false => {
-                    other = self.host(&url::authority(&url));
-                    &other.trust
-                }
-            };
-            let answer = self.wire.exchange(Call {
-                method: ask.method.clone(),
-                url: url.clone(),
-                headers,
-                body: ask.body().map_err(Failed::Own)?,
-                trust,
-            })?;
-            let Some(next) = redirect(ask, &answer, &url) else {
-                return Ok((answer, url));
-            };
-            let is_insecure = self.host(&url::authority(&next)).config.insecure;
-            let mut may = url::may_follow(&url, &next, is_insecure);
-            // What was encrypted so far is not sent on in the open, whatever the other host is trusted with.
-            if !ask.is_read() && url.scheme() == "https" && next.scheme() == "http" {
-                may = may.and(Err("which is not encrypted"));
-            }
-            if let Err(why) = may {
-                let to = format!("{}://{}", next.scheme(), url::authority(&next));
-                return Err(Failed::Unsafe { to, why });
-            }
-            // Once away, never again: the way back is not ours.
-            is_own = is_own && url::is_same(&url, &next);
-            url = next;
-        }
-        Err(Failed::Unsafe {
-            to: url::authority(&url),
-            why: "after more redirects than are followed",
-        })
+    ) -> Result<(Answer<'c>, Url), Failed<RegistryError>> {
+        let is_own = ask.host.owns(&url);
+        let mut way = Way {
+            client: self,
+            ask,
+            header,
+        };
+        request::follow(&mut way, url, is_own)
     }
 
     /// Shows the warnings of an answer, each once (distribution-spec, "Warnings").

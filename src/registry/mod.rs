@@ -45,7 +45,7 @@ pub use image::{Blobs, PushImage, PushManifest, Pushed};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::net::{backoff, fault, monitor, parallel, tls, url, wire};
+use crate::net::{backoff, fault, monitor, parallel, request, tls, url, wire};
 use host::{Host, Scheme};
 
 /// What a client is made of.

@@ -8,6 +8,7 @@ use super::error::{self, Asked, Refusal, RegistryError};
 use super::error_body;
 use super::fault::Fault;
 use super::media_type::media_type;
+use super::request::Failed;
 use super::token::Pass;
 use super::url;
 use super::wire::Answer;
@@ -66,17 +67,36 @@ impl Reply<'_> {
     /// # Errors
     /// When it is longer than `limit` bytes, or shorter than was said.
     pub(super) fn bytes(&mut self, limit: u64) -> Result<Vec<u8>, RegistryError> {
+        self.read(limit).map_err(|failed| self.failed(failed))
+    }
+
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// As [`Reply::bytes`], which has words for them.
+    pub(super) fn read(&mut self, limit: u64) -> Result<Vec<u8>, Failed<RegistryError>> {
         let long = |size: String| format!("it has {size} bytes, and {limit} are the most");
         if let Some(size) = self.length().filter(|&size| size > limit) {
-            return Err(self.wrong(long(size.to_string())));
+            return Err(Failed::Own(Box::new(self.wrong(long(size.to_string())))));
         }
-        let bytes = self
-            .answer
-            .read(limit)
-            .map_err(|fault| RegistryError::of_fault(self.asked.clone(), fault))?;
+        let bytes = self.answer.read(limit)?;
         match bytes.len() as u64 > limit {
-            true => Err(self.wrong(long(format!("more than {limit}")))),
+            true => Err(Failed::Own(Box::new(
+                self.wrong(long(format!("more than {limit}"))),
+            ))),
             false => Ok(bytes),
+        }
+    }
+
+    /// Makes the error of a body that cannot be read.
+    pub(super) fn failed(&self, failed: Failed<RegistryError>) -> RegistryError {
+        match failed {
+            Failed::Fault(fault) => RegistryError::of_fault(self.asked.clone(), fault),
+            Failed::Unsafe { to, why } => {
+                let asked = Box::new(self.asked.clone());
+                RegistryError::Unsafe { asked, to, why }
+            }
+            Failed::Own(error) => *error,
         }
     }
 
