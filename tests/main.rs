@@ -9,6 +9,7 @@
 mod cache;
 mod codes;
 mod crash;
+mod dependencies;
 mod determinism;
 mod docker;
 mod docs;
