@@ -1,17 +1,22 @@
-//! Odd zip archives, as imgdecl reads them and as others do: Python's zipfile (and so pip, which unpacks wheels by it), and
-//! a reader that goes from the front to the end and never looks at the directory, as those do that unpack while they fetch.
+//! Odd zip archives, as imgdecl reads them and as others do: Python's zipfile (and so pip, which unpacks wheels by it), the
+//! crate `zip` (and so installers in Rust), and a reader that goes from the front to the end and never looks at the
+//! directory, as those do that unpack while they fetch.
 //! What imgdecl takes, all of them read alike; what it refuses though zipfile takes it, [`REFUSED`] explains.
 
 mod odd;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{Cursor, Read, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use flate2::read::DeflateDecoder;
 use imgdecl::parts::oci::Digest;
 use imgdecl::parts::python::wheel::{Bytes, Entry, Expected, Problem, Scheme, directory, install};
+
+use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use crate::support::{Random, peer};
 
@@ -241,13 +246,40 @@ fn ours(archive: &[u8]) -> Result<String, String> {
         let entries = directory(&mut bytes)?;
         entries.iter().map(|it| read(it, &mut bytes)).collect()
     };
-    let mut all = { all }().map_err(|problem| problem.to_string())?;
+    let all = { all }().map_err(|problem| problem.to_string())?;
+    Ok(shown(all))
+}
+
+/// Says what was read as the script does: names and hashes, sorted.
+fn shown(mut all: Vec<(String, Vec<u8>)>) -> String {
     all.sort();
     let shown = all.iter().map(|(name, data)| {
         let name: String = name.bytes().map(|it| format!("{it:02x}")).collect();
         format!(" {name}={}", Digest::of(data).hex())
     });
-    Ok(format!("ok{}", shown.collect::<String>()))
+    format!("ok{}", shown.collect::<String>())
+}
+
+/// Reads an archive by the crate `zip`; says it as the script does. The crate finds the members and their bytes; without
+/// its features it inflates nothing.
+fn by_crate(archive: &[u8]) -> Result<String, ZipError> {
+    let mut zip = ZipArchive::new(Cursor::new(archive))?;
+    let mut all = Vec::new();
+    for number in 0..zip.len() {
+        let mut member = zip.by_index_raw(number)?;
+        let (name, method) = (member.name()?.into_owned(), member.compression());
+        let (size, crc) = (member.size(), member.crc32());
+        let mut data = Vec::new();
+        match method {
+            CompressionMethod::Stored => member.read_to_end(&mut data)?,
+            _ => DeflateDecoder::new(member).read_to_end(&mut data)?,
+        };
+        let mut found = flate2::Crc::new();
+        found.update(&data);
+        assert_eq!((data.len() as u64, found.sum()), (size, crc), "{name}");
+        all.push((name, data));
+    }
+    Ok(shown(all))
 }
 
 /// Has Python read archives; returns a line of each.
@@ -295,6 +327,8 @@ fn odd_archives_have_one_reading() {
             Ok(ours) => {
                 assert_eq!(*zipfile, ours, "{number}: zipfile and pip");
                 assert_eq!(*front, ours, "{number}: from the front");
+                let by_crate = by_crate(archive).map_err(|error| error.to_string());
+                assert_eq!(by_crate, Ok(ours), "{number}: the crate zip");
                 taken += 1;
                 forms.insert(archive.clone());
                 if number % LAID_OUT == 0 {
