@@ -5,7 +5,7 @@ use std::io::Write;
 use reqwest::Url;
 
 use super::error::IndexError;
-use super::fetch::Ask;
+use super::fetch::{Ask, Reply};
 use super::login::Login;
 use super::{Inner, Source};
 use crate::graph::WantedWheel;
@@ -64,6 +64,80 @@ struct Part<'s> {
     etag: Option<String>,
 }
 
+/// What an answer gives of a wheel.
+enum Given {
+    /// Bytes that come next, of so many if that is known.
+    Bytes(Option<u64>),
+    /// No part: all must be asked for.
+    NoPart,
+}
+
+impl<'s> Part<'s> {
+    fn begin(store: &'s dyn Blobs) -> Result<Self, IndexError> {
+        Ok(Self {
+            writer: store.writer()?,
+            offset: 0,
+            etag: None,
+        })
+    }
+
+    /// Makes the request for what is missing; for all unless `is_rest`.
+    fn request<'a>(&self, wheel: &Wheel<'a>, is_rest: bool) -> Ask<'a> {
+        let request = wheel.ask();
+        if !is_rest {
+            return request;
+        }
+        let request = request.header("range", &format!("bytes={}-", self.offset));
+        match &self.etag {
+            Some(etag) => request.header("if-range", etag),
+            None => request,
+        }
+    }
+
+    /// Takes the head of an answer: whether its bytes come next, or are all of them, so that what came is given up.
+    fn accept(
+        &mut self,
+        wheel: &Wheel<'_>,
+        reply: &Reply<'_>,
+        is_rest: bool,
+        store: &'s dyn Blobs,
+    ) -> Result<Given, IndexError> {
+        match reply.status() {
+            200 => {
+                if self.offset > 0 {
+                    *self = Self::begin(store)?;
+                }
+                let said = reply.length();
+                if let (Some(expected), Some(found)) = (wheel.size, said)
+                    && expected != found
+                {
+                    let why = format!("it has {found} bytes instead of {expected}");
+                    return Err(wheel.ask().wrong(why));
+                }
+                let etag = reply.header("etag").filter(|it| !it.starts_with("W/"));
+                self.etag = etag.map(str::to_owned);
+                Ok(Given::Bytes(wheel.size.or(said)))
+            }
+            206 if is_rest => {
+                let range = reply.header("content-range").and_then(url::content_range);
+                let range = range.filter(|&(first, last, size)| {
+                    first == self.offset
+                        && size.is_none_or(|size| last < size)
+                        && wheel
+                            .size
+                            .is_none_or(|it| size.is_none_or(|size| size == it))
+                });
+                Ok(match range {
+                    Some((_, _, size)) => Given::Bytes(wheel.size.or(size)),
+                    None => Given::NoPart,
+                })
+            }
+            416 if is_rest => Ok(Given::NoPart),
+            _ => Err(reply.refused()),
+        }
+    }
+}
+
 impl Inner {
     /// Fetches a wheel. One that is wrong is fetched again once: a cache on the way may have mixed two up.
     pub(super) fn download(
@@ -110,14 +184,7 @@ impl Inner {
         ask: &Ask<'_>,
         store: &dyn Blobs,
     ) -> Result<Blob, IndexError> {
-        let begin = || -> Result<Part<'_>, IndexError> {
-            Ok(Part {
-                writer: store.writer()?,
-                offset: 0,
-                etag: None,
-            })
-        };
-        let mut part = begin()?;
+        let mut part = Part::begin(store)?;
         let mut going: Option<Going<'_>> = None;
         let mut backoff = Backoff::new(&self.limits, self.limits.tries);
         let (mut cuts, mut is_unable) = (0, false);
@@ -125,51 +192,11 @@ impl Inner {
             // Without a digest, only an entity tag tells that both parts are of one file.
             let is_rest =
                 part.offset > 0 && !is_unable && (wheel.sha256.is_some() || part.etag.is_some());
-            let mut request = wheel.ask();
-            if is_rest {
-                request = request.header("range", &format!("bytes={}-", part.offset));
-                if let Some(etag) = &part.etag {
-                    request = request.header("if-range", etag);
-                }
-            }
-            let mut reply = self.send(&request)?;
-            let mut total = wheel.size;
-            match reply.status() {
-                200 => {
-                    if part.offset > 0 {
-                        part = begin()?;
-                    }
-                    let said = reply.length();
-                    if let (Some(expected), Some(found)) = (wheel.size, said)
-                        && expected != found
-                    {
-                        let why = format!("it has {found} bytes instead of {expected}");
-                        return Err(ask.wrong(why));
-                    }
-                    total = total.or(said);
-                    let etag = reply.header("etag").filter(|it| !it.starts_with("W/"));
-                    part.etag = etag.map(str::to_owned);
-                }
-                206 if is_rest => {
-                    let range = reply.header("content-range").and_then(url::content_range);
-                    let Some((_, _, size)) = range.filter(|&(first, last, size)| {
-                        first == part.offset
-                            && size.is_none_or(|size| last < size)
-                            && wheel
-                                .size
-                                .is_none_or(|it| size.is_none_or(|size| size == it))
-                    }) else {
-                        is_unable = true;
-                        continue;
-                    };
-                    total = total.or(size);
-                }
-                416 if is_rest => {
-                    is_unable = true;
-                    continue;
-                }
-                _ => return Err(reply.refused()),
-            }
+            let mut reply = self.send(&part.request(wheel, is_rest))?;
+            let Given::Bytes(total) = part.accept(wheel, &reply, is_rest, store)? else {
+                is_unable = true;
+                continue;
+            };
             let going = going.get_or_insert_with(|| {
                 let transfer = Transfer {
                     direction: Direction::Pull,

@@ -125,29 +125,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let needs = check(request)?;
     let given = request.given(request.host);
     let mut draft = Draft::default();
-    let mut ids = BTreeSet::new();
-    for id in &request.targets {
-        let images =
-            rule::images(id, &mut Lower::new(&given, &mut draft, None)).map_err(|rule| {
-                PlanError::NotAnImage {
-                    id: id.clone(),
-                    rule,
-                }
-            })?;
-        ids.extend(images);
-    }
-    if request.targets.is_empty() {
-        let home = &request.spec.home;
-        let images = request
-            .spec
-            .targets()
-            .filter(|target| Role::of(target) == Role::Image);
-        ids.extend(
-            images
-                .filter(|target| home.is_empty() || target.id.member == *home)
-                .map(|target| target.id.clone()),
-        );
-    }
+    let ids = chosen(request, &mut Lower::new(&given, &mut draft, None))?;
     if ids.is_empty() {
         return Err(PlanError::NoImages);
     }
@@ -195,25 +173,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
             node,
         });
     }
-    let mut references = BTreeMap::new();
-    for image in &images {
-        let Some(repository) = &image.names.repository else {
-            continue;
-        };
-        for tag in image.names.tags.iter().collect::<BTreeSet<_>>() {
-            let reference = format!("{repository}:{tag}");
-            let Some(first) = references.insert(reference.clone(), &image.name) else {
-                continue;
-            };
-            if let Some(target) = request.spec.target(&image.id) {
-                let message = format!("`{first}` and `{}` are both {reference}", image.name);
-                let (table, span) = (&target.table, target.table.span.clone());
-                let problem = table.problem("imgdecl::image::reference", span, message, "second");
-                let help = "give one of them another `repository`, or other `tags`";
-                draft.problems.push(problem.help(help));
-            }
-        }
-    }
+    draft.problems.extend(clashes(request.spec, &images));
     if !draft.problems.is_empty() {
         return Err(draft.problems.into());
     }
@@ -233,6 +193,56 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         images,
         needs,
     })
+}
+
+/// Returns the images that are to be built: those that were named, or all of the home manifest and its members.
+fn chosen(request: &Request<'_>, lower: &mut Lower<'_>) -> Result<BTreeSet<TargetId>, PlanError> {
+    let mut ids = BTreeSet::new();
+    for id in &request.targets {
+        let images = rule::images(id, lower).map_err(|rule| PlanError::NotAnImage {
+            id: id.clone(),
+            rule,
+        })?;
+        ids.extend(images);
+    }
+    if request.targets.is_empty() {
+        let home = &request.spec.home;
+        let images = request
+            .spec
+            .targets()
+            .filter(|target| Role::of(target) == Role::Image);
+        ids.extend(
+            images
+                .filter(|target| home.is_empty() || target.id.member == *home)
+                .map(|target| target.id.clone()),
+        );
+    }
+    Ok(ids)
+}
+
+/// Finds images that would take a name in a registry from each other.
+fn clashes(spec: &Spec, images: &[PlannedImage]) -> Problems {
+    let mut problems = Problems::default();
+    let mut references = BTreeMap::new();
+    for image in images {
+        let Some(repository) = &image.names.repository else {
+            continue;
+        };
+        for tag in image.names.tags.iter().collect::<BTreeSet<_>>() {
+            let reference = format!("{repository}:{tag}");
+            let Some(first) = references.insert(reference.clone(), &image.name) else {
+                continue;
+            };
+            if let Some(target) = spec.target(&image.id) {
+                let message = format!("`{first}` and `{}` are both {reference}", image.name);
+                let (table, span) = (&target.table, target.table.span.clone());
+                let problem = table.problem("imgdecl::image::reference", span, message, "second");
+                let help = "give one of them another `repository`, or other `tags`";
+                problems.push(problem.help(help));
+            }
+        }
+    }
+    problems
 }
 
 /// Lowers every target for every platform, so that all problems come out at once. Returns what the images need of the

@@ -30,19 +30,7 @@ pub fn pylock(
         text: text.to_owned(),
     });
     let root = Root::parse(&source)?;
-    let version = root.get("lock-version").ok_or_else(|| {
-        let help =
-            "name a pylock.toml, as `pip lock` and `uv export --format pylock.toml` write it";
-        root.place().error(
-            CODE,
-            "this is no pylock.toml: `lock-version` is missing",
-            help,
-        )
-    })?;
-    if !version.text()?.starts_with("1.") {
-        let message = format!("this is lock version {}, and 1 is known", version.text()?);
-        return Err(version.error(message, AGAIN));
-    }
+    check_version(&root)?;
     let python = target.markers().python_full_version().version.clone();
     let admits = |node: &Node<'_>, what: &str| -> Result<(), InputError> {
         let needs = node.text()?;
@@ -61,29 +49,7 @@ pub fn pylock(
     if let Some(needs) = root.get("requires-python") {
         admits(&needs, "this lock")?;
     }
-    let names = |list: Vec<Node<'_>>| -> Result<Vec<String>, InputError> {
-        list.iter().map(|it| Ok(normal(it.text()?))).collect()
-    };
-    let known = |key: &str| root.get(key).map_or(Ok(Vec::new()), |it| names(it.list()?));
-    let groups = match groups {
-        Some(groups) => groups.iter().map(|it| normal(it)).collect(),
-        None => known("default-groups")?,
-    };
-    let extras: Vec<String> = extras.iter().map(|it| normal(it)).collect();
-    for (what, key, asked) in [
-        ("extra", "extras", &extras),
-        ("group", "dependency-groups", &groups),
-    ] {
-        let known = known(key)?;
-        if let Some(name) = asked.iter().find(|it| !known.contains(it)) {
-            let known = known.join(", ");
-            return Err(root.place().error(
-                CODE,
-                format!("the lock has no {what} `{name}`"),
-                format!("it has {}", if known.is_empty() { "none" } else { &known }),
-            ));
-        }
-    }
+    let (extras, groups) = asked(&root, extras, groups)?;
     let holds = |node: &Node<'_>| -> Result<bool, InputError> {
         let marker = with_sets(node.text()?, &extras, &groups);
         let marker = pep508::marker(&marker).map_err(|error| node.error(error.message, AGAIN))?;
@@ -128,6 +94,56 @@ pub fn pylock(
         packages: packages.into_values().collect(),
         warnings: Vec::new(),
     })
+}
+
+/// Makes sure that it is a lock that can be read.
+fn check_version(root: &Root) -> Result<(), InputError> {
+    let version = root.get("lock-version").ok_or_else(|| {
+        let help =
+            "name a pylock.toml, as `pip lock` and `uv export --format pylock.toml` write it";
+        root.place().error(
+            CODE,
+            "this is no pylock.toml: `lock-version` is missing",
+            help,
+        )
+    })?;
+    if !version.text()?.starts_with("1.") {
+        let message = format!("this is lock version {}, and 1 is known", version.text()?);
+        return Err(version.error(message, AGAIN));
+    }
+    Ok(())
+}
+
+/// Returns the extras and groups that are asked for, which the lock must have: its default groups if none are named.
+fn asked(
+    root: &Root,
+    extras: &[String],
+    groups: Option<&[String]>,
+) -> Result<(Vec<String>, Vec<String>), InputError> {
+    let names = |list: Vec<Node<'_>>| -> Result<Vec<String>, InputError> {
+        list.iter().map(|it| Ok(normal(it.text()?))).collect()
+    };
+    let known = |key: &str| root.get(key).map_or(Ok(Vec::new()), |it| names(it.list()?));
+    let groups = match groups {
+        Some(groups) => groups.iter().map(|it| normal(it)).collect(),
+        None => known("default-groups")?,
+    };
+    let extras: Vec<String> = extras.iter().map(|it| normal(it)).collect();
+    for (what, key, asked) in [
+        ("extra", "extras", &extras),
+        ("group", "dependency-groups", &groups),
+    ] {
+        let known = known(key)?;
+        if let Some(name) = asked.iter().find(|it| !known.contains(it)) {
+            let known = known.join(", ");
+            return Err(root.place().error(
+                CODE,
+                format!("the lock has no {what} `{name}`"),
+                format!("it has {}", if known.is_empty() { "none" } else { &known }),
+            ));
+        }
+    }
+    Ok((extras, groups))
 }
 
 fn read_package(path: &str, package: &Node<'_>) -> Result<Locked, InputError> {

@@ -56,92 +56,115 @@ pub(super) fn parse(
         targets: BTreeMap::new(),
     };
     for (name, value) in root {
-        let span = value.span();
-        let table =
-            |value: DeValue<'static>, span: Range<usize>, problems: &mut Problems| match value {
-                DeValue::Table(value) => Some(Table {
-                    source: source.clone(),
-                    span,
-                    value,
-                }),
-                _ => {
-                    problems.push(Problem::new(
-                        "imgdecl::spec::type",
-                        &source,
-                        span,
-                        "this must be a table",
-                        "not a table",
-                    ));
-                    None
-                }
-            };
-        match name.get_ref().as_ref() {
-            "format" => match value
-                .get_ref()
-                .as_integer()
-                .map(|it| it.to_string())
-                .as_deref()
-            {
-                Some("1") => document.format = Some(1),
-                _ => problems.push(
-                    Problem::new(
-                        "imgdecl::spec::format",
-                        &source,
-                        span,
-                        "there is no such format",
-                        "this program knows format 1",
-                    )
-                    .help("write `format = 1`, or use a newer imgdecl"),
-                ),
-            },
-            "defaults" => document.defaults = table(value.into_inner(), span, problems),
-            "vars" => document.vars = table(value.into_inner(), span, problems),
-            "index" => document.index = table(value.into_inner(), span, problems),
-            "workspace" => document.workspace = table(value.into_inner(), span, problems),
-            rule => match rules.iter().position(|known| *known == rule) {
-                Some(index) => {
-                    let Some(targets) = table(value.into_inner(), span, problems) else {
-                        continue;
-                    };
-                    for (target, value) in targets.value {
-                        document.add(
-                            index,
-                            rules,
-                            target.span(),
-                            &target.into_inner(),
-                            value.span(),
-                            value.into_inner(),
-                            problems,
-                        );
-                    }
-                }
-                None => {
-                    let names = rules.iter().copied().chain([
-                        "format",
-                        "defaults",
-                        "vars",
-                        "workspace",
-                        "index",
-                    ]);
-                    let problem = Problem::new(
-                        "imgdecl::spec::unknown_rule",
-                        &source,
-                        name.span(),
-                        format!("unknown rule or key `{rule}`"),
-                        "no such rule",
-                    );
-                    problems.push(match suggest(rule, names) {
-                        Some(near) => problem.did_you_mean(Some(near)),
-                        None => problem.help(format!("the rules are: {}", rules.join(", "))),
-                    });
-                }
-            },
+        let (key, span) = (name.get_ref().as_ref(), value.span());
+        if key == "format" {
+            document.read_format(value.get_ref(), span, problems);
+            continue;
+        }
+        let slot = match key {
+            "defaults" => Some(&mut document.defaults),
+            "vars" => Some(&mut document.vars),
+            "index" => Some(&mut document.index),
+            "workspace" => Some(&mut document.workspace),
+            _ => None,
+        };
+        let rule = rules.iter().position(|known| *known == key);
+        if slot.is_none() && rule.is_none() {
+            problems.push(unknown(&source, name.span(), key, rules));
+            continue;
+        }
+        let Some(table) = table(&source, span, value.into_inner(), problems) else {
+            continue;
+        };
+        if let Some(slot) = slot {
+            *slot = Some(table);
+        } else if let Some(rule) = rule {
+            for (target, value) in table.value {
+                document.add(
+                    rule,
+                    rules,
+                    target.span(),
+                    &target.into_inner(),
+                    value.span(),
+                    value.into_inner(),
+                    problems,
+                );
+            }
         }
     }
     document
 }
 
+/// Returns a value as a table, which it must be.
+fn table(
+    source: &Arc<SourceText>,
+    span: Range<usize>,
+    value: DeValue<'static>,
+    problems: &mut Problems,
+) -> Option<Table> {
+    if let DeValue::Table(value) = value {
+        let source = source.clone();
+        return Some(Table {
+            source,
+            span,
+            value,
+        });
+    }
+    problems.push(Problem::new(
+        "imgdecl::spec::type",
+        source,
+        span,
+        "this must be a table",
+        "not a table",
+    ));
+    None
+}
+
+/// Says that there is no such rule, and no such key.
+fn unknown(
+    source: &Arc<SourceText>,
+    span: Range<usize>,
+    name: &str,
+    rules: &[&'static str],
+) -> Problem {
+    let problem = Problem::new(
+        "imgdecl::spec::unknown_rule",
+        source,
+        span,
+        format!("unknown rule or key `{name}`"),
+        "no such rule",
+    );
+    let keys = ["format", "defaults", "vars", "workspace", "index"];
+    let names = rules.iter().copied().chain(keys);
+    match suggest(name, names) {
+        Some(near) => problem.did_you_mean(Some(near)),
+        None => problem.help(format!("the rules are: {}", rules.join(", "))),
+    }
+}
+
 impl Document {
+    /// Reads the format, which must be one that this program knows.
+    fn read_format(
+        &mut self,
+        value: &DeValue<'static>,
+        span: Range<usize>,
+        problems: &mut Problems,
+    ) {
+        let number = value.as_integer().map(|it| it.to_string());
+        if number.as_deref() == Some("1") {
+            self.format = Some(1);
+            return;
+        }
+        let problem = Problem::new(
+            "imgdecl::spec::format",
+            &self.source,
+            span,
+            "there is no such format",
+            "this program knows format 1",
+        );
+        problems.push(problem.help("write `format = 1`, or use a newer imgdecl"));
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one call, of one loop")]
     fn add(
         &mut self,

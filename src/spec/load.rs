@@ -40,39 +40,8 @@ impl Spec {
         rules: &[&'static str],
         set: &[(String, String)],
     ) -> Result<Self, LoadError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| LoadError::Io { path, source }
-        };
-        let path = path.canonicalize().map_err(io(path))?;
-        let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
-        let text = fs::read_to_string(&path).map_err(io(&path))?;
-        let (root, home) = root_of(&folder, rules).unwrap_or((folder.clone(), String::new()));
-
         let mut problems = Problems::default();
-        let mut loader = Loader {
-            root: &root,
-            rules,
-            problems: &mut problems,
-        };
-        let mut documents = BTreeMap::new();
-        // The file itself may have any name; members and roots are found by theirs.
-        let name = path
-            .strip_prefix(&root)
-            .unwrap_or(&path)
-            .display()
-            .to_string();
-        documents.insert(home.clone(), (folder, loader.parse(name, text)));
-        if !home.is_empty() {
-            let path = root.join(MANIFEST);
-            let text = fs::read_to_string(&path).map_err(io(&path))?;
-            documents.insert(
-                String::new(),
-                (root.clone(), loader.parse(MANIFEST.to_owned(), text)),
-            );
-        }
-        loader.members(&mut documents);
-
+        let (root, home, documents) = read_all(path, rules, &mut problems)?;
         let is_torn = documents.values().any(|(_, document)| document.is_torn);
         let mut spec = Self {
             root,
@@ -98,62 +67,114 @@ impl Spec {
             if let Some(defaults) = &document.defaults {
                 problems.extend(defaults.check(DEFAULTS));
             }
-            if let Some(index) = &document.index {
-                problems.extend(index.check(INDEX));
-                let is_root = name.is_empty();
-                if is_root {
-                    spec.index = Some(index.clone());
-                } else {
-                    let (code, message) = ("imgdecl::spec::index", "`[index]` stands in a member");
-                    let problem = index.problem(code, index.span.clone(), message, "not here");
-                    problems.push(problem.help("write it in the manifest of the workspace's root"));
-                }
-            }
-            let id = |target: String| TargetId {
-                member: name.clone(),
-                name: target,
-            };
-            let targets = document.targets.into_iter();
-            let targets = targets.map(|(target, (rule, _, table))| {
-                (
-                    target.clone(),
-                    Target {
-                        id: id(target),
-                        rule,
-                        table,
-                        folder: folder.clone(),
-                    },
-                )
-            });
-            let targets = targets.collect();
-            spec.members.insert(
-                name,
-                Member {
-                    folder,
-                    defaults: document.defaults,
-                    vars: own,
-                    targets,
-                },
-            );
+            spec.take_index(&name, &document, &mut problems);
+            let member = member(&name, folder, document, own);
+            spec.members.insert(name, member);
         }
         if is_torn {
             return Err(LoadError::Problems(problems));
         }
         spec.problems = problems;
-        if let Some(name) = unset.first() {
-            let names: Vec<&str> = spec
-                .members
-                .values()
-                .flat_map(|it| it.vars.keys())
-                .map(String::as_str)
-                .collect();
-            let near = suggest(name, names).map(str::to_owned);
-            return Err(LoadError::Set {
-                name: (*name).to_owned(),
-                near,
-            });
+        match unset.first() {
+            Some(name) => Err(spec.no_variable(name)),
+            None => Ok(spec),
         }
-        Ok(spec)
+    }
+
+    /// Takes the `[index]` of a document, which stands in that of the root alone.
+    fn take_index(&mut self, name: &str, document: &Document, problems: &mut Problems) {
+        let Some(index) = &document.index else {
+            return;
+        };
+        problems.extend(index.check(INDEX));
+        if name.is_empty() {
+            self.index = Some(index.clone());
+            return;
+        }
+        let (code, message) = ("imgdecl::spec::index", "`[index]` stands in a member");
+        let problem = index.problem(code, index.span.clone(), message, "not here");
+        problems.push(problem.help("write it in the manifest of the workspace's root"));
+    }
+
+    /// Makes the error of a variable that is set and that no manifest has.
+    fn no_variable(&self, name: &str) -> LoadError {
+        let members = self.members.values();
+        let names = members.flat_map(|it| it.vars.keys()).map(String::as_str);
+        let near = suggest(name, names.collect::<Vec<_>>()).map(str::to_owned);
+        LoadError::Set {
+            name: name.to_owned(),
+            near,
+        }
+    }
+}
+
+/// The manifests of a workspace by member, each with its folder. The root's has no name.
+type Documents = BTreeMap<String, (PathBuf, Document)>;
+
+/// Reads a manifest, its workspace's root, and all other members. Returns the root's folder, which member the manifest is,
+/// and all of them.
+fn read_all(
+    path: &Path,
+    rules: &[&'static str],
+    problems: &mut Problems,
+) -> Result<(PathBuf, String, Documents), LoadError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| LoadError::Io { path, source }
+    };
+    let path = path.canonicalize().map_err(io(path))?;
+    let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let text = fs::read_to_string(&path).map_err(io(&path))?;
+    let (root, home) = root_of(&folder, rules).unwrap_or((folder.clone(), String::new()));
+    let mut loader = Loader {
+        root: &root,
+        rules,
+        problems,
+    };
+    let mut documents = BTreeMap::new();
+    // The file itself may have any name; members and roots are found by theirs.
+    let name = path.strip_prefix(&root).unwrap_or(&path);
+    let document = loader.parse(name.display().to_string(), text);
+    documents.insert(home.clone(), (folder, document));
+    if !home.is_empty() {
+        let path = root.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(io(&path))?;
+        let document = loader.parse(MANIFEST.to_owned(), text);
+        documents.insert(String::new(), (root.clone(), document));
+    }
+    loader.members(&mut documents);
+    Ok((root, home, documents))
+}
+
+/// Makes a member of its document.
+fn member(
+    name: &str,
+    folder: PathBuf,
+    document: Document,
+    vars: BTreeMap<String, String>,
+) -> Member {
+    let targets = document.targets.into_iter();
+    let targets = targets.map(|(target, (rule, _, table))| {
+        let id = TargetId {
+            member: name.to_owned(),
+            name: target.clone(),
+        };
+        let folder = folder.clone();
+        (
+            target,
+            Target {
+                id,
+                rule,
+                table,
+                folder,
+            },
+        )
+    });
+    Member {
+        targets: targets.collect(),
+        folder,
+        defaults: document.defaults,
+        vars,
     }
 }
 
@@ -248,7 +269,7 @@ impl Loader<'_> {
         )
     }
 
-    fn members(&mut self, documents: &mut BTreeMap<String, (PathBuf, Document)>) {
+    fn members(&mut self, documents: &mut Documents) {
         let Some(table) = documents
             .get("")
             .and_then(|(_, document)| document.workspace.clone())
