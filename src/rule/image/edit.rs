@@ -8,7 +8,7 @@ use crate::graph::{ActionError, Origin};
 use crate::oci::{Annotations, Config, Platform, last_of_each, variable};
 use crate::rule::Lower;
 use crate::rule::value::{Collect, image_path};
-use crate::spec::{Defaults, Part, Scope, Target};
+use crate::spec::{Defaults, Part, Scope, Table, Target};
 use serde_json::{Value, json};
 
 /// What runtimes search for commands where an image has no `PATH` (moby and containerd).
@@ -61,69 +61,9 @@ impl Edit {
         collect: &mut Collect,
     ) -> Self {
         let at = &target.table;
-        let vars = lower.vars(target);
-        let mut env = Vec::new();
-        for (name, value) in &table.env {
-            let text = name.get_ref();
-            if text.is_empty() || text.contains(['=', '\0']) {
-                collect.0.push(at.problem(
-                    "imgdecl::image::env",
-                    name.span(),
-                    format!("`{text}` is no name of a variable"),
-                    "without `=`",
-                ));
-            }
-            match vars.parts(value.get_ref(), Scope::Plain) {
-                Ok(parts) => env.push((text.clone(), parts, at.place(value.span()))),
-                Err((message, help)) => {
-                    let problem = at.problem("imgdecl::spec::variable", value.span(), message, "");
-                    collect.0.push(
-                        help.into_iter()
-                            .fold(problem, |problem, help| problem.help(help)),
-                    );
-                }
-            }
-        }
-        let mut replace = BTreeMap::new();
-        if let Some(workdir) = &table.workdir {
-            let path = collect.take(image_path(at, workdir.get_ref(), workdir.span()));
-            replace.insert("WorkingDir", json!(format!("/{}", path.as_str())));
-        }
-        let text = |value: &Option<String>| value.as_ref().map(|value| json!(value));
-        let optional = [
-            ("User", text(&table.user)),
-            ("StopSignal", text(&table.stop_signal)),
-            ("Shell", table.shell.as_ref().map(|shell| json!(shell))),
-            (
-                "Healthcheck",
-                table
-                    .healthcheck
-                    .as_ref()
-                    .map(|check| check.to_json(at, collect)),
-            ),
-        ];
-        replace.extend(
-            optional
-                .into_iter()
-                .filter_map(|(field, value)| Some((field, value?))),
-        );
-        let mut ports = BTreeMap::new();
-        for port in &table.ports {
-            match port.get_ref().full() {
-                Some(full) => {
-                    ports.insert(full, json!({}));
-                }
-                None => {
-                    let message = format!("`{}` is no port", port.get_ref().0);
-                    collect.0.push(at.problem(
-                        "imgdecl::image::port",
-                        port.span(),
-                        message,
-                        "expected a number from 1 to 65535, or \"53/udp\"",
-                    ));
-                }
-            }
-        }
+        let env = env(target, lower, &table, collect);
+        let replace = replaced(at, &table, collect);
+        let ports = ports(at, &table, collect);
         let mut volumes = BTreeMap::new();
         for volume in &table.volumes {
             let path = collect.take(image_path(at, volume.get_ref(), volume.span()));
@@ -247,6 +187,94 @@ impl Edit {
         }
         Ok(())
     }
+}
+
+/// Reads the variables: names, values and places.
+fn env(
+    target: &Target,
+    lower: &Lower<'_>,
+    table: &ImageTable,
+    collect: &mut Collect,
+) -> Vec<(String, Vec<Part>, Origin)> {
+    let at = &target.table;
+    let vars = lower.vars(target);
+    let mut env = Vec::new();
+    for (name, value) in &table.env {
+        let text = name.get_ref();
+        if text.is_empty() || text.contains(['=', '\0']) {
+            collect.0.push(at.problem(
+                "imgdecl::image::env",
+                name.span(),
+                format!("`{text}` is no name of a variable"),
+                "without `=`",
+            ));
+        }
+        match vars.parts(value.get_ref(), Scope::Plain) {
+            Ok(parts) => env.push((text.clone(), parts, at.place(value.span()))),
+            Err((message, help)) => {
+                let problem = at.problem("imgdecl::spec::variable", value.span(), message, "");
+                collect.0.push(
+                    help.into_iter()
+                        .fold(problem, |problem, help| problem.help(help)),
+                );
+            }
+        }
+    }
+    env
+}
+
+/// Reads what replaces fields of the base's config.
+fn replaced(
+    at: &Table,
+    table: &ImageTable,
+    collect: &mut Collect,
+) -> BTreeMap<&'static str, Value> {
+    let mut replace = BTreeMap::new();
+    if let Some(workdir) = &table.workdir {
+        let path = collect.take(image_path(at, workdir.get_ref(), workdir.span()));
+        replace.insert("WorkingDir", json!(format!("/{}", path.as_str())));
+    }
+    let text = |value: &Option<String>| value.as_ref().map(|value| json!(value));
+    let optional = [
+        ("User", text(&table.user)),
+        ("StopSignal", text(&table.stop_signal)),
+        ("Shell", table.shell.as_ref().map(|shell| json!(shell))),
+        (
+            "Healthcheck",
+            table
+                .healthcheck
+                .as_ref()
+                .map(|check| check.to_json(at, collect)),
+        ),
+    ];
+    replace.extend(
+        optional
+            .into_iter()
+            .filter_map(|(field, value)| Some((field, value?))),
+    );
+    replace
+}
+
+/// Reads the ports.
+fn ports(at: &Table, table: &ImageTable, collect: &mut Collect) -> BTreeMap<String, Value> {
+    let mut ports = BTreeMap::new();
+    for port in &table.ports {
+        match port.get_ref().full() {
+            Some(full) => {
+                ports.insert(full, json!({}));
+            }
+            None => {
+                let message = format!("`{}` is no port", port.get_ref().0);
+                collect.0.push(at.problem(
+                    "imgdecl::image::port",
+                    port.span(),
+                    message,
+                    "expected a number from 1 to 65535, or \"53/udp\"",
+                ));
+            }
+        }
+    }
+    ports
 }
 
 #[cfg(test)]

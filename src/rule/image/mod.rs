@@ -46,6 +46,7 @@
 
 mod action;
 mod edit;
+mod layers;
 mod names;
 mod values;
 
@@ -59,6 +60,7 @@ use toml::Spanned;
 
 use action::{ImageAction, IndexAction};
 use edit::Edit;
+use layers::layers;
 use names::{Where, flavour};
 use values::{HEALTHCHECK, Healthcheck, Port};
 
@@ -67,9 +69,9 @@ use super::value::{Collect, fields};
 use super::{Lower, Lowered, RULES, Role, Rule};
 use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression, Flavour};
+use crate::rule::Below;
 use crate::rule::ecosystem::{Conflict, Installed};
-use crate::rule::{Below, LayerTrees};
-use crate::spec::{Key, LayerEntry, Problem, Problems, Scope, Table, Target, Type};
+use crate::spec::{Key, Problem, Problems, Scope, Table, Target, Type};
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -287,22 +289,9 @@ impl Rule for Image {
             .and_then(|name| Compression::from_name(name))
             .unwrap_or_default();
         let mut packages = ground.packages;
-        for layer in &layers {
-            let Some(own) = &layer.packages else {
-                continue;
-            };
-            let mut conflicts = packages.iter().rev();
-            let conflict = conflicts.find_map(|below| own.conflict(&**below));
-            if let (Some(conflict), false) = (conflict, lower.is_locking) {
-                let Conflict {
-                    code,
-                    message,
-                    help,
-                } = conflict;
-                let problem = Problem::at(code, &layer.origin, message, "this comes second");
-                collect.0.push(problem.help(help));
-            }
-            packages.push(own.clone());
+        let conflicts = add_packages(&layers, &mut packages);
+        if !lower.is_locking {
+            collect.0.extend(conflicts);
         }
         let flavour = flavour(target, lower).unwrap_or_else(|problems| {
             collect.0.extend(problems);
@@ -328,20 +317,8 @@ impl Rule for Image {
         let mut top = ground.top;
         let mut inputs: Vec<NodeId> = ground.image.into_iter().collect();
         for layer in &layers {
-            let stack_inputs = top.into_iter().chain(layer.trees.iter().copied()).collect();
-            let (rule, name, origin) = (layer.rule, &layer.label, &layer.origin);
-            let action = StackAction {
-                pick: layer.pick.clone(),
-                has_below: top.is_some(),
-            };
-            let stack = lower.add_as(rule, name.clone(), action, stack_inputs, origin.clone());
-            inputs.push(lower.add_as(
-                rule,
-                name.clone(),
-                LayerAction { compression },
-                vec![stack],
-                origin.clone(),
-            ));
+            let (stack, written) = add_layer(layer, top, compression, lower);
+            inputs.push(written);
             top = Some(stack);
         }
         let action = ImageAction {
@@ -357,6 +334,47 @@ impl Rule for Image {
             packages,
         }))
     }
+}
+
+/// Adds the packages of layers to those that lie below. Returns which of them exclude each other.
+fn add_packages(layers: &[LayerNodes], packages: &mut Vec<Arc<dyn Installed>>) -> Problems {
+    let mut conflicts = Problems::default();
+    for layer in layers {
+        let Some(own) = &layer.packages else {
+            continue;
+        };
+        let mut below = packages.iter().rev();
+        if let Some(conflict) = below.find_map(|below| own.conflict(&**below)) {
+            let Conflict {
+                code,
+                message,
+                help,
+            } = conflict;
+            let problem = Problem::at(code, &layer.origin, message, "this comes second");
+            conflicts.push(problem.help(help));
+        }
+        packages.push(own.clone());
+    }
+    conflicts
+}
+
+/// Adds the nodes of a layer on top of what lies below: its stack, and the layer that is written of it.
+fn add_layer(
+    layer: &LayerNodes,
+    below: Option<NodeId>,
+    compression: Compression,
+    lower: &mut Lower<'_>,
+) -> (NodeId, NodeId) {
+    let inputs = below.into_iter().chain(layer.trees.iter().copied());
+    let (rule, name, origin) = (layer.rule, &layer.label, &layer.origin);
+    let action = StackAction {
+        pick: layer.pick.clone(),
+        has_below: below.is_some(),
+    };
+    let stack = lower.add_as(rule, name.clone(), action, inputs.collect(), origin.clone());
+    let action = LayerAction { compression };
+    let written = lower.add_as(rule, name.clone(), action, vec![stack], origin.clone());
+    (stack, written)
 }
 
 /// Says what Docker's manifests cannot hold.
@@ -401,118 +419,6 @@ struct LayerNodes {
     origin: Origin,
     /// The packages that begin with this layer.
     packages: Option<Arc<dyn Installed>>,
-}
-
-fn layers(
-    target: &Target,
-    lower: &mut Lower<'_>,
-    entries: Vec<LayerEntry>,
-    below: &Below,
-) -> Result<Vec<LayerNodes>, Problems> {
-    let at = &target.table;
-    let mut problems = Problems::default();
-    let mut layers = Vec::new();
-    for (number, entry) in (1..).zip(entries) {
-        let (lowered, rule, name, label, span) = match entry {
-            LayerEntry::Name(name) => {
-                let span = name.span();
-                let fits = |role| role == Role::Layer;
-                let found = lower.resolve(target, name.get_ref(), span.clone(), fits);
-                let lowered =
-                    found.and_then(|id| Ok((lower.target(&id, target, span.clone(), below)?, id)));
-                match lowered {
-                    Ok((lowered, id)) => {
-                        let rule = lower
-                            .spec
-                            .target(&id)
-                            .map_or("", |it| RULES[it.rule].name());
-                        let label = lower.spec.short_name(&id);
-                        (lowered, rule, id.name, label, span)
-                    }
-                    Err(problem) => {
-                        problems.push(problem);
-                        continue;
-                    }
-                }
-            }
-            LayerEntry::Inline(rule, table) => {
-                let Some(index) = RULES.iter().position(|it| it.name() == rule.get_ref()) else {
-                    let names: Vec<&str> = RULES.iter().map(|it| it.name()).collect();
-                    let near = crate::spec::suggest(rule.get_ref(), names);
-                    problems.push(
-                        at.problem(
-                            "imgdecl::spec::unknown_rule",
-                            rule.span(),
-                            format!("unknown rule `{}`", rule.get_ref()),
-                            "no such rule",
-                        )
-                        .did_you_mean(near),
-                    );
-                    continue;
-                };
-                match lower.inline(target, index, table, number, below) {
-                    Ok(lowered) => {
-                        let name = format!("{}#{number}", target.id.name);
-                        let label = format!("{}#{number}", lower.spec.short_name(&target.id));
-                        (Some(lowered), RULES[index].name(), name, label, rule.span())
-                    }
-                    Err(more) => {
-                        problems.extend(more);
-                        continue;
-                    }
-                }
-            }
-        };
-        match lowered {
-            Some(Lowered::Layer(trees)) => layers.push(LayerNodes {
-                trees,
-                pick: None,
-                rule,
-                name,
-                label,
-                origin: at.place(span),
-                packages: None,
-            }),
-            Some(Lowered::Layers(all, packages)) => {
-                let several = all.len() > 1;
-                for (number, LayerTrees { node, pick }) in (1..).zip(all) {
-                    layers.push(LayerNodes {
-                        trees: vec![node],
-                        pick: Some(pick),
-                        rule,
-                        name: name.clone(),
-                        label: match several {
-                            true => format!("{label}/{number}"),
-                            false => label.clone(),
-                        },
-                        origin: at.place(span.clone()),
-                        packages: (number == 1).then(|| packages.clone()),
-                    });
-                }
-            }
-            // Its own problems are noted.
-            None => {}
-            Some(other) => problems.push(
-                at.problem(
-                    "imgdecl::image::not_a_layer",
-                    span,
-                    format!("`{name}` is no layer"),
-                    format!("a target of rule {rule}"),
-                )
-                .help(match other {
-                    Lowered::Base(..) | Lowered::Image(_) => {
-                        format!("write base = \"{name}\" to build on it")
-                    }
-                    _ => "layers are made by rules such as `files`".to_owned(),
-                }),
-            ),
-        }
-    }
-    if problems.is_empty() {
-        Ok(layers)
-    } else {
-        Err(problems)
-    }
 }
 
 /// What an image builds on.
