@@ -8,6 +8,10 @@ use super::LayerNodes;
 use crate::rule::{Below, LayerTrees, Lower, Lowered, RULES, Role};
 use crate::spec::{LayerEntry, Problem, Problems, Table, Target};
 
+/// Lowers the entries of `layers`, in their order.
+///
+/// # Errors
+/// All that is wrong with them.
 pub(super) fn layers(
     target: &Target,
     lower: &mut Lower<'_>,

@@ -1,5 +1,6 @@
 //! Where packages go in an image, and which wheels fit there: what the base says, and what the manifest says instead.
 
+use std::fmt;
 use std::str::FromStr;
 
 use pep440_rs::Version;
@@ -12,7 +13,7 @@ use crate::python::wheel::{Scheme, Venv};
 use crate::python::{Interpreter, Libc, Python, Pythons, Target as PythonTarget, WheelName};
 use crate::rule::value::{Collect, image_path};
 use crate::rule::{Below, Lower};
-use crate::spec::{Problems, Target};
+use crate::spec::{Problem, Problems, Table, Target};
 
 /// The C library that wheels are chosen for where nothing says it.
 const LIBC: Libc = Libc::Glibc { minor: 28 };
@@ -43,22 +44,8 @@ impl Place {
     ) -> Result<Option<Self>, Problems> {
         let at = &target.table;
         let mut collect = Collect::default();
-        let python: Option<Python> = table.python.as_ref().and_then(|value| {
-            let parsed = value.get_ref().parse::<Python>();
-            let parsed = parsed.map_err(|error| {
-                let (message, label) = (error.to_string(), "not a version of Python");
-                at.problem("imgdecl::pip::python", value.span(), message, label)
-            });
-            parsed.map_err(|it| collect.0.push(it)).ok()
-        });
-        let libc: Option<Libc> = table.libc.as_ref().and_then(|value| {
-            let parsed = value.get_ref().parse::<Libc>();
-            let parsed = parsed.map_err(|error| {
-                let (message, label) = (error.to_string(), "not a C library");
-                at.problem("imgdecl::pip::libc", value.span(), message, label)
-            });
-            parsed.map_err(|it| collect.0.push(it)).ok()
-        });
+        let python: Option<Python> = parsed(&table.python, at, &mut collect, "python");
+        let libc: Option<Libc> = parsed(&table.libc, at, &mut collect, "libc");
         let prefix = table.prefix.as_ref();
         let prefix = prefix.map(|it| collect.take(image_path(at, it.get_ref(), it.span())));
         let below = match lower.below().clone() {
@@ -81,23 +68,9 @@ impl Place {
             .and_then(|it| it.interpreters.iter().find(fits))
             .cloned();
         let Some(version) = interpreter.as_ref().map(|it| it.version).or(python) else {
-            let has_base = known.is_some();
-            let (message, help) = match has_base {
-                true => (
-                    "the base has no Python that could be found",
-                    "say which one it is with `python`, and where packages go with `prefix`",
-                ),
-                false => (
-                    "nothing says which Python the packages are for",
-                    "write `python = \"3.11\"`, or build on a base, whose Python is found",
-                ),
-            };
             // A target that no image uses is only looked at.
             if *lower.below() != Below::Unasked {
-                let span = table.python.as_ref().map_or(at.span.clone(), Spanned::span);
-                let problem =
-                    at.problem("imgdecl::pip::python", span, message, "for which Python?");
-                collect.0.push(problem.help(help));
+                collect.0.push(no_python(table, at, known.is_some()));
             }
             collect.finish(())?;
             return Ok(None);
@@ -106,30 +79,9 @@ impl Place {
             patch: python.and_then(|it| it.patch).or(version.patch),
             ..version
         };
-        let path = |text: &str| LayerPath::parse(text).unwrap_or_default();
         let own_prefix =
             prefix.filter(|_| table.layout.as_deref() != Some("venv") || table.prefix.is_some());
-        let lib = format!(
-            "lib/python{}.{}/site-packages",
-            version.major, version.minor
-        );
-        let (prefix, site, platsite) = match (&own_prefix, &interpreter) {
-            (None, Some(it)) => (
-                path(&it.prefix),
-                path(&it.site),
-                it.platsite.as_deref().map(path),
-            ),
-            (Some(own), Some(it)) if *own == path(&it.prefix) => (
-                own.clone(),
-                path(&it.site),
-                it.platsite.as_deref().map(path),
-            ),
-            (own, _) => {
-                let own = own.clone().unwrap_or_else(|| path("/usr/local"));
-                let site = own.join(&lib).unwrap_or_default();
-                (own, site, None)
-            }
-        };
+        let (prefix, site, platsite) = folders(own_prefix, interpreter.as_ref(), version);
         let installed = interpreter
             .as_ref()
             .filter(|it| path(&it.site) == site)
@@ -227,6 +179,66 @@ impl Place {
             owner: self.owner,
         })
     }
+}
+
+/// Reads a value that has a form of its own.
+fn parsed<T: FromStr<Err: fmt::Display>>(
+    value: &Option<Spanned<String>>,
+    at: &Table,
+    collect: &mut Collect,
+    key: &str,
+) -> Option<T> {
+    let value = value.as_ref()?;
+    let parsed = value.get_ref().parse::<T>().map_err(|error| {
+        let (code, label) = match key {
+            "python" => ("imgdecl::pip::python", "not a version of Python"),
+            _ => ("imgdecl::pip::libc", "not a C library"),
+        };
+        at.problem(code, value.span(), error.to_string(), label)
+    });
+    parsed.map_err(|it| collect.0.push(it)).ok()
+}
+
+/// Says that nothing tells which Python the packages are for.
+fn no_python(table: &PipTable, at: &Table, has_base: bool) -> Problem {
+    let (message, help) = match has_base {
+        true => (
+            "the base has no Python that could be found",
+            "say which one it is with `python`, and where packages go with `prefix`",
+        ),
+        false => (
+            "nothing says which Python the packages are for",
+            "write `python = \"3.11\"`, or build on a base, whose Python is found",
+        ),
+    };
+    let span = table.python.as_ref().map_or(at.span.clone(), Spanned::span);
+    let label = "for which Python?";
+    at.problem("imgdecl::pip::python", span, message, label)
+        .help(help)
+}
+
+/// Returns where packages go: the prefix, the folder of pure packages, and that of others where it is another one.
+fn folders(
+    own: Option<LayerPath>,
+    interpreter: Option<&Interpreter>,
+    version: Python,
+) -> (LayerPath, LayerPath, Option<LayerPath>) {
+    if let Some(it) = interpreter {
+        let prefix = path(&it.prefix);
+        if own.as_ref().is_none_or(|own| *own == prefix) {
+            return (prefix, path(&it.site), it.platsite.as_deref().map(path));
+        }
+    }
+    let (major, minor) = (version.major, version.minor);
+    let own = own.unwrap_or_else(|| path("/usr/local"));
+    let lib = format!("lib/python{major}.{minor}/site-packages");
+    let site = own.join(&lib).unwrap_or_default();
+    (own, site, None)
+}
+
+/// Reads a path that a base or a constant names.
+fn path(text: &str) -> LayerPath {
+    LayerPath::parse(text).unwrap_or_default()
 }
 
 fn same_minor(one: Python, other: Python) -> bool {
