@@ -132,6 +132,7 @@ impl<'a, W: Work> Line<'a, W> {
             }
             let weight = self.work.weight(index);
             let is_serial = self.work.is_serial(index);
+            // One item alone may weigh more than the budget: it must be made all the same.
             let is_full = state.weight > 0 && state.weight + weight > self.work.budget();
             if is_full || (is_serial && state.is_reading) {
                 break;
@@ -154,6 +155,8 @@ impl<'a, W: Work> Line<'a, W> {
     fn make<'s>(&'s self, index: usize, is_serial: bool, scope: &Scope<'s>) {
         let early = is_serial.then(|| {
             let early = self.work.read(index)?;
+            // The next one may be read while this one is compressed. After an error nothing is read any more, so the mark
+            // stays.
             self.lock().is_reading = false;
             self.go_on(scope);
             Ok(early)
@@ -196,6 +199,7 @@ impl<'a, W: Work> Line<'a, W> {
                 return;
             }
             state.consumed[consumer] += 1;
+            // What both have had goes, in order: a consumer that is behind keeps the memory of all that it waits for.
             let both = state.consumed[0].min(state.consumed[1]);
             while state.first < both {
                 state.weight -= self.work.weight(state.first);

@@ -213,7 +213,9 @@ impl<'a> Solver<'a> {
                     return Err(self.conflict(Box::new(conflict)));
                 }
             }
+            // The network works while the solver thinks: what it will want next is asked for before it is wanted.
             self.prefetch();
+            // Only here, between two decisions, may the order change: the state is at rest.
             self.reorder();
             let (state, priorities) = (&mut self.state, &self.priorities);
             let packages = &state.package_store;
@@ -221,6 +223,7 @@ impl<'a> Solver<'a> {
                 let package = &packages[id];
                 priorities.of(package.name(), package)
             });
+            // Nothing is left to be decided: that is the solution.
             let Some((id, range)) = picked else {
                 return self.finish();
             };
@@ -250,6 +253,7 @@ impl<'a> Solver<'a> {
             Err(error) => {
                 self.check_known(&name)?;
                 let (range, reason) = match error {
+                    // No version of it can ever be taken; of the others we only know that none of this range can now.
                     IndexError::NotFound { .. } => (Ranges::full(), "is in no index".to_owned()),
                     error => (range.clone(), format!("cannot be had: {error}")),
                 };
@@ -272,19 +276,24 @@ impl<'a> Solver<'a> {
             }
         };
         let point = Point::of(&candidate.version);
+        // What is said of a version holds for the whole gap between its neighbours: no other version lies in it. So the
+        // solver joins what it learns of several versions into one range, and conflicts read like `>=1, <3`.
         let around = listing.around(&point);
         if self
             .added
             .get(&package)
             .is_some_and(|it| it.contains(&point))
         {
+            // The state knows what it depends on from before it was taken back: telling it twice would only make it slower.
             self.state.partial_solution.add_decision(id, point);
             return Ok(());
         }
+        // Many versions of one package were tried in vain: those that come next are fetched at once, and not one by one.
         self.prefetch_batch(&name, &listing, range, &point);
         let metadata = match self.metadata(&candidate, &point)? {
             Ok(metadata) => metadata,
             Err(reason) => {
+                // It counts as known: its metadata is not asked for again.
                 self.added.entry(package).or_default().insert(point);
                 self.reject(id, around, reason);
                 return Ok(());
@@ -348,6 +357,7 @@ impl<'a> Solver<'a> {
         let causes: Vec<Id<Package>> = self.state.incompatibility_store[cause]
             .iter()
             .map(|(it, _)| it)
+            // An extra and its package always go together: neither is the other's fault.
             .filter(|it| self.state.package_store[*it].name() != affected.name())
             .collect();
         for cause in &causes {
@@ -369,6 +379,8 @@ impl<'a> Solver<'a> {
 
     /// Changes the order of the packages that conflicted often.
     fn reorder(&mut self) {
+        // Whoever is rejected again and again is decided earlier, and whoever causes it later: else the solver would try all
+        // versions of the first against each version of the second.
         for id in std::mem::take(&mut self.raised) {
             if let Some(name) = self.state.package_store[id].name() {
                 self.priorities.early(name);
@@ -396,6 +408,7 @@ impl<'a> Solver<'a> {
             .map(|(id, point)| (self.state.package_store[id].clone(), point))
             .collect();
         let mut packages: BTreeMap<PackageName, Resolved> = BTreeMap::new();
+        // Once more, for its warnings: they were cleared with those of versions that were taken back.
         self.root_dependencies();
         let asked: BTreeSet<PackageName> = self.asked().map(|it| it.name().clone()).collect();
         for (package, point) in &decided {

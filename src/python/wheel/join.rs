@@ -53,6 +53,7 @@ pub(crate) fn join(mut parts: Vec<Part>, last: bool) -> Result<Vec<Part>, Vec<Co
                 Kind::Folder { .. } => Some(path.clone()),
                 _ => path.parent(),
             };
+            // Up to the first folder that is known: those above it are known, too.
             while let Some(folder) = above.filter(|it| !folders.contains_key(it)) {
                 above = folder.parent();
                 folders.insert(folder, index);
@@ -65,12 +66,14 @@ pub(crate) fn join(mut parts: Vec<Part>, last: bool) -> Result<Vec<Part>, Vec<Co
                 continue;
             };
             let other = &parts[first].tree.entries()[path];
+            // Namespace packages and licence files come with many wheels: equal files are no conflict.
             if same(entry, other) {
                 dropped[index].insert(path.clone());
                 if is_executable(entry) || is_executable(other) {
                     executable.insert(path.clone());
                 }
             } else if last {
+                // The file that was executable is gone; what comes in its place says for itself whether it is.
                 dropped[first].insert(path.clone());
                 executable.remove(path);
                 owners.insert(path.clone(), index);
@@ -99,6 +102,7 @@ pub(crate) fn join(mut parts: Vec<Part>, last: bool) -> Result<Vec<Part>, Vec<Co
     }
     for (part, dropped) in parts.iter_mut().zip(&dropped) {
         let touched = |path: &LayerPath| dropped.contains(path) || executable.contains(path);
+        // Most trees stay as they are: they are not made anew.
         if !part.tree.entries().keys().any(touched) {
             continue;
         }
