@@ -103,6 +103,10 @@ const SHARED: &[(&str, &str)] = &[
         "run::option",
         "an option of `run`: its form, and what it names",
     ),
+    (
+        "run::runtime",
+        "no OCI runtime, for `run` and for commands of a build; and one that cannot set a container up",
+    ),
     ("signals", "signals cannot be listened to"),
     ("spec::index", "`[index]`: its place, and what it says"),
     (
@@ -173,7 +177,6 @@ const UNTESTED: &[(&str, &str)] = &[
         "registry::several",
         "the first of several errors speaks for all of them",
     ),
-    ("run", "the host must fail while a container is set up"),
     ("run::itself", "it takes a system without /proc"),
     ("run::limit", "it takes a runtime that ignores limits"),
     ("run::linux", "the tests need Linux"),

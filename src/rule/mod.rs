@@ -17,9 +17,9 @@ mod reference;
 mod scan;
 mod tar;
 #[cfg(test)]
-mod toy_ecosystem;
+mod toy_ecosystem_testing;
 #[cfg(test)]
-mod toy_rule;
+mod toy_rule_testing;
 mod value;
 mod walk;
 
@@ -31,7 +31,7 @@ pub(crate) use lend::{Cache, lend};
 pub(crate) use lower::{Below, Draft, Given, LayerTrees, Lower, Lowered, Need};
 pub(crate) use reference::{reference, schema, table_of_rules};
 #[cfg(test)]
-pub(crate) use toy_ecosystem::connect;
+pub(crate) use toy_ecosystem_testing::connect;
 
 use std::path::Path;
 
@@ -156,9 +156,9 @@ pub const RULES: &[&dyn Rule] = &[
     &image::Image,
     &group::Group,
     #[cfg(test)]
-    &toy_rule::Motd,
+    &toy_rule_testing::Motd,
     #[cfg(test)]
-    &toy_ecosystem::Seed,
+    &toy_ecosystem_testing::Seed,
 ];
 
 /// Returns the names of all rules.

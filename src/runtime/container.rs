@@ -95,6 +95,23 @@ pub(crate) enum RunError {
     },
 }
 
+impl RunError {
+    /// Returns the name of the kind of error.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Apply(_) => "imgdecl::run::unpack",
+            Self::Bundle(bundle::BundleError::NoCommand) => "imgdecl::run::command",
+            Self::Bundle(bundle::BundleError::User(_)) => "imgdecl::run::user",
+            Self::Bundle(_) => "imgdecl::run::bundle",
+            Self::Program(_) => "imgdecl::run::program",
+            Self::Runtimes(_) => "imgdecl::run::runtime",
+            Self::Limit { .. } => "imgdecl::run::limit",
+            Self::Root => "imgdecl::run::root",
+            Self::Changed(_) | Self::Store(_) | Self::Io { .. } => "imgdecl::run",
+        }
+    }
+}
+
 /// How long a runtime that was killed has to remove what it began: it showed that it may well hang.
 const REMNANTS: Duration = Duration::from_secs(2);
 

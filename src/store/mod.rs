@@ -11,7 +11,7 @@ mod folder;
 mod gc;
 mod lock;
 #[cfg(test)]
-mod memory;
+mod memory_testing;
 mod port;
 mod read;
 mod record;
@@ -27,7 +27,7 @@ pub(crate) use folder::seal_copy;
 pub(crate) use gc::{Collected, Info, Verified};
 pub(crate) use lock::KeyLock;
 #[cfg(test)]
-pub(crate) use memory::InMemory;
+pub(crate) use memory_testing::InMemory;
 pub use port::Blobs;
 pub(crate) use port::{Later, Records};
 pub(crate) use read::{BlobReader, Damage};

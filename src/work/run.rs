@@ -279,29 +279,26 @@ fn check_platform(name: &str, platform: &Platform, host: &Platform) -> Result<()
 }
 
 fn failed(error: RunError, request: &Request) -> Failed {
-    let (code, help) = match &error {
+    let help = match &error {
         RunError::Apply(ApplyError::Stopped) => return Failed::Stopped,
         RunError::Apply(ApplyError::Source(SourceError::Cache(damage))) => {
             return damage.clone().into();
         }
-        RunError::Apply(inner) => ("imgdecl::run::unpack", inner.help()),
-        RunError::Bundle(BundleError::NoCommand) => (
-            "imgdecl::run::command",
-            Some("say what to run: `--entrypoint PROGRAM`, or words after `--`".to_owned()),
-        ),
-        RunError::Bundle(BundleError::User(_)) => (
-            "imgdecl::run::user",
-            Some("name another with `--user`; a number needs no name".to_owned()),
-        ),
-        RunError::Bundle(inner) => ("imgdecl::run::bundle", inner.help().map(str::to_owned)),
+        RunError::Apply(inner) => inner.help(),
+        RunError::Bundle(BundleError::NoCommand) => {
+            Some("say what to run: `--entrypoint PROGRAM`, or words after `--`".to_owned())
+        }
+        RunError::Bundle(BundleError::User(_)) => {
+            Some("name another with `--user`; a number needs no name".to_owned())
+        }
+        RunError::Bundle(inner) => inner.help().map(str::to_owned),
         RunError::Program(inner) => {
             // As shells, docker and podman have it: nothing ran that could give a code.
             let blame = Blame::Program(match inner {
                 ProgramError::NoProgram { .. } => 126,
                 _ => 127,
             });
-            let help = Some(inner.help());
-            return Failed::told(blame, "imgdecl::run::program", inner.to_string(), help);
+            return Failed::told(blame, error.code(), inner.to_string(), Some(inner.help()));
         }
         RunError::Runtimes(refused) => {
             let said: Vec<&str> = refused.iter().map(|it| &*it.why).collect();
@@ -313,17 +310,18 @@ fn failed(error: RunError, request: &Request) -> Failed {
                 })
                 .collect();
             lines.extend(advice(&said.join("\n"), request));
-            ("imgdecl::run::runtime", Some(lines.join("\n")))
+            Some(lines.join("\n"))
         }
-        RunError::Limit { .. } => (
-            "imgdecl::run::limit",
-            Some("the control group is not ours to set: run it as root, or let systemd delegate it (`systemd-run --user --scope -p Delegate=yes`)".to_owned()),
+        RunError::Limit { .. } => Some(
+            "the control group is not ours to set: run it as root, or let systemd delegate it \
+             (`systemd-run --user --scope -p Delegate=yes`)"
+                .to_owned(),
         ),
-        RunError::Changed(inner) => ("imgdecl::run", inner.help().map(str::to_owned)),
-        RunError::Root => ("imgdecl::run::root", Some("run it as root, or leave out `--chroot`".to_owned())),
-        RunError::Store(_) | RunError::Io { .. } => ("imgdecl::run", None),
+        RunError::Root => Some("run it as root, or leave out `--chroot`".to_owned()),
+        RunError::Changed(inner) => inner.help().map(str::to_owned),
+        RunError::Store(_) | RunError::Io { .. } => None,
     };
-    Failed::error(Blame::Build, code, &error, help)
+    Failed::error(Blame::Build, error.code(), &error, help)
 }
 
 /// Says what to do about what runtimes say.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::graph::{ActionError, Command, Context, End, Ran, Runner};
-use crate::runtime::bundle::{BundleError, Options, Rootless};
+use crate::runtime::bundle::{Options, Rootless};
 use crate::runtime::{ApplyError, Image, Limits, OCI_RUNTIMES, OciRuntime, RunError, Sealed};
 use crate::shown;
 use crate::source::{Piece, cached};
@@ -100,18 +100,9 @@ impl Runner for HostRunner {
 
 /// Says why a command could not be run.
 fn failed(error: &RunError) -> ActionError {
-    let code = match error {
-        RunError::Apply(ApplyError::Stopped) => return ActionError::stopped(),
-        RunError::Apply(_) => "imgdecl::run::unpack",
-        RunError::Bundle(BundleError::NoCommand) => "imgdecl::run::command",
-        RunError::Bundle(BundleError::User(_)) => "imgdecl::run::user",
-        RunError::Bundle(_) => "imgdecl::run::bundle",
-        RunError::Program(_) => "imgdecl::run::program",
-        RunError::Runtimes(_) => "imgdecl::run::runtime",
-        RunError::Limit { .. } => "imgdecl::run::limit",
-        RunError::Root => "imgdecl::run::root",
-        RunError::Changed(_) | RunError::Store(_) | RunError::Io { .. } => "imgdecl::run",
-    };
+    if let RunError::Apply(ApplyError::Stopped) = error {
+        return ActionError::stopped();
+    }
     let help = match error {
         RunError::Apply(inner) => inner.help(),
         RunError::Bundle(inner) => inner.help().map(str::to_owned),
@@ -123,7 +114,7 @@ fn failed(error: &RunError) -> ActionError {
         }
         _ => None,
     };
-    let failed = ActionError::of(code, error);
+    let failed = ActionError::of(error.code(), error);
     match help {
         Some(help) => failed.help(help),
         None => failed,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::ecosystem::{Conflict, Ecosystem, Finding, Installed, Item, Probe};
-use super::toy_rule::file;
+use super::toy_rule_testing::file;
 use super::value::fields;
 use super::{Below, LayerTrees, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{Action, ActionError, Context, KeyWriter, Lane, Product, Sources, TreeProduct};
@@ -215,7 +215,7 @@ impl Rule for Seed {
     }
 
     fn source(&self) -> &'static str {
-        include_str!("toy_ecosystem.rs")
+        include_str!("toy_ecosystem_testing.rs")
     }
 
     fn keys(&self) -> &'static [Key] {

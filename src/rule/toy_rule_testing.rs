@@ -39,7 +39,7 @@ impl Rule for Motd {
     }
 
     fn source(&self) -> &'static str {
-        include_str!("toy_rule.rs")
+        include_str!("toy_rule_testing.rs")
     }
 
     fn keys(&self) -> &'static [Key] {
