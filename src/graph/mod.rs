@@ -4,6 +4,7 @@
 //! Rules make graphs and `exec` runs them. Knows nothing of TOML, threads or terminals.
 
 mod action;
+mod document;
 mod key;
 mod lazy;
 mod listing;
@@ -17,6 +18,7 @@ mod stop;
 
 pub use action::ActionError;
 pub(crate) use action::{Action, Context, Failure, Graph, Label, Lane, Node, NodeId};
+pub(crate) use document::Document;
 pub(crate) use key::{ActionKey, HashKey, KeyWriter, TextKey, compare};
 pub(crate) use lazy::Lazy;
 pub(crate) use origin::{Origin, SourceText};

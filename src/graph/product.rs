@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActionError, Context, KeyWriter, Lazy, listing};
+use super::{ActionError, Context, Document, KeyWriter, Lazy, listing};
 use crate::layer::{Changeset, Container, Facts, Tree};
 use crate::oci::{Descriptor, DiffId, Digest, Platform, Reference};
 use crate::store::{Blob, Blobs, Health, Record, StoreError};
@@ -30,6 +30,8 @@ pub enum Product {
     Image(Arc<Image>),
     /// An image of several platforms.
     Index(Arc<Index>),
+    /// A document, which may be about an image.
+    Document(Arc<Document>),
 }
 
 /// A tree, known by the digest of its listing.
@@ -199,11 +201,12 @@ impl Product {
             ),
             Self::Image(image) => key.field("image", &json(&image.manifest)),
             Self::Index(index) => key.field("index", &json(&index.descriptor)),
+            Self::Document(document) => document.write_key(key),
         }
     }
 
-    /// Returns the blobs that outputs read of the product: documents, and with `layers` also layers. What else its bytes
-    /// are for is said by the actions that read them.
+    /// Returns the blobs that outputs read of the product: configs, manifests and indexes, and with `layers` also layers, and
+    /// what is attached to images. What else its bytes are for is said by the actions that read them.
     pub fn for_outputs(&self, layers: bool) -> Vec<Blob> {
         let layer_blobs = |list: &[Layer]| -> Vec<Blob> {
             let foreign = |layer: &&Layer| layer.descriptor.urls.is_empty();
@@ -222,6 +225,8 @@ impl Product {
             // The layers of an image are the products of other nodes, which answer for them.
             Self::Image(image) => image.documents().to_vec(),
             Self::Index(index) => vec![index.document()],
+            Self::Document(document) if layers => document.blobs(),
+            Self::Document(_) => Vec::new(),
         }
     }
 
@@ -255,6 +260,7 @@ impl Product {
             Self::Layer(layer) => Saved::Layer(layer.clone()),
             Self::Image(image) => Saved::Image(Image::clone(image)),
             Self::Index(index) => Saved::Index(Index::clone(index)),
+            Self::Document(document) => Saved::Document(Box::new(Document::clone(document))),
         };
         Some(serde_json::to_value(saved).expect("products have string keys only"))
     }
@@ -283,6 +289,7 @@ impl Product {
             Saved::Layer(layer) => Self::Layer(layer),
             Saved::Image(image) => Self::Image(Arc::new(image)),
             Saved::Index(index) => Self::Index(Arc::new(index)),
+            Saved::Document(document) => Self::Document(Arc::new(*document)),
         })
     }
 
@@ -311,6 +318,7 @@ enum Saved {
     Layer(Layer),
     Image(Image),
     Index(Index),
+    Document(Box<Document>),
 }
 
 impl TreeProduct {

@@ -11,6 +11,7 @@ mod manifest;
 mod media_type;
 mod platform;
 mod reference;
+mod referrer;
 mod sha256;
 
 pub use config::Config;
@@ -27,6 +28,7 @@ pub use media_type::MediaType;
 pub use platform::Platform;
 pub use reference::Reference;
 pub(crate) use reference::{ReferenceError, check_tag};
+pub(crate) use referrer::{EMPTY, Referrer};
 
 use std::collections::BTreeMap;
 

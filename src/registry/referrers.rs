@@ -18,29 +18,12 @@ use super::pull::ACCEPT;
 use super::tags::LIST;
 use super::upload_session::Target;
 use super::url;
-use crate::oci::{
-    Annotations, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference, null_is_default,
-    without_nulls,
-};
+use crate::oci::{Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference, Referrer};
 
 /// How many pages are read.
 const PAGES: usize = 1_000;
 /// How often the list is written again because another writer came between.
 const ROUNDS: usize = 5;
-
-/// A manifest that refers to another.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Referrer {
-    media_type: MediaType,
-    artifact_type: Option<String>,
-    subject: Descriptor,
-    config: Descriptor,
-    #[serde(default, deserialize_with = "null_is_default")]
-    layers: Vec<Descriptor>,
-    #[serde(default, deserialize_with = "without_nulls")]
-    annotations: Annotations,
-}
 
 /// An index as it was found. Its entries stay as they are.
 #[derive(Default)]
@@ -89,10 +72,7 @@ impl Client {
                 what: "the referrer's manifest".to_owned(),
                 why: error.to_string(),
             })?;
-        let mut descriptor = Descriptor::of(document.media_type, manifest);
-        let kind = document.artifact_type;
-        descriptor.artifact_type = kind.or_else(|| Some(document.config.media_type.to_string()));
-        descriptor.annotations = document.annotations;
+        let descriptor = document.descriptor(manifest);
         let host = self.host(&repository.registry);
         let target = Target {
             host: &host,
@@ -437,22 +417,5 @@ mod tests {
         let index = json!({"schemaVersion": 2, "mediaType": MediaType::OciIndex, "manifests": [entry], "annotations": {}});
         let read = |bytes: &[u8]| serde_json::from_slice(bytes).map(|it| entries(Some(&it)));
         crate::oci::assert_null_is_absent(&index, read);
-        let manifest = json!({
-            "schemaVersion": 2, "mediaType": MediaType::OciManifest, "artifactType": "x/y", "subject": entry,
-            "config": entry, "layers": [entry], "annotations": {"a": "b"},
-        });
-        let seen = |it: Referrer| {
-            (
-                it.media_type,
-                it.artifact_type,
-                it.subject,
-                it.config,
-                it.layers,
-                it.annotations,
-            )
-        };
-        crate::oci::assert_null_is_absent(&manifest, |bytes| {
-            serde_json::from_slice::<Referrer>(bytes).map(seen)
-        });
     }
 }
