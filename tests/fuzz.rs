@@ -112,6 +112,7 @@ fn manifests() {
             targets: Vec::new(),
             platforms: Vec::new(),
             never: BTreeSet::new(),
+            documents: Vec::new(),
         };
         if let Ok(plan) = plan::plan(&request) {
             let _ = plan::render(&plan, &|_, _| String::new());

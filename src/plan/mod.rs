@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub is_locking: bool,
     /// Paths of the host that are never inputs.
     pub never: BTreeSet<PathBuf>,
+    /// Which documents about images are wanted.
+    pub documents: Vec<&'static str>,
 }
 
 impl<'a> Request<'a> {
@@ -69,6 +71,8 @@ pub struct PlannedImage {
     pub platforms: Vec<(Platform, NodeId)>,
     /// The node of the index, or of the only image.
     pub node: NodeId,
+    /// The nodes of documents about the image: those of its platforms, then those of the index.
+    pub documents: Vec<NodeId>,
 }
 
 /// Why there is no plan.
@@ -151,9 +155,12 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         }
         let names = rule::image_names(target, &lower)?;
         let mut nodes = Vec::new();
+        let mut documents = Vec::new();
+        let wanted = &request.documents;
         for platform in platforms {
             let mut lower = Lower::new(&given, &mut draft, Some(platform.clone()));
             if let Some(Lowered::Image(image)) = lower.lower(&id) {
+                documents.extend(rule::documents(wanted, target, image.image, &mut lower)?);
                 nodes.push((platform, image.image));
             }
         }
@@ -165,12 +172,16 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
                 nodes.iter().map(|(_, node)| *node).collect(),
             )?,
         };
+        if nodes.len() > 1 {
+            documents.extend(rule::documents(wanted, target, node, &mut lower)?);
+        }
         images.push(PlannedImage {
             name: request.spec.short_name(&id),
             id,
             names,
             platforms: nodes,
             node,
+            documents,
         });
     }
     draft.problems.extend(clashes(request.spec, &images));
@@ -316,6 +327,16 @@ pub fn render(plan: &Plan, state: &dyn Fn(NodeId, &Node) -> String) -> String {
                 let what = format!("{} {}", node.action.name(), node.label.target);
                 text.push_str(&format!("    {what}{}\n", state(id, node)));
             }
+        }
+        if !image.documents.is_empty() {
+            text.push_str("  documents\n");
+        }
+        for id in &image.documents {
+            let node = plan.graph.node(*id);
+            let platform = node.label.platform.as_ref();
+            let platform = platform.map_or(String::new(), |it| format!(" {it}"));
+            let what = format!("{} {}{platform}", node.action.name(), node.label.target);
+            text.push_str(&format!("    {what}{}\n", state(*id, node)));
         }
     }
     text

@@ -3,6 +3,7 @@
 //! A new rule is a file, a line in [`RULES`], and a case in `golden/rule/`. Knows nothing of threads, HTTP or terminals.
 
 mod base;
+mod document;
 mod ecosystem;
 mod files;
 mod group;
@@ -17,6 +18,8 @@ mod reference;
 mod scan;
 mod tar;
 #[cfg(test)]
+mod toy_document_testing;
+#[cfg(test)]
 mod toy_ecosystem_testing;
 #[cfg(test)]
 mod toy_rule_testing;
@@ -24,6 +27,7 @@ mod value;
 mod walk;
 
 pub(crate) use base::OnDisk;
+pub(crate) use document::documents;
 use ecosystem::Ecosystem;
 pub(crate) use host::digest_of;
 pub(crate) use image::{ImageNodes, Names, images, index, names as image_names, platforms};

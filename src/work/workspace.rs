@@ -38,6 +38,8 @@ pub(crate) struct Workspace {
     /// The targets that the user named.
     pub(super) targets: Vec<TargetId>,
     platforms: Vec<Platform>,
+    /// Which documents about the images are wanted, by the names that rules give them.
+    pub(super) documents: Vec<&'static str>,
     /// The user set variables on the command line.
     pub(super) has_set: bool,
     /// Files that are written: never inputs.
@@ -68,6 +70,7 @@ impl Workspace {
             manifest,
             targets,
             platforms: choice.platforms.clone(),
+            documents: Vec::new(),
             has_set: !choice.set.is_empty(),
             written,
             host,
@@ -107,6 +110,7 @@ impl Workspace {
             manifest: path,
             targets: vec![id],
             platforms: platforms.to_vec(),
+            documents: Vec::new(),
             has_set: !set.is_empty(),
             written: Vec::new(),
             host,
@@ -214,6 +218,7 @@ impl Workspace {
             targets: self.targets.clone(),
             platforms: self.platforms.clone(),
             never: self.never(),
+            documents: self.documents.clone(),
         }
     }
 
