@@ -70,6 +70,10 @@
     )
 )]
 
+// The registry of the integration tests serves unit tests, too.
+#[cfg(test)]
+extern crate self as imgdecl;
+
 pub mod cli;
 mod daemon;
 mod exec;

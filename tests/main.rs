@@ -13,6 +13,7 @@ mod dependencies;
 mod determinism;
 mod docker;
 mod docs;
+mod documents;
 mod failures;
 mod floors;
 mod fuzz;

@@ -49,6 +49,7 @@ fn build_images(session: &Session, args: Build) -> Result<Exit, Failed> {
             tags: args.tag,
             metadata_file: args.metadata_file,
             explain: args.explain,
+            documents: Vec::new(),
             written: args.profile.into_iter().collect(),
         },
     )?;

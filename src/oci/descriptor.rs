@@ -50,6 +50,13 @@ impl Descriptor {
         }
     }
 
+    /// Tells whether an entry of an index is a document, and no image: images have no type, or that of their config.
+    pub(crate) fn is_document(&self) -> bool {
+        let of_images = [MediaType::OciConfig, MediaType::DockerConfig];
+        let kind = self.artifact_type.as_deref();
+        kind.is_some_and(|kind| of_images.iter().all(|it| it.as_str() != kind))
+    }
+
     /// Makes the descriptor of `bytes`.
     pub fn of(media_type: MediaType, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)

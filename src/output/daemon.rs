@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::json;
 
+use super::attached::left_out;
 use super::docker_archive::{DockerArchive, Picked};
 use super::{Needs, Output, OutputError, Planned, Report, Sink, Supply};
 use crate::daemon::{self, Sent, Settings};
@@ -74,6 +75,7 @@ impl Sink for Daemon {
         let go_on = || !supply.stop.is_asked();
         let mut reader = docker.archive.reader(supply.store()?, &go_on);
         daemon.load(&mut reader, docker.archive.size(), &what)?;
+        left_out(images, daemon.name(), supply.note);
         let mut reports = Vec::new();
         for (image, picked) in images.iter().zip(docker.images) {
             let image_id = image_id(daemon, &picked)?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::archive::{self, Archive};
+use super::attached::left_out;
 use super::{Kind, Needs, Output, OutputError, Report, Sink, Supply, ours};
 use crate::graph::{Image, Origin};
 use crate::oci::{
@@ -55,6 +56,7 @@ impl Sink for ToDockerArchive {
     fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError> {
         let go_on = || !supply.stop.is_asked();
         note_zstd(images, supply.note);
+        left_out(images, &self.to_string(), supply.note);
         let docker = DockerArchive::new(images, supply.host)?;
         archive::write(&self.0, &docker.archive, supply.store()?, &go_on)?;
         (supply.note)(&format!("written {self}"));

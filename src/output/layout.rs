@@ -11,7 +11,7 @@ use super::{
     GoOn, Kind, LAYOUT_VERSION, Needs, OCI_LAYOUT, Output, OutputError, Report, Sink, Stoppable,
     Supply, fail, merge, ours, unread, wait_for,
 };
-use crate::oci::{Descriptor, Digest, Index, Manifest, OURS};
+use crate::oci::{Descriptor, Digest, Index, Manifest, OURS, REF_NAME, Referrer};
 use crate::source::read_document;
 use crate::store::{Blob, Blobs, blob_of_file, seal_copy};
 
@@ -145,7 +145,7 @@ fn fill(
     for blob in &wanted {
         place(&blobs, blob, store, go_on)?;
     }
-    let entries = merge(before, outputs);
+    let entries = merge(staying(&blobs, before, outputs), outputs);
     let index = Index::new(entries, ours());
     replace(root, "index.json", &index.to_bytes())?;
     prune(root, &blobs, &index)
@@ -282,6 +282,55 @@ fn prune(root: &Path, blobs: &Path, index: &Index) -> Result<(), OutputError> {
         }
     }
     Ok(())
+}
+
+/// Returns the entries of the last index that stay: the images of other names, and the documents about them. A document
+/// about an image that is written stays, too, whoever attached it, unless another one of its kind comes with the image.
+fn staying(blobs: &Path, before: Vec<Descriptor>, outputs: &[Output]) -> Vec<Descriptor> {
+    let (documents, images): (Vec<_>, Vec<_>) =
+        before.into_iter().partition(Descriptor::is_document);
+    let is_replaced = |it: &Descriptor| {
+        let name = it.annotations.get(REF_NAME);
+        outputs.iter().any(|output| Some(&output.name) == name)
+    };
+    let mut kept: Vec<Descriptor> = images.into_iter().filter(|it| !is_replaced(it)).collect();
+    let mut held = BTreeSet::new();
+    let mut all = kept.iter();
+    if !all.all(|it| follow(blobs, it, &mut held, 0).is_some()) {
+        // What a document is about may be in what cannot be followed.
+        return [kept, documents].concat();
+    }
+    let written: BTreeSet<Digest> = outputs.iter().flat_map(Output::subjects).collect();
+    let new = outputs.iter().flat_map(|output| &output.attached);
+    let new: BTreeSet<(Digest, &str)> = new
+        .map(|it| (it.referrer.subject.digest, it.referrer.kind()))
+        .collect();
+    let mut open = documents;
+    loop {
+        let (stay, gone): (Vec<_>, Vec<_>) = open.into_iter().partition(|it| {
+            let kind = it.artifact_type.as_deref().unwrap_or_default();
+            let is_about = |subject: Digest| {
+                held.contains(&subject)
+                    || written.contains(&subject) && !new.contains(&(subject, kind))
+            };
+            // What is about nothing, or says nothing that can be read, is not ours to remove.
+            subject(blobs, it).is_none_or(is_about)
+        });
+        if stay.is_empty() {
+            return kept;
+        }
+        // A document may be about a document.
+        held.extend(stay.iter().map(|it| it.digest));
+        kept.extend(stay);
+        open = gone;
+    }
+}
+
+/// Returns what a document of the layout is about.
+fn subject(blobs: &Path, document: &Descriptor) -> Option<Digest> {
+    let bytes = read_document(&blobs.join(document.digest.hex())).ok()?;
+    let referrer: Referrer = serde_json::from_slice(&bytes).ok()?;
+    Some(referrer.subject.digest)
 }
 
 /// How deep indexes may be nested.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Output;
+use super::{Attached, Output};
 
 /// Describes finished images as JSON: a list of one object for each.
 pub(crate) fn metadata(outputs: &[Output]) -> Value {
@@ -45,6 +45,11 @@ pub(crate) fn metadata(outputs: &[Output]) -> Value {
                 "tags": output.tags,
                 "platforms": platforms,
             });
+            // What nobody asked for is not there at all.
+            if !output.attached.is_empty() {
+                let documents = output.attached.iter().map(Attached::to_json);
+                value["documents"] = documents.collect();
+            }
             for (name, report) in &output.reports {
                 value[*name] = report.clone();
             }

@@ -4,6 +4,7 @@
 //! Knows nothing of rules, or of how anything was built.
 
 mod archive;
+mod attached;
 mod daemon;
 mod docker_archive;
 mod layout;
@@ -11,6 +12,7 @@ mod metadata;
 mod nothing;
 mod registry;
 
+pub(crate) use attached::Attached;
 pub(crate) use daemon::Daemon;
 pub(crate) use docker_archive::Planned;
 pub(crate) use layout::Layout;
@@ -48,6 +50,8 @@ pub(crate) struct Output {
     pub(crate) tags: Vec<String>,
     /// The image or index.
     pub(crate) product: Product,
+    /// What is attached to it, or to the image of one of its platforms.
+    pub(crate) attached: Vec<Attached>,
     /// What sinks report of it to scripts, each under a name of its own.
     pub(crate) reports: Vec<(&'static str, Value)>,
 }
@@ -75,6 +79,13 @@ impl Output {
         }
     }
 
+    /// Returns what documents can be about: the manifest or index, and the manifest of each platform.
+    pub(crate) fn subjects(&self) -> BTreeSet<Digest> {
+        let images = self.images();
+        let manifests = images.iter().map(|(_, image)| image.manifest.digest);
+        manifests.chain([self.descriptor().digest]).collect()
+    }
+
     /// Returns the repository, or the name where there is none: what stands before the `@`.
     pub(crate) fn reference(&self) -> String {
         let name = self.repository.clone().unwrap_or_else(|| self.name.clone());
@@ -95,7 +106,7 @@ impl Output {
         descriptor
     }
 
-    /// Returns all blobs of the image: index, manifests, configs, layers.
+    /// Returns all blobs of the image: index, manifests, configs, layers, and what is attached.
     fn blobs(&self) -> BTreeSet<Blob> {
         let index: Option<&Index> = match &self.product {
             Product::Index(index) => Some(index),
@@ -112,6 +123,7 @@ impl Output {
             .into_iter()
             .chain(documents)
             .chain(layers)
+            .chain(self.attached.iter().flat_map(Attached::blobs))
             .collect()
     }
 }
@@ -405,7 +417,8 @@ fn ours() -> Annotations {
     Annotations::from([(OURS.to_owned(), "1".to_owned())])
 }
 
-/// Returns the entries sorted by name: those of `outputs`, and those of `before` that have other names.
+/// Returns the entries sorted by name: those of `outputs`, and those of `before` that have other names. Behind them comes
+/// what is attached.
 fn merge(before: Vec<Descriptor>, outputs: &[Output]) -> Vec<Descriptor> {
     let name = |descriptor: &Descriptor| {
         descriptor
@@ -414,13 +427,20 @@ fn merge(before: Vec<Descriptor>, outputs: &[Output]) -> Vec<Descriptor> {
             .cloned()
             .unwrap_or_default()
     };
-    let mut entries: BTreeMap<(String, Digest), Descriptor> = BTreeMap::new();
+    let mut entries: BTreeMap<(bool, String, Digest), Descriptor> = BTreeMap::new();
     let new: BTreeSet<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
     let kept = before
         .into_iter()
         .filter(|descriptor| !new.contains(name(descriptor).as_str()));
-    for descriptor in kept.chain(outputs.iter().map(Output::entry)) {
-        entries.insert((name(&descriptor), descriptor.digest), descriptor);
+    let attached = outputs.iter().flat_map(|output| &output.attached);
+    let images = outputs.iter().map(Output::entry);
+    for descriptor in kept.chain(images).chain(attached.map(Attached::entry)) {
+        let place = (
+            descriptor.is_document(),
+            name(&descriptor),
+            descriptor.digest,
+        );
+        entries.insert(place, descriptor);
     }
     entries.into_values().collect()
 }

@@ -1,12 +1,13 @@
 //! `--push`, and `push`: images go to their repositories.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::json;
 
 use super::{Needs, Output, OutputError, Planned, Report, Sink, Supply};
-use crate::oci::{Descriptor, MediaType, Platform, Reference};
-use crate::registry::{Client, PushImage, PushManifest};
+use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference};
+use crate::registry::{Attach, Client, PushImage, PushManifest, Pushed, RegistryError};
 
 /// The repositories of images.
 pub(crate) struct Registry<'a> {
@@ -34,13 +35,20 @@ impl Sink for Registry<'_> {
     fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError> {
         let to_push: Result<Vec<PushImage>, OutputError> =
             images.iter().map(|it| self.to_push(it)).collect();
+        let to_push = to_push?;
         let (mut reports, mut errors) = (Vec::new(), Vec::new());
-        for pushed in self.client.push(&to_push?, supply.blobs) {
-            match pushed {
-                Ok(pushed) => {
+        let pushed = self.client.push(&to_push, supply.blobs);
+        // What is attached comes last: a registry may refuse documents about what it does not have.
+        let attached = self.attach(images, &to_push, &pushed, supply);
+        for (pushed, attached) in pushed.into_iter().zip(attached) {
+            match pushed.and_then(|it| Ok((it, attached?))) {
+                Ok((pushed, attached)) => {
                     let (sent, mounted, skipped) = (pushed.sent, pushed.mounted, pushed.skipped);
                     (supply.unsent)(mounted, skipped);
-                    let value = json!({"sent": sent, "mounted": mounted, "skipped": skipped});
+                    let mut value = json!({"sent": sent, "mounted": mounted, "skipped": skipped});
+                    if let Some(attached) = attached {
+                        value["attached"] = json!(attached);
+                    }
                     reports.push(("push", value));
                 }
                 Err(_) if supply.stop.is_asked() => return Err(OutputError::Stopped),
@@ -55,6 +63,50 @@ impl Sink for Registry<'_> {
 }
 
 impl Registry<'_> {
+    /// Pushes what is attached to those images that were pushed. Returns for each the digests that were not there; nothing
+    /// where nothing is attached.
+    fn attach(
+        &self,
+        images: &[Output],
+        to_push: &[PushImage],
+        pushed: &[Result<Pushed, RegistryError>],
+        supply: &Supply<'_>,
+    ) -> Vec<Result<Option<Vec<Digest>>, RegistryError>> {
+        let mut all = Vec::new();
+        let mut owners = Vec::new();
+        for (number, (image, place)) in images.iter().zip(to_push).enumerate() {
+            if pushed[number].is_err() {
+                continue;
+            }
+            let mut subjects: BTreeMap<Digest, Vec<&[u8]>> = BTreeMap::new();
+            for document in &image.attached {
+                let of_subject = subjects.entry(document.referrer.subject.digest);
+                of_subject.or_default().push(&document.bytes);
+            }
+            for (subject, manifests) in subjects {
+                owners.push(number);
+                all.push(Attach {
+                    repository: &place.repository,
+                    subject,
+                    manifests,
+                    is_checked: self.is_checked,
+                });
+            }
+        }
+        let mut results: Vec<_> = images.iter().map(|_| Ok(None)).collect();
+        let attached = self.client.attach(&all, supply.blobs);
+        for (number, attached) in owners.into_iter().zip(attached) {
+            let result: &mut Result<Option<Vec<Digest>>, RegistryError> = &mut results[number];
+            match (result.as_mut(), attached) {
+                (Ok(list), Ok(added)) => list.get_or_insert_default().extend(added),
+                (Ok(_), Err(error)) => *result = Err(error),
+                // The first error of an image is told.
+                (Err(_), _) => {}
+            }
+        }
+        results
+    }
+
     fn to_push(&self, image: &Output) -> Result<PushImage, OutputError> {
         let repository = image.repository.clone().unwrap_or_default();
         let repository = repository.parse::<Reference>();

@@ -41,6 +41,7 @@ pub use credentials::{Credentials, Places};
 pub(crate) use download::Verified;
 pub use error::RegistryError;
 pub use image::{Blobs, PushImage, PushManifest, Pushed};
+pub(crate) use referrers::Attach;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -22,8 +22,22 @@ use crate::oci::{Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference, Referre
 
 /// How many pages are read.
 const PAGES: usize = 1_000;
+/// How many threads push at most.
+const THREADS: usize = 32;
 /// How often the list is written again because another writer came between.
 const ROUNDS: usize = 5;
+
+/// Documents about one manifest or index, for one repository.
+pub(crate) struct Attach<'a> {
+    /// The registry and repository, which have the subject.
+    pub(crate) repository: &'a Reference,
+    /// What the documents are about.
+    pub(crate) subject: Digest,
+    /// The manifests of the documents.
+    pub(crate) manifests: Vec<&'a [u8]>,
+    /// They are pushed even where the registry lists them.
+    pub(crate) is_checked: bool,
+}
 
 /// An index as it was found. Its entries stay as they are.
 #[derive(Default)]
@@ -54,6 +68,52 @@ impl Client {
             .into_iter()
             .filter(|it| fits(it) && seen.insert(it.digest))
             .collect())
+    }
+
+    /// Pushes documents, each with its manifest, config and layers. What the registry lists is there, and stays. Returns for
+    /// each subject the digests of the manifests that were not there.
+    pub(crate) fn attach(
+        &self,
+        all: &[Attach<'_>],
+        blobs: &dyn Blobs,
+    ) -> Vec<Result<Vec<Digest>, RegistryError>> {
+        let registries: BTreeSet<&str> = all
+            .iter()
+            .map(|it| it.repository.registry.as_str())
+            .collect();
+        let permits = registries
+            .iter()
+            .map(|registry| self.host(registry).config.concurrency);
+        let threads = permits.sum::<usize>().clamp(1, THREADS);
+        parallel::each(threads, all, |it| self.attach_to(it, blobs))
+    }
+
+    fn attach_to(
+        &self,
+        attach: &Attach<'_>,
+        blobs: &dyn Blobs,
+    ) -> Result<Vec<Digest>, RegistryError> {
+        let Attach {
+            repository,
+            subject,
+            manifests,
+            is_checked,
+        } = attach;
+        let listed = match self.referrers(repository, subject, None) {
+            Err(RegistryError::Stopped) => return Err(RegistryError::Stopped),
+            Ok(listed) => listed.into_iter().map(|it| it.digest).collect(),
+            // The push decides.
+            Err(_) => BTreeSet::new(),
+        };
+        let mut added = Vec::new();
+        for manifest in manifests {
+            let is_there = listed.contains(&Digest::of(manifest));
+            if !is_there || *is_checked {
+                let pushed = self.push_referrer(repository, manifest, blobs)?;
+                added.extend((!is_there).then_some(pushed.digest));
+            }
+        }
+        Ok(added)
     }
 
     /// Pushes a manifest that has a `subject`, with its config and layers, and keeps the list of referrers where the

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::layout::check_version;
-use super::{Blobs, Found, Part, Piece, Place, SourceError, open_regular, piece, resolve, select};
+use super::{
+    Blobs, Found, Part, Piece, Place, SourceError, documents, open_regular, piece, resolve, select,
+};
 use crate::layer::{self, Bounded, Packing, Stamp, Tick};
 use crate::oci::{
     Compression, Config, Descriptor, Digest, Hasher, Index, Platform, Reference, null_is_default,
@@ -175,6 +177,14 @@ impl Archive {
     /// Tells whether it holds images as `docker save` writes them, be it beside a layout: then the layout has full names.
     pub(crate) fn is_for_docker(&self) -> bool {
         self.files.contains_key("manifest.json")
+    }
+
+    /// Returns the entries of its layout's index that are documents, and no images.
+    pub(crate) fn documents(&self) -> Vec<Descriptor> {
+        match &self.kind {
+            Kind::Oci(index) => documents(index),
+            Kind::Docker(_) => Vec::new(),
+        }
     }
 
     /// Tells whether it holds a blob.

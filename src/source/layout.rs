@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Blobs, Found, Piece, Place, SourceError, piece, read_document, resolve, select};
+use super::{
+    Blobs, Found, Piece, Place, SourceError, documents, piece, read_document, resolve, select,
+};
 use crate::oci::{Descriptor, Index, Platform};
 
 /// An OCI image layout in a folder.
@@ -43,6 +45,11 @@ impl Layout {
     /// When there is none, or there are several and no reference.
     pub(crate) fn select(&self, reference: Option<&str>) -> Result<Descriptor, SourceError> {
         select(&self.index, reference, &self.what())
+    }
+
+    /// Returns the entries of the index that are documents, and no images.
+    pub(crate) fn documents(&self) -> Vec<Descriptor> {
+        documents(&self.index)
     }
 
     /// Finds the image of one platform behind an entry of the index.

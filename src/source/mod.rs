@@ -315,7 +315,14 @@ pub(crate) trait Blobs {
     fn piece(&self, descriptor: &Descriptor) -> Result<Piece, SourceError>;
 }
 
-/// Returns the entry of a layout's index that `reference` names: by its name, its full reference or its digest.
+/// Returns the entries of a layout's index that are documents, and no images.
+fn documents(index: &Index) -> Vec<Descriptor> {
+    let all = index.manifests.iter();
+    all.filter(|it| it.is_document()).cloned().collect()
+}
+
+/// Returns the entry of a layout's index that `reference` names: by its name, its full reference or its digest. Without a
+/// reference, it is the only one; documents about images do not count.
 fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descriptor, SourceError> {
     let names = |descriptor: &Descriptor| -> Vec<String> {
         let annotation = |key| descriptor.annotations.get(key).cloned();
@@ -330,6 +337,7 @@ fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descript
         index
             .manifests
             .iter()
+            .filter(|it| !it.is_document())
             .filter_map(|it| names(it).into_iter().next())
             .map(|name| format!("`{name}`"))
             .collect()
@@ -340,7 +348,15 @@ fn select(index: &Index, reference: Option<&str>, what: &str) -> Result<Descript
             .iter()
             .filter(|it| names(it).iter().any(|name| name == reference))
             .collect(),
-        None => index.manifests.iter().collect(),
+        None => {
+            let all = index.manifests.iter();
+            let (images, documents): (Vec<_>, Vec<_>) = all.partition(|it| !it.is_document());
+            // Where there is nothing else, a type says nothing.
+            match images.is_empty() {
+                true => documents,
+                false => images,
+            }
+        }
     };
     match (&found[..], reference) {
         ([one], _) => Ok((*one).clone()),

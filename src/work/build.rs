@@ -11,10 +11,11 @@ use super::net::{Net, Network};
 use super::workspace::{Choice, Workspace};
 use super::{Failed, News, NodeFailure, Session};
 use crate::exec::{self, Caches, NodeResult, Options};
-use crate::graph::{Failure, Graph, Product};
+use crate::graph::{Failure, Graph, NodeId, Product};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::output::{
-    Daemon, Layout, Needs, Output, OutputError, Planned, Registry, Sink, Supply, Word, metadata,
+    Attached, Daemon, Layout, Needs, Output, OutputError, Planned, Registry, Sink, Supply, Word,
+    metadata,
 };
 use crate::plan::{Plan, PlannedImage};
 use crate::registry::Blobs;
@@ -47,6 +48,8 @@ pub(crate) struct Request {
     pub(crate) explain: bool,
     /// How many actions run at once; the number of CPUs if nothing is said.
     pub(crate) jobs: Option<u16>,
+    /// Which documents about the images are made and attached to them, by the names that rules give them.
+    pub(crate) documents: Vec<&'static str>,
     /// Other files that are written, and so are no inputs, from the working folder.
     pub(crate) written: Vec<PathBuf>,
 }
@@ -64,7 +67,8 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
     let written = named.iter().flat_map(|sink| sink.paths());
     let written = written.chain(metadata_file.iter().cloned());
     let written = written.chain(request.written.iter().map(|path| here.join(path)));
-    let workspace = Workspace::new(session, &request.choice, written.collect())?;
+    let mut workspace = Workspace::new(session, &request.choice, written.collect())?;
+    workspace.documents.clone_from(&request.documents);
     let layout = Layout(workspace.out());
     let mut sinks: Vec<&dyn Sink> = named.iter().map(|sink| &**sink).collect();
     if sinks.is_empty() && !request.push && !request.load {
@@ -127,8 +131,16 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
     }
     failures(session, graph, results)?;
 
-    let product = |image: &PlannedImage| results[image.node.0 as usize].product.clone();
-    let mut images = outputs(&plan, &request.tags, &product);
+    let product = |node: NodeId| results[node.0 as usize].product.clone();
+    let made = |image: &PlannedImage| {
+        let documents = image.documents.iter().filter_map(|it| product(*it));
+        let attached = documents.filter_map(|it| match it {
+            Product::Document(document) => Attached::of(&document),
+            _ => None,
+        });
+        Some((product(image.node)?, attached.collect()))
+    };
+    let mut images = outputs(&plan, &request.tags, &made);
     let blobs = Built::new(&*store, results);
     let supply = Supply {
         store: Some(&*store),
@@ -188,18 +200,23 @@ pub(super) fn planned<'a>(
     planned.collect()
 }
 
-/// Makes the outputs of a plan: the one place that does. `product` finds each image; one without is left out.
+/// What is known of an image once it is there: the image, and what is attached to it.
+pub(super) type Made = (Product, Vec<Attached>);
+
+/// Makes the outputs of a plan: the one place that does. `made` finds each image; one without is left out.
 pub(super) fn outputs(
     plan: &Plan,
     tags: &[String],
-    product: &dyn Fn(&PlannedImage) -> Option<Product>,
+    made: &dyn Fn(&PlannedImage) -> Option<Made>,
 ) -> Vec<Output> {
     let output = |image: &PlannedImage| {
+        let (product, attached) = made(image)?;
         Some(Output {
             name: image.name.clone(),
             repository: image.names.repository.clone(),
             tags: tags_of(image, tags).to_vec(),
-            product: product(image)?,
+            product,
+            attached,
             reports: Vec::new(),
         })
     };

@@ -3,6 +3,8 @@
 //! line: `cli` makes the requests, and `ui` shows what comes of them.
 
 #[cfg(test)]
+mod document_tests;
+#[cfg(test)]
 mod dry_run_tests;
 mod export;
 mod failure;
@@ -12,6 +14,8 @@ mod indexes;
 mod net;
 mod push_preview;
 mod session;
+#[cfg(test)]
+mod testing;
 mod workspace;
 
 pub(crate) mod build;

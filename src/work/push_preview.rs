@@ -59,7 +59,8 @@ pub(super) fn push_preview(
             root: root(&results[image.node.0 as usize]),
         };
         let mut seen = BTreeSet::new();
-        let mut open = vec![image.node];
+        let mut open = image.documents.clone();
+        open.push(image.node);
         while let Some(id) = open.pop() {
             if seen.insert(id) {
                 look(plan, results, id, &mut known, &mut held);
@@ -143,6 +144,10 @@ fn look(
             image.layers.iter().for_each(|layer| add(&layer.descriptor));
             let (digest, size) = (image.config.digest, image.config.size);
             add(&Descriptor::new(MediaType::OciConfig, digest, size));
+        }
+        Some(Product::Document(document)) => {
+            add(&document.descriptor);
+            document.referrer().iter().for_each(|it| add(&it.config));
         }
         _ => {
             let is_layer = plan.graph.node(id).action.name() == "layer";

@@ -21,6 +21,7 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
 
@@ -29,6 +30,8 @@ const FULL_NAME: &str = "io.containerd.image.name";
 pub(crate) struct Layout {
     /// The images by name; by digest where an image has no name.
     pub(crate) images: BTreeMap<String, Image>,
+    /// The manifests of documents about images.
+    pub(crate) documents: Vec<Value>,
 }
 
 /// An image of a layout: a manifest, or an index over manifests.
@@ -146,7 +149,10 @@ fn check(path: &Path) -> Result<Layout> {
     }
 
     let mut images = BTreeMap::new();
-    for descriptor in list(&index["manifests"]) {
+    let (documents, entries): (Vec<&Value>, Vec<&Value>) = list(&index["manifests"])
+        .iter()
+        .partition(|it| it["artifactType"].is_string());
+    for descriptor in entries {
         let digest = text(&descriptor["digest"])?;
         let annotation = &descriptor["annotations"][REF_NAME];
         let mut name = annotation.as_str().unwrap_or(&digest).to_owned();
@@ -167,12 +173,15 @@ fn check(path: &Path) -> Result<Layout> {
         let old = images.insert(name.clone(), Image { digest, platforms });
         must!(old.is_none(), "two images have the name {name}");
     }
+    let documents: Result<Vec<Value>> =
+        documents.into_iter().map(|it| files.attached(it)).collect();
+    let documents = documents?;
     for name in files.files.keys() {
         if let Some(hex) = name.strip_prefix("blobs/sha256/") {
             must!(files.used.contains(hex), "nothing refers to {name}");
         }
     }
-    Ok(Layout { images })
+    Ok(Layout { images, documents })
 }
 
 impl Files {
@@ -300,6 +309,51 @@ impl Files {
             }
             other => Err(format!("{name} has the media type {other:?}")),
         }
+    }
+
+    /// Checks what is attached to something of the layout (image-spec, manifest.md, "Guidelines for Artifact Usage").
+    fn attached(&mut self, descriptor: &Value) -> Result<Value> {
+        let name = self.blob(descriptor)?;
+        must!(
+            descriptor["mediaType"] == MANIFEST && descriptor["platform"].is_null(),
+            "{name} is attached as {descriptor}"
+        );
+        for key in [REF_NAME, FULL_NAME] {
+            must!(
+                descriptor["annotations"][key].is_null(),
+                "{name} has the name of an image"
+            );
+        }
+        let manifest = self.document(&name, "manifest")?;
+        must!(manifest["schemaVersion"] == 2, "{name}: schemaVersion");
+        must!(
+            manifest["mediaType"] == MANIFEST
+                && manifest["artifactType"] == descriptor["artifactType"],
+            "{name} is another kind of manifest than its descriptor says"
+        );
+        let subject = self.blob(&manifest["subject"])?;
+        let kind = manifest["subject"]["mediaType"].as_str();
+        let schema = match kind {
+            Some(INDEX | DOCKER_LIST) => "index",
+            _ => "manifest",
+        };
+        let about = self.document(&subject, schema)?;
+        must!(
+            about["mediaType"].as_str() == kind,
+            "{name} is about something else than {subject}"
+        );
+        must!(
+            manifest["config"]["mediaType"] == EMPTY && manifest["config"]["size"] == 2,
+            "{name} has the config {}",
+            manifest["config"]
+        );
+        self.blob(&manifest["config"])?;
+        let layers = list(&manifest["layers"]);
+        must!(!layers.is_empty(), "{name} has no document");
+        for layer in layers {
+            self.blob(layer)?;
+        }
+        Ok(manifest)
     }
 
     fn image(&mut self, name: &str, descriptor: &Value) -> Result<PlatformImage> {

@@ -102,6 +102,14 @@ impl Kept {
         }))
     }
 
+    /// Returns what is listed beside the images.
+    pub(super) fn documents(&self) -> Vec<Descriptor> {
+        match self {
+            Self::Layout(layout) => layout.documents(),
+            Self::Archive(archive) => archive.documents(),
+        }
+    }
+
     /// Opens a blob; `None` if it is not there. Whoever reads one of an archive to its end gets it whole, or an error.
     pub(super) fn open_blob(
         &self,

@@ -7,13 +7,13 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::build::{OVER, check_metadata, finish, outputs, planned, write};
+use super::build::{Made, OVER, check_metadata, finish, outputs, planned, write};
 use super::net::{Net, Network};
 use super::workspace::{Choice, Workspace};
 use super::{Failed, News, Session, lock};
 use crate::graph::{Image, Index, Layer, Product};
 use crate::oci::{BASE_NAME, Config, Descriptor, Digest, Index as OciIndex, Manifest, Reference};
-use crate::output::{Output, Registry, Supply};
+use crate::output::{Attached, Output, Registry, Supply};
 use crate::plan::PlannedImage;
 use crate::registry::Blobs;
 use crate::source::SourceError;
@@ -56,14 +56,14 @@ pub(crate) fn push(session: &Session, request: &Request) -> Result<Vec<Output>, 
         kept: Kept::open(session, &from, here)?,
         origins: BTreeMap::new(),
     };
-    let mut products = BTreeMap::new();
+    let mut all = BTreeMap::new();
     for image in &plan.images {
-        let product = blobs.read(image, &request.tags);
-        let product = product.map_err(|error| blobs.kept.missing(&error))?;
-        products.insert(image.node, product);
+        let made = blobs.read(image, &request.tags);
+        let made = made.map_err(|error| blobs.kept.missing(&error))?;
+        all.insert(image.node, made);
     }
-    let product = |image: &PlannedImage| products.get(&image.node).cloned();
-    let mut images = outputs(&plan, &request.tags, &product);
+    let made = |image: &PlannedImage| all.get(&image.node).cloned();
+    let mut images = outputs(&plan, &request.tags, &made);
     let net = Net::new(session, &request.network)?;
     if let Some(client) = net.client() {
         let supply = Supply {
@@ -96,7 +96,33 @@ struct InLayout {
 
 impl InLayout {
     /// Reads an image: its documents are checked, its layers are not opened.
-    fn read(&mut self, image: &PlannedImage, tags: &[String]) -> Result<Product, SourceError> {
+    fn read(&mut self, image: &PlannedImage, tags: &[String]) -> Result<Made, SourceError> {
+        let product = self.product(image, tags)?;
+        let attached = self.attached(&product)?;
+        Ok((product, attached))
+    }
+
+    /// Reads what is attached to an image, by whoever wrote it there. What is listed as a document, and is about nothing of
+    /// it, is passed over.
+    fn attached(&self, product: &Product) -> Result<Vec<Attached>, SourceError> {
+        let about: Vec<Digest> = match product {
+            Product::Image(image) => vec![image.manifest.digest],
+            Product::Index(index) => {
+                let manifests = index.images.iter().map(|image| image.manifest.digest);
+                manifests.chain([index.descriptor.digest]).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut found = Vec::new();
+        for entry in self.kept.documents() {
+            let bytes = self.kept.blobs().piece(&entry)?.read()?;
+            let attached = Attached::read(bytes);
+            found.extend(attached.filter(|it| about.contains(&it.referrer.subject.digest)));
+        }
+        Ok(found)
+    }
+
+    fn product(&mut self, image: &PlannedImage, tags: &[String]) -> Result<Product, SourceError> {
         let root = Descriptor {
             annotations: BTreeMap::new(),
             ..self.kept.select(image, tags)?
