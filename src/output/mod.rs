@@ -11,6 +11,8 @@ mod layout;
 mod metadata;
 mod nothing;
 mod registry;
+#[cfg(test)]
+mod toy_sink_testing;
 
 pub(crate) use attached::Attached;
 pub(crate) use daemon::Daemon;
@@ -215,6 +217,8 @@ pub(crate) const KINDS: &[&Kind] = &[
     &archive::KIND,
     &docker_archive::KIND,
     &nothing::KIND,
+    #[cfg(test)]
+    &toy_sink_testing::KIND,
 ];
 
 /// What a word on the command line names: a kind of sink, and a place.

@@ -15,6 +15,8 @@ mod net;
 mod push_preview;
 mod session;
 #[cfg(test)]
+mod sink_tests;
+#[cfg(test)]
 mod testing;
 mod workspace;
 
