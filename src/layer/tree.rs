@@ -44,8 +44,8 @@ pub struct Entry {
     pub mtime: i64,
     /// Whether it may replace a folder, or a symlink to one, of the image below.
     pub replace: bool,
-    /// Extended attributes by name, from archives only. Boxed: few entries have any.
-    pub xattrs: Option<Box<BTreeMap<String, Vec<u8>>>>,
+    /// Extended attributes by name, from archives only. Apart from the entry: few have any.
+    pub xattrs: Option<Arc<BTreeMap<String, Vec<u8>>>>,
 }
 
 /// What an entry is.
@@ -106,7 +106,7 @@ impl Entry {
 
     /// Gives the entry these extended attributes, and no others.
     pub fn set_xattrs(&mut self, xattrs: BTreeMap<String, Vec<u8>>) {
-        self.xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
+        self.xattrs = (!xattrs.is_empty()).then(|| Arc::new(xattrs));
     }
 }
 

@@ -173,6 +173,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
             )?,
         };
         if nodes.len() > 1 {
+            let mut lower = Lower::new(&given, &mut draft, None);
             documents.extend(rule::documents(wanted, target, node, &mut lower)?);
         }
         images.push(PlannedImage {

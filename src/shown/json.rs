@@ -11,6 +11,9 @@ use serde_json::ser::{Formatter, PrettyFormatter};
 use super::is_obeyed;
 use super::secrets::{Which, strike};
 
+/// Hands out the values of a list, one by one.
+type Each<'a> = Box<dyn Fn(&mut dyn FnMut(Value)) + 'a>;
+
 /// A document, whose long lists are made while they are written.
 pub(crate) enum Json<'a> {
     /// A value that is there as a whole.
@@ -19,8 +22,8 @@ pub(crate) enum Json<'a> {
     Object(BTreeMap<String, Json<'a>>),
     /// A list of documents.
     Array(Vec<Json<'a>>),
-    /// A list that hands out its values, one by one.
-    List(Box<dyn Fn(&mut dyn FnMut(Value)) + 'a>),
+    /// A list that is made while it is written.
+    List(Each<'a>),
 }
 
 impl<'a> Json<'a> {
