@@ -1,8 +1,10 @@
 //! What runs on the lanes: looking a node up, and running its action.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::event::{Event, Outcome, Watch, Why};
@@ -18,6 +20,8 @@ pub(super) struct Shared<'a> {
     pub(super) options: &'a Options,
     pub(super) watch: &'a dyn Watch,
     pub(super) stop: &'a Stop,
+    /// What actions said so far.
+    pub(super) told: Mutex<BTreeSet<String>>,
 }
 
 /// What a job found out.
@@ -197,7 +201,7 @@ impl Shared<'_> {
                 ports: self.ports,
                 parts: &memory,
                 tick: &tick,
-                note: &|_| {},
+                note: &|text| self.note(text),
             },
             inputs,
         );
@@ -253,6 +257,14 @@ impl Shared<'_> {
         }
         let error = Box::new(first?);
         Some(Lost { blobs, error })
+    }
+
+    /// Tells what an action says, once: nodes of several platforms may say the same.
+    fn note(&self, text: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(text.to_owned()) {
+            self.watch.event(&Event::Note(text));
+        }
     }
 
     /// Tells of damage, the first time that it is seen.

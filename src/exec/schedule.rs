@@ -7,6 +7,7 @@
 //! waits for the network, so that neither holds up the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -86,6 +87,7 @@ pub(crate) fn run(
         options,
         watch,
         stop,
+        told: Mutex::default(),
     };
     let (sender, receiver) = mpsc::channel();
     let results = thread::scope(|net| {

@@ -81,7 +81,7 @@ pub struct Context<'a> {
     pub parts: &'a dyn Parts,
     /// Reports bytes of progress; returns false when the build was stopped.
     pub tick: Tick<'a>,
-    /// Tells the user something that is no error. While the graph runs, nobody listens.
+    /// Tells the user something that is no error. What several nodes of a build say alike is told once.
     pub note: &'a (dyn Fn(&str) + Sync),
 }
 

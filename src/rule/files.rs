@@ -17,7 +17,17 @@
 //! no times, no names, no umask. Symlinks are copied as they are, and must not lead out of the workspace; links to
 //! places in the image are written under `symlinks`. Empty folders are kept.
 //!
-//! `.git`, `image.lock`, the cache, what this build writes, and layouts that earlier builds wrote are never copied.
+//! What is seldom meant stays out of a folder: version control (`.git`, `.hg`, `.svn`, `.bzr`, `.jj`, `_darcs`), virtual
+//! environments of Python (folders with a `pyvenv.cfg`), caches (`__pycache__`, `*.pyc`, `*.pyo`, `.pytest_cache`,
+//! `.mypy_cache`, `.ruff_cache`, `.tox`, `.nox`), `node_modules`, secrets (`.env`, `.env.*`), and the workspace's manifests.
+//! So does what the `.dockerignore` at the root of `src` names, in Docker's grammar; with `".gitignore"` in `ignore`, what
+//! the .gitignore files in and above `src` name; with `ignore = []` neither counts. The build says what was left out.
+//!
+//! What is named is taken all the same: a `src` that is such a file or folder, and what a pattern of `include` names letter
+//! for letter, as `include = ["**", ".env", "web/node_modules"]`. An ignore file gives way to a path of `include` without
+//! `*`.
+//!
+//! `image.lock`, the cache, what this build writes, and layouts that earlier builds wrote are never copied.
 //!
 //! Several trees in one layer are written as `entries`, each a table with the same keys:
 //!
@@ -34,11 +44,13 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::host::HostPath;
+use super::left_out::{DOCKERIGNORE, GITIGNORE, IgnoreFiles};
 use super::patterns::Patterns;
 use super::scan::{Scan, TreeSpec};
 use super::value::{Collect, fields, image_path, mode, owner};
@@ -53,7 +65,8 @@ macro_rules! keys {
             Key::new("dest", Type::String, "\"/\"", "Where it goes in the image."),
             Key::new("include", Type::Strings, "[\"**\"]", "Patterns of what to take from a folder."),
             Key::new("exclude", Type::Strings, "[]", "Patterns of what to leave out. They win over `include`."),
-            Key::new("gitignore", Type::Boolean, "false", "Leaves out what the workspace's .gitignore files name."),
+            Key::new("ignore", Type::Strings, "[\".dockerignore\"]", "Which ignore files count, of \".dockerignore\" and \".gitignore\"."),
+            Key::new("gitignore", Type::Boolean, "false", "Leaves out what the workspace's .gitignore files name: the same as \".gitignore\" in `ignore`."),
             Key::new("allow_empty", Type::Boolean, "false", "Lets patterns match nothing."),
             Key::new("owner", Type::String, "\"0:0\"", "The numeric owner of all entries, as UID:GID."),
             Key::new("mode", Type::String, "", "The mode of all files, in octal. By default 0755 for executable files, else 0644."),
@@ -84,6 +97,7 @@ struct FilesTable {
     include: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     exclude: Vec<Spanned<String>>,
+    ignore: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     gitignore: bool,
     #[serde(default)]
@@ -155,7 +169,11 @@ impl Rule for Files {
             lower,
             &mut collect,
         ));
-        let scan = collect.finish(Scan::new(trees, lower.never.clone()))?;
+        let members = lower.spec.members.values();
+        let manifests = members.map(|member| member.manifest.clone()).collect();
+        let name = lower.spec.short_name(&target.id);
+        let scan = Scan::new(trees, name, lower.never.clone(), Arc::new(manifests));
+        let scan = collect.finish(scan)?;
         let node = lower.add(target, scan, vec![], target.table.origin());
         Ok(Lowered::Layer(vec![node]))
     }
@@ -273,6 +291,14 @@ impl TreeSpec {
                     .map(Spanned::span),
             ),
             ("exclude", table.exclude.first().map(Spanned::span)),
+            (
+                "ignore",
+                table
+                    .ignore
+                    .as_ref()
+                    .and_then(|list| list.first())
+                    .map(Spanned::span),
+            ),
             ("dest", table.dest.as_ref().map(Spanned::span)),
         ] {
             if let (Some(span), None, true) = (span, &table.src, only_made) {
@@ -288,6 +314,11 @@ impl TreeSpec {
                 );
             }
         }
+        let ignore = ignore_files(at, table.ignore.as_deref(), collect);
+        let ignore = IgnoreFiles {
+            git: ignore.git || table.gitignore,
+            ..ignore
+        };
         let dest = table.dest.as_ref();
         let mtime = table.mtime.as_ref().map_or(Ok(0), |value| {
             let problem = || {
@@ -312,7 +343,7 @@ impl TreeSpec {
                 .as_ref()
                 .map(|list| Patterns::new(at, list, collect)),
             exclude: Patterns::new(at, &table.exclude, collect),
-            gitignore: table.gitignore,
+            ignore,
             allow_empty: table.allow_empty,
             owner,
             mode: file_mode,
@@ -322,4 +353,30 @@ impl TreeSpec {
             remove,
         }
     }
+}
+
+/// Reads which ignore files count.
+fn ignore_files(
+    at: &Table,
+    list: Option<&[Spanned<String>]>,
+    collect: &mut Collect,
+) -> IgnoreFiles {
+    let mut files = IgnoreFiles {
+        docker: list.is_none(),
+        git: false,
+    };
+    for name in list.into_iter().flatten() {
+        match name.get_ref().as_str() {
+            DOCKERIGNORE => files.docker = true,
+            GITIGNORE => files.git = true,
+            other => {
+                let message = format!("`{other}` is no ignore file that is read");
+                let problem = at.problem("imgdecl::files::ignore", name.span(), message, "");
+                collect.0.push(problem.help(format!(
+                    "`{DOCKERIGNORE}` and `{GITIGNORE}` are; patterns go into `exclude`"
+                )));
+            }
+        }
+    }
+    files
 }

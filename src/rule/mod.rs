@@ -3,6 +3,7 @@
 //! A new rule is a file, a line in [`RULES`], and a case in `golden/rule/`. Knows nothing of threads, HTTP or terminals.
 
 mod base;
+mod dockerignore;
 mod document;
 mod ecosystem;
 mod files;
@@ -10,6 +11,7 @@ mod group;
 mod host;
 mod image;
 mod layer;
+mod left_out;
 mod lend;
 mod lower;
 mod patterns;

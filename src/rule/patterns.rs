@@ -59,6 +59,11 @@ impl Patterns {
         self.0.is_empty()
     }
 
+    /// Returns the patterns as they are written.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|pattern| pattern.text.as_str())
+    }
+
     /// Adds the patterns to a key, in their order.
     pub(super) fn write_key(&self, label: &str, key: &mut dyn KeyWriter) {
         key.list(label, self.0.iter().map(|pattern| &pattern.text));
@@ -74,6 +79,11 @@ impl Patterns {
             }
         }
         any
+    }
+
+    /// Tells whether some pattern matches, and marks none.
+    pub(super) fn would_match(&self, path: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.matcher.is_match(path))
     }
 
     /// Returns the first pattern that matched nothing so far.

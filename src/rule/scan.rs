@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 
 use super::host::HostPath;
+use super::left_out::IgnoreFiles;
 use super::patterns::Patterns;
 use super::walk::{Item, ItemKind, Walk, digests, is_executable, no_file, unreadable};
 use crate::graph::{Action, ActionError, Context, KeyWriter, Origin, Part, Product, TreeProduct};
@@ -27,7 +28,7 @@ pub(super) struct TreeSpec {
     /// `None` if nothing was written: all is taken.
     pub(super) include: Option<Patterns>,
     pub(super) exclude: Patterns,
-    pub(super) gitignore: bool,
+    pub(super) ignore: IgnoreFiles,
     pub(super) allow_empty: bool,
     pub(super) owner: Owner,
     pub(super) mode: Option<u16>,
@@ -54,7 +55,8 @@ impl TreeSpec {
             None => key.field("include", "all"),
         }
         self.exclude.write_key("exclude", key);
-        key.flag("gitignore", self.gitignore);
+        key.flag("dockerignore", self.ignore.docker);
+        key.flag("gitignore", self.ignore.git);
         key.flag("allow_empty", self.allow_empty);
         key.flag("replace", self.replace);
         key.field("owner", &self.owner.key_text());
@@ -69,7 +71,7 @@ impl TreeSpec {
     }
 
     /// Looks at what there is, without reading it.
-    fn look(&self, context: &Context<'_>, never: &BTreeSet<PathBuf>) -> Result<Seen, ActionError> {
+    fn look(&self, context: &Context<'_>, scan: &Scan) -> Result<Seen, ActionError> {
         let Some(src) = &self.src else {
             return Ok(Seen::Nothing);
         };
@@ -79,14 +81,18 @@ impl TreeSpec {
         if !metadata.is_dir() {
             return self.single(src, &real, &metadata, context);
         }
-        let items = Walk::new(self, src, never, context).run(&real)?;
-        Ok(Seen::Folder(real.into(), items))
+        let walk = Walk::new(self, src, &scan.never, &scan.manifests, context);
+        let found = walk.run(&real)?;
+        if let Some(told) = found.told {
+            (context.note)(&format!("files {} of `{}`: {told}", scan.name, src.text));
+        }
+        Ok(Seen::Folder(real.into(), found.items, found.ignored_by))
     }
 
     /// Makes the tree of what was seen.
     fn make(&self, seen: &Seen, context: &Context<'_>) -> Result<Tree, ActionError> {
         let mut tree = match (seen, &self.src) {
-            (Seen::Folder(root, items), Some(src)) => self.folder(src, root, items, context)?,
+            (Seen::Folder(root, items, _), Some(src)) => self.folder(src, root, items, context)?,
             (Seen::File(path, entry), Some(src)) => {
                 let mut tree = Tree::default();
                 let inserted = tree.insert(path.clone(), entry.clone());
@@ -216,8 +222,8 @@ enum Seen {
     Nothing,
     /// `src` is a file: its place in the image, and its entry.
     File(LayerPath, Entry),
-    /// `src` is a folder: the folder, and what is taken from it, sorted by path.
-    Folder(Arc<Path>, Vec<Item>),
+    /// `src` is a folder: the folder, what is taken from it, sorted by path, and what its `.dockerignore` means.
+    Folder(Arc<Path>, Vec<Item>, Vec<String>),
 }
 
 impl Seen {
@@ -229,7 +235,7 @@ impl Seen {
                 key.field("seen", &format!("/{path}"));
                 key.field("  as", &entry.kind.key_text());
             }
-            Self::Folder(root, items) => {
+            Self::Folder(root, items, ignored_by) => {
                 let chunk = |items: &[Item]| {
                     let mut hasher = Hasher::default();
                     let mut bytes = Vec::new();
@@ -245,6 +251,10 @@ impl Seen {
                 hasher.update(format!("folder {}\0", root.display()).as_bytes());
                 chunks.iter().for_each(|chunk| hasher.update(chunk.bytes()));
                 key.field("seen", &hasher.finish().to_string());
+                // What is taken stands above. This says why something else is.
+                if !ignored_by.is_empty() {
+                    key.list("ignored by", ignored_by);
+                }
             }
         }
     }
@@ -252,7 +262,7 @@ impl Seen {
     /// Tells whether some file changed so recently that its stamp cannot be trusted.
     fn is_recent(&self, now: SystemTime) -> bool {
         let recent = |item: &Item| matches!(&item.kind, ItemKind::File { stamp, .. } if stamp.is_recent(now));
-        matches!(self, Self::Folder(_, items) if items.iter().any(recent))
+        matches!(self, Self::Folder(_, items, _) if items.iter().any(recent))
     }
 }
 
@@ -276,13 +286,26 @@ fn explain_clash(clash: &Clash) -> ActionError {
 pub(super) struct Scan {
     trees: Arc<Vec<TreeSpec>>,
     never: Arc<BTreeSet<PathBuf>>,
+    /// The manifests of the workspace: inputs only if they are named.
+    manifests: Arc<BTreeSet<PathBuf>>,
+    /// What people call the layer.
+    name: String,
 }
 
 impl Scan {
-    /// Makes the action for trees that become one, without the paths that are `never` inputs.
-    pub(super) fn new(trees: Vec<TreeSpec>, never: Arc<BTreeSet<PathBuf>>) -> Self {
-        let trees = Arc::new(trees);
-        Self { trees, never }
+    /// Makes the action for trees that become one, the layer `name`, without the paths that are `never` inputs.
+    pub(super) fn new(
+        trees: Vec<TreeSpec>,
+        name: String,
+        never: Arc<BTreeSet<PathBuf>>,
+        manifests: Arc<BTreeSet<PathBuf>>,
+    ) -> Self {
+        Self {
+            trees: Arc::new(trees),
+            never,
+            manifests,
+            name,
+        }
     }
 }
 
@@ -306,10 +329,7 @@ impl Action for Scan {
             reason = "decides what to remember, never a byte"
         )]
         let now = SystemTime::now();
-        let looked = self
-            .trees
-            .iter()
-            .map(|spec| spec.look(context, &self.never));
+        let looked = self.trees.iter().map(|spec| spec.look(context, self));
         let seen: Vec<Seen> = looked.collect::<Result<_, _>>()?;
 
         let is_recent = seen.iter().any(|seen| seen.is_recent(now));

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rayon::prelude::*;
 
 use super::host::{HostPath, content_error, row};
+use super::left_out::{LeftOut, Tally, Verdict, Within};
 use super::patterns::Patterns;
 use super::scan::TreeSpec;
 use crate::graph::{ActionError, Context};
@@ -63,11 +62,22 @@ impl Item {
     }
 }
 
+/// What a walk found.
+pub(super) struct Found {
+    /// What is taken, sorted by path.
+    pub(super) items: Vec<Item>,
+    /// What `.dockerignore` means, line by line.
+    pub(super) ignored_by: Vec<String>,
+    /// What people should know of what was left out.
+    pub(super) told: Option<String>,
+}
+
 /// Walks over the folder that is `src`.
 pub(super) struct Walk<'a> {
     spec: &'a TreeSpec,
     src: &'a HostPath,
     never: &'a BTreeSet<PathBuf>,
+    manifests: &'a Arc<BTreeSet<PathBuf>>,
     /// The names of those: few entries have one, and need a closer look.
     names: BTreeSet<&'a OsStr>,
     context: &'a Context<'a>,
@@ -79,6 +89,7 @@ impl<'a> Walk<'a> {
         spec: &'a TreeSpec,
         src: &'a HostPath,
         never: &'a BTreeSet<PathBuf>,
+        manifests: &'a Arc<BTreeSet<PathBuf>>,
         context: &'a Context<'a>,
     ) -> Self {
         let names = never.iter().filter_map(|path| path.file_name()).collect();
@@ -86,23 +97,24 @@ impl<'a> Walk<'a> {
             spec,
             src,
             never,
+            manifests,
             names,
             context,
         }
     }
 
     /// Lists what is taken from `real`, which is `src` without symlinks, sorted by path.
-    pub(super) fn run(&self, real: &Path) -> Result<Vec<Item>, ActionError> {
-        let mut ignores = Vec::new();
-        if self.spec.gitignore {
-            // The files above `src` apply too, up to the workspace's root.
-            let within = |folder: &&Path| folder.starts_with(&*self.src.root);
-            let above: Vec<&Path> = real.ancestors().skip(1).take_while(within).collect();
-            for folder in above.into_iter().rev() {
-                ignores.extend(gitignore(folder)?);
-            }
-        }
-        let mut items = self.folder(real, "", self.spec.include.is_none(), &ignores)?;
+    pub(super) fn run(&self, real: &Path) -> Result<Found, ActionError> {
+        let (left_out, within) = LeftOut::new(
+            real,
+            &self.src.root,
+            self.spec.ignore,
+            self.spec.include.as_ref(),
+            self.manifests.clone(),
+        )
+        .map_err(|error| error.at(&self.src.origin))?;
+        let whole = self.spec.include.is_none();
+        let mut items = self.folder(real, "", whole, &within, &left_out)?;
         items.par_sort_unstable_by(|a, b| a.path.cmp(&b.path));
         if let Some((pattern, origin)) = self.spec.include.as_ref().and_then(Patterns::unused)
             && !self.spec.allow_empty
@@ -114,7 +126,11 @@ impl<'a> Walk<'a> {
                 .at(origin)
                 .help(help));
         }
-        Ok(items)
+        Ok(Found {
+            items,
+            ignored_by: left_out.meaning(),
+            told: left_out.told(),
+        })
     }
 
     /// Lists what is taken from a folder, which is `prefix` below `src`; all of it if `whole`.
@@ -123,20 +139,19 @@ impl<'a> Walk<'a> {
         folder: &Path,
         prefix: &str,
         whole: bool,
-        ignores: &[Arc<Gitignore>],
+        within: &Within,
+        left_out: &LeftOut<'_>,
     ) -> Result<Vec<Item>, ActionError> {
         if !(self.context.tick)(0) {
             return Err(ActionError::stopped());
         }
         let fail = |error: &std::io::Error| unreadable(folder, error).at(&self.src.origin);
-        let own = if self.spec.gitignore {
-            gitignore(folder)?
-        } else {
-            None
-        };
-        let ignores: Vec<Arc<Gitignore>> = ignores.iter().cloned().chain(own).collect();
+        let within = left_out
+            .enter(folder, within.clone())
+            .map_err(|error| error.at(&self.src.origin))?;
         let mut items = Vec::new();
         let mut folders = Vec::new();
+        let mut tally = Tally::default();
         for entry in fs::read_dir(folder).map_err(|error| fail(&error))? {
             let entry = entry.map_err(|error| fail(&error))?;
             let name = entry.file_name();
@@ -145,7 +160,10 @@ impl<'a> Walk<'a> {
             if name == "oci-layout" && !prefix.is_empty() && is_ours(folder) {
                 return Ok(Vec::new());
             }
-            if name == ".git" || (self.names.contains(&*name) && self.never.contains(&path())) {
+            if left_out.is_environment(&name, prefix, &within) {
+                return Ok(Vec::new());
+            }
+            if self.names.contains(&*name) && self.never.contains(&path()) {
                 continue;
             }
             let Some(name) = name.to_str() else {
@@ -166,9 +184,12 @@ impl<'a> Walk<'a> {
             let metadata = entry
                 .metadata()
                 .map_err(|error| unreadable(&path(), &error).at(&self.src.origin))?;
-            if !ignores.is_empty() && is_ignored(&ignores, &path(), metadata.is_dir()) {
-                continue;
-            }
+            let is_folder = metadata.is_dir();
+            let verdict = left_out.decide(name, &below, path, is_folder, &within, &mut tally);
+            let inner = match verdict {
+                Verdict::Take(inner) | Verdict::Look(inner) => inner,
+                Verdict::Skip => continue,
+            };
             let taken = self
                 .spec
                 .include
@@ -177,7 +198,7 @@ impl<'a> Walk<'a> {
                 || whole;
             let kind = match metadata.file_type() {
                 kind if kind.is_dir() => {
-                    folders.push((path(), below, taken));
+                    folders.push((path(), below, taken, inner));
                     continue;
                 }
                 _ if !taken => continue,
@@ -190,13 +211,14 @@ impl<'a> Walk<'a> {
             };
             items.push(Item { path: below, kind });
         }
+        left_out.count(tally);
         let nested: Result<Vec<Vec<Item>>, ActionError> = folders
             .into_par_iter()
-            .map(|(path, below, taken)| {
-                let mut items = self.folder(&path, &below, taken, &ignores)?;
+            .map(|(path, below, taken, inner)| {
+                let mut items = self.folder(&path, &below, taken, &inner, left_out)?;
                 let empty =
                     || fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
-                if !items.is_empty() || (taken && empty()) {
+                if !items.is_empty() || (taken && !inner.is_out && empty()) {
                     items.push(Item {
                         path: below,
                         kind: ItemKind::Folder,
@@ -326,41 +348,6 @@ fn is_ours(folder: &Path) -> bool {
     let index = read_document(&folder.join("index.json")).unwrap_or_default();
     let index: Option<Index> = serde_json::from_slice(&index).ok();
     index.is_some_and(|index| index.annotations.contains_key(OURS))
-}
-
-/// Reads the .gitignore of a folder, if it has one.
-fn gitignore(folder: &Path) -> Result<Option<Arc<Gitignore>>, ActionError> {
-    let path = folder.join(".gitignore");
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let fail = |error: &ignore::Error| {
-        ActionError::new(
-            "imgdecl::files::gitignore",
-            format!("cannot use {}", path.display()),
-        )
-        .because(error)
-    };
-    let mut builder = GitignoreBuilder::new(folder);
-    match builder.add(&path) {
-        Some(error) => Err(fail(&error)),
-        None => builder
-            .build()
-            .map(|it| Some(Arc::new(it)))
-            .map_err(|error| fail(&error)),
-    }
-}
-
-/// The nearest .gitignore that says something decides.
-fn is_ignored(ignores: &[Arc<Gitignore>], path: &Path, is_folder: bool) -> bool {
-    for ignore in ignores.iter().rev() {
-        match ignore.matched(path, is_folder) {
-            Match::Ignore(_) => return true,
-            Match::Whitelist(_) => return false,
-            Match::None => {}
-        }
-    }
-    false
 }
 
 /// Explains a file that cannot be read.

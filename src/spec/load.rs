@@ -52,7 +52,7 @@ impl Spec {
         };
         let mut unset: BTreeSet<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
         let mut vars = BTreeMap::new();
-        for (name, (folder, document)) in documents {
+        for (name, (manifest, document)) in documents {
             let mut own = vars.clone();
             read_vars(&document, &mut own, &mut problems);
             for (name, value) in set {
@@ -68,7 +68,7 @@ impl Spec {
                 problems.extend(defaults.check(DEFAULTS));
             }
             spec.take_index(&name, &document, &mut problems);
-            let member = member(&name, folder, document, own);
+            let member = member(&name, manifest, document, own);
             spec.members.insert(name, member);
         }
         if is_torn {
@@ -108,7 +108,7 @@ impl Spec {
     }
 }
 
-/// The manifests of a workspace by member, each with its folder. The root's has no name.
+/// The manifests of a workspace by member, each with its file. The root's has no name.
 type Documents = BTreeMap<String, (PathBuf, Document)>;
 
 /// Reads a manifest, its workspace's root, and all other members. Returns the root's folder, which member the manifest is,
@@ -135,12 +135,12 @@ fn read_all(
     // The file itself may have any name; members and roots are found by theirs.
     let name = path.strip_prefix(&root).unwrap_or(&path);
     let document = loader.parse(name.display().to_string(), text);
-    documents.insert(home.clone(), (folder, document));
+    documents.insert(home.clone(), (path.clone(), document));
     if !home.is_empty() {
         let path = root.join(MANIFEST);
         let text = fs::read_to_string(&path).map_err(io(&path))?;
         let document = loader.parse(MANIFEST.to_owned(), text);
-        documents.insert(String::new(), (root.clone(), document));
+        documents.insert(String::new(), (path, document));
     }
     loader.members(&mut documents);
     Ok((root, home, documents))
@@ -149,10 +149,11 @@ fn read_all(
 /// Makes a member of its document.
 fn member(
     name: &str,
-    folder: PathBuf,
+    manifest: PathBuf,
     document: Document,
     vars: BTreeMap<String, String>,
 ) -> Member {
+    let folder = manifest.parent().unwrap_or(Path::new("/")).to_owned();
     let targets = document.targets.into_iter();
     let targets = targets.map(|(target, (rule, _, table))| {
         let id = TargetId {
@@ -173,6 +174,7 @@ fn member(
     Member {
         targets: targets.collect(),
         folder,
+        manifest,
         defaults: document.defaults,
         vars,
     }
@@ -315,7 +317,7 @@ impl Loader<'_> {
                                 .help("list all members in the root's image.toml"),
                         );
                     }
-                    documents.insert(name, (folder, document));
+                    documents.insert(name, (folder.join(MANIFEST), document));
                 }
                 (Err(error), _) | (_, Err(error)) => {
                     let message = format!("cannot read {name}/{MANIFEST}: {error}");

@@ -31,6 +31,8 @@ pub struct Spec {
 pub struct Member {
     /// The folder of the manifest: absolute, without symlinks.
     pub folder: PathBuf,
+    /// The manifest's file: absolute, without symlinks in its folder.
+    pub manifest: PathBuf,
     pub(super) defaults: Option<Table>,
     pub(super) vars: BTreeMap<String, String>,
     pub(super) targets: BTreeMap<String, Target>,

@@ -1,5 +1,5 @@
 //! A copy of a workspace in which everything is different that must not matter: the folder, the order in which entries were
-//! made, times, and modes but for the owner's execute bit.
+//! made, times, modes but for the owner's execute bit, and what Python leaves behind beside modules.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,7 +21,10 @@ const STEP: u64 = 16 << 20;
 /// How deep folders may be nested.
 const MAX_DEPTH: usize = 200;
 
-/// What a copy leaves behind.
+/// The folder in which Python leaves compiled modules beside those that it ran.
+const LEFT_BEHIND: &str = "__pycache__";
+
+/// What a copy comes to.
 pub(super) struct Copied {
     /// The workspace's root in the copy.
     pub(super) root: PathBuf,
@@ -109,6 +112,13 @@ impl Copier<'_> {
         let mut names = names.map_err(fail(from))?;
         // An order that is no order, and the same each time.
         names.sort_by_cached_key(|name| *Digest::of(name.as_bytes()).bytes());
+        // What an import leaves behind, which must not get into a layer.
+        if names.iter().any(|name| name.as_bytes().ends_with(b".py")) {
+            let left = to.join(LEFT_BEHIND);
+            make(&left)?;
+            let file = left.join("imgdecl.cpython-313.pyc");
+            write_file(&file, b"left behind").map_err(fail(&file))?;
+        }
         for name in names {
             let path = from.join(&name);
             // A repository's own files are named, not copied.
@@ -183,12 +193,17 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         fs::set_permissions(from.join("sub/run"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("sub/run", from.join("link")).unwrap();
+        fs::create_dir_all(from.join("py/__pycache__")).unwrap();
+        fs::write(from.join("py/__pycache__/main.cpython-311.pyc"), "compiled").unwrap();
+        fs::write(from.join("py/main.py"), "print()").unwrap();
         let never = BTreeSet::from([from.join("sub/out")]);
         let copied = workspace(&from, &never, &to, &Stop::default()).unwrap();
         assert_eq!((copied.root.clone(), copied.unread), (to.clone(), 0));
         assert_eq!(fs::read(to.join("link")).unwrap(), b"x");
         assert_eq!(mode(&to.join("sub/run")), 0o700);
         assert!(!to.join("sub/out").exists());
+        let left: Vec<_> = fs::read_dir(to.join("py/__pycache__")).unwrap().collect();
+        assert_eq!(left.len(), 2);
         let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
         assert!(time(&to.join("sub/run")) < time(&from.join("sub/run")));
     }
