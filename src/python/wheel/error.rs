@@ -191,6 +191,14 @@ pub enum Problem {
         /// The name of another one.
         second: String,
     },
+    /// What was compiled cannot be loaded in the image.
+    #[error("it was compiled for something else than {target}: {}", .unfit.join(", "))]
+    Compiled {
+        /// Files, each with what it needs.
+        unfit: Vec<String>,
+        /// The name of the target.
+        target: String,
+    },
     /// Two members would be one file in the image, or a file and a folder.
     #[error(transparent)]
     Clash(#[from] Clash),
@@ -209,6 +217,7 @@ impl WheelError {
             Problem::Size { .. } | Problem::Other { .. } => "imgdecl::wheel::other",
             Problem::Hash { .. } | Problem::Record { .. } => "imgdecl::wheel::record",
             Problem::Metadata { .. } => "imgdecl::wheel::metadata",
+            Problem::Compiled { .. } => "imgdecl::wheel::compiled",
             Problem::EntryPoints { .. } | Problem::Reserved(_) => "imgdecl::wheel::script",
             Problem::Bomb { .. }
             | Problem::Directory(_)
@@ -234,6 +243,10 @@ impl WheelError {
             Problem::Metadata { .. } => {
                 "packages were chosen by what the index says of the wheel, and the wheel says another thing: tell who runs the \
                  index. Once it is mended, `imgdecl lock --update`; or download the wheel, and name its folder in `find_links`"
+            }
+            Problem::Compiled { .. } => {
+                "build the wheel in what the image builds on, or in something older with the same C library; `auditwheel repair` \
+                 then gives it a tag that says what it needs"
             }
             Problem::Record { .. } => {
                 "a line of RECORD has a path, a hash and a size: take another version of the package, or have its makers build \

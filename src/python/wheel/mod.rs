@@ -9,6 +9,7 @@ mod accepted_tests;
 #[cfg(test)]
 mod ambiguous_tests;
 mod archive;
+mod compiled;
 mod directory;
 mod entry_points;
 mod error;
@@ -27,6 +28,7 @@ mod testing;
 #[cfg(test)]
 mod zip_testing;
 
+pub(crate) use compiled::{check_compiled, is_silent};
 pub(crate) use directory::TAIL;
 pub use directory::{Bytes, Entry, directory};
 pub use error::{Problem, WheelError};

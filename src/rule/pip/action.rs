@@ -10,8 +10,8 @@ use crate::graph::{
 };
 use crate::layer::{LayerPath, Tree};
 use crate::oci::Digest;
-use crate::python::WheelName;
 use crate::python::wheel::{self, Expected, Scheme, Venv, WheelError};
+use crate::python::{Target, WheelName};
 use crate::store::{Blob, Blobs, Health, StoreError};
 
 /// Fetches a wheel and lays it out.
@@ -19,6 +19,8 @@ pub(super) struct Install {
     pub(super) file: String,
     pub(super) pin: WheelPin,
     pub(super) scheme: Scheme,
+    /// What the wheel must run on, if its name does not say where it runs.
+    pub(super) runs_on: Option<Target>,
     /// Folders that may hold the wheel.
     pub(super) find_links: Arc<Vec<PathBuf>>,
     /// The workspace's root.
@@ -60,6 +62,9 @@ impl Action for Install {
         key.field("interpreter", interpreter);
         key.field("python", &format!("{}.{}", python.0, python.1));
         key.field("owner", &owner.key_text());
+        if let Some(target) = &self.runs_on {
+            key.field("runs on", &target.name());
+        }
         // What was laid out without a look at METADATA does not answer for a wheel that is to hold just this one.
         if let Some(metadata) = &self.pin.metadata {
             key.field("metadata", &metadata.to_string());
@@ -75,6 +80,11 @@ impl Action for Install {
             context.store.sound(&wheel.digest)?;
         }
         let path = context.store.local_path(&wheel.digest);
+        if let Some(target) = &self.runs_on {
+            let (file, digest) = (&self.file, wheel.digest);
+            wheel::check_compiled(&path, file, digest, target, context.tick)
+                .map_err(|error| explain(&error).at(&self.origin))?;
+        }
         let tree = wheel::install(&path, &self.expected()?, &self.scheme, context.tick);
         let tree = tree.map_err(|error| explain(&error).at(&self.origin))?;
         let kept = TreeProduct::keep(tree, wheel, &self.file, context.store)?;

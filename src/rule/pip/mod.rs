@@ -365,10 +365,13 @@ impl Rule for Pip {
         }
         let before = nodes.len();
         for (file, pin) in wheels {
+            let name = WheelName::parse(&file).ok();
+            let is_silent = name.is_some_and(|name| wheel::is_silent(&name));
             let install = Install {
                 file,
                 pin,
                 scheme: scheme.clone(),
+                runs_on: is_silent.then(|| place.target.clone()),
                 find_links: links.clone(),
                 root: lower.root(),
                 origin: origin.clone(),
