@@ -290,9 +290,9 @@ impl Action for Unpack {
                 Ok(None) => break,
                 Err(error @ TarError::Damaged(_)) => {
                     let what = path_kind(&path);
-                    let help = what.map_or(CUT_SHORT.to_owned(), |what| {
+                    let help = what.map_or(CUT_SHORT.to_owned(), |(what, remedy)| {
                         format!(
-                            "it is {what}, and no tar: only tar, plain or compressed, can be read"
+                            "it is {what}, and no tar: only tar, plain or compressed, can be read{remedy}"
                         )
                     });
                     return Err(damaged(&error).help(help));
@@ -364,18 +364,30 @@ impl<R: Read> Read for Hashed<'_, R> {
 const CUT_SHORT: &str = "tar can be read, plain or compressed with gzip, zstd, xz or bzip2; if it is one, it is cut \
                          short: get it again";
 
-/// Says what a file is that is no tar, by its first bytes.
-fn path_kind(path: &Path) -> Option<&'static str> {
+/// Says what a file is that is no tar, by its first bytes, and how to get a tar of it, where there is a way.
+fn path_kind(path: &Path) -> Option<(&'static str, &'static str)> {
     let mut magic = Vec::new();
     File::open(path)
         .ok()?
         .take(8)
         .read_to_end(&mut magic)
         .ok()?;
-    Some(match &magic[..] {
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => "a zip archive",
-        b"!<arch>\n" => "an ar archive, as Debian packages are",
-        [0xed, 0xab, 0xee, 0xdb, ..] => "an RPM package",
+    let what = match &magic[..] {
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => {
+            return Some((
+                "a zip archive",
+                "; unpack it, and take the folder by `files`",
+            ));
+        }
+        b"!<arch>\n" => {
+            let remedy =
+                "; `dpkg-deb --fsys-tarfile NAME.deb > NAME.tar` makes a tar of a package's files";
+            return Some(("an ar archive, as Debian packages are", remedy));
+        }
+        [0xed, 0xab, 0xee, 0xdb, ..] => {
+            let remedy = "; `rpm2archive NAME.rpm` makes a tar of a package's files";
+            return Some(("an RPM package", remedy));
+        }
         [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive",
         [b'R', b'a', b'r', b'!', ..] => "a RAR archive",
         [b'L', b'Z', b'I', b'P', ..] => "compressed with lzip",
@@ -385,5 +397,6 @@ fn path_kind(path: &Path) -> Option<&'static str> {
         [b'0', b'7', b'0', b'7', ..] => "a cpio archive",
         [b'<', ..] => "a page of HTML or XML",
         _ => return None,
-    })
+    };
+    Some((what, ""))
 }
