@@ -9,6 +9,10 @@ use crate::work::{Exported, Failed, Session};
 
 /// Runs `lock`.
 pub(super) fn lock(session: &Session, args: Lock) -> Result<Exit, Failed> {
+    if args.check {
+        lock::check(session, args.manifest.as_ref(), &args.set)?;
+        return print(&format!("{FILE} is up to date\n"));
+    }
     let is_on_stdout = args.output.as_deref() == Some("-");
     let request = lock::Request {
         network: args.net.network(&args.index, args.offline),

@@ -135,6 +135,49 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
     })
 }
 
+/// Makes sure that `lock` would change nothing. Writes nothing, and opens no socket.
+///
+/// # Errors
+/// What image.lock lacks, or holds in vain.
+pub(crate) fn check(
+    session: &Session,
+    manifest: Option<&String>,
+    set: &[(String, String)],
+) -> Result<(), Failed> {
+    let choice = Choice {
+        words: manifest.into_iter().cloned().collect(),
+        set: set.to_vec(),
+        platforms: Vec::new(),
+    };
+    let workspace = Workspace::new(session, &choice, Vec::new())?;
+    let old = load(&workspace.spec.root)?;
+    let plan = workspace.plan_to_lock(&old)?;
+    if plan.needs.iter().any(|need| !need.is_pinned) {
+        let lacking = problems(&plan.needs, Lacking::Locked, workspace.has_set);
+        return Err(Failed::Problems(lacking, Blame::Build));
+    }
+    let store = workspace.store(session)?;
+    let new = resolve(
+        session,
+        &workspace,
+        plan,
+        &old,
+        Update::Lacking,
+        (&store, Ports::OFFLINE),
+    )?;
+    let changes = lock::changes(&old, &new);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} holds what nothing needs any more: {}",
+        lock::FILE,
+        changes.join("; ")
+    );
+    let help = "run `imgdecl lock`, and commit image.lock".to_owned();
+    Err(Failed::build("imgdecl::lock::stale", message, Some(help)))
+}
+
 /// Returns what the user wants to be resolved again.
 fn update(request: &Request, workspace: &Workspace, needs: &[Need]) -> Result<Update, Failed> {
     let names = match &request.update {

@@ -96,6 +96,10 @@ pub(in crate::cli) struct Lock {
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub(in crate::cli) update: Option<Vec<String>>,
 
+    /// Writes nothing and asks nobody: exit code 1 says that image.lock is stale
+    #[arg(long, conflicts_with_all = ["update", "export"])]
+    pub(in crate::cli) check: bool,
+
     /// Writes what is locked for each `[pip.NAME]` in the form of another tool too
     #[arg(long, value_name = "FORMAT")]
     pub(in crate::cli) export: Option<Export>,
