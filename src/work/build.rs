@@ -11,7 +11,7 @@ use super::net::{Net, Network};
 use super::workspace::{Choice, Workspace};
 use super::{Failed, News, NodeFailure, Session};
 use crate::exec::{self, Caches, NodeResult, Options};
-use crate::graph::{Failure, Graph, NodeId, Product};
+use crate::graph::{ActionError, Failure, Graph, NodeId, Product};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::output::{
     Attached, Daemon, Layout, Needs, Output, OutputError, Planned, Registry, Sink, Supply, Word,
@@ -286,7 +286,63 @@ pub(super) fn failures(
             }),
         }
     }
-    Failed::of_nodes(failures, is_stopped)
+    Failed::of_nodes(one_for_many(failures), is_stopped)
+}
+
+/// How many failures of one kind are told one by one.
+const FEW: usize = 3;
+
+/// Makes one failure of many that differ in a name alone: of wheels of a target where there is no network.
+fn one_for_many(failures: Vec<NodeFailure>) -> Vec<NodeFailure> {
+    let kind = |failure: &NodeFailure| {
+        let NodeFailure {
+            label,
+            origin,
+            error,
+        } = failure;
+        let place = error.origins.first().unwrap_or(origin);
+        let place = (place.source.name.clone(), place.span.start);
+        let help = error.help.clone();
+        (
+            error.code,
+            label.target.clone(),
+            place,
+            help,
+            error.causes.clone(),
+        )
+    };
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+    for failure in &failures {
+        *counts.entry(kind(failure)).or_default() += 1;
+    }
+    let mut out: Vec<NodeFailure> = Vec::new();
+    let mut places = BTreeMap::new();
+    for failure in failures {
+        let kind = kind(&failure);
+        let count = counts.get(&kind).copied().unwrap_or_default();
+        if count <= FEW {
+            out.push(failure);
+            continue;
+        }
+        match places.get(&kind) {
+            None => {
+                places.insert(kind, out.len());
+                let message = &failure.error.message;
+                let message = format!("{count} errors of one kind:\n{message}");
+                let error = ActionError {
+                    message,
+                    ..failure.error
+                };
+                out.push(NodeFailure { error, ..failure });
+            }
+            Some(&at) => {
+                let first: &mut NodeFailure = &mut out[at];
+                first.error.message.push('\n');
+                first.error.message.push_str(&failure.error.message);
+            }
+        }
+    }
+    out
 }
 
 /// Makes sure that the metadata overwrites nothing but metadata, and lies in no output.
