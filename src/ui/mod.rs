@@ -219,7 +219,14 @@ impl Progress {
                     (there, "there already"),
                 ] {
                     if count > 0 {
-                        parts.push(format!("{} {word}", size(count)));
+                        let mut part = format!("{} {word}", size(count));
+                        // On a terminal, they were not told one by one.
+                        let wheels = self.transfers.wheels();
+                        let is_fancy = matches!(self.show, Show::Fancy(_));
+                        if is_fancy && word == "pulled" && wheels > 0 {
+                            part.push_str(&format!(" ({wheels} wheels)"));
+                        }
+                        parts.push(part);
                     }
                 }
                 if !parts.is_empty() {

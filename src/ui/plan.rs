@@ -75,6 +75,7 @@ fn node_json(id: NodeId, node: &Node, known: &Known) -> Value {
     json!({
         "id": id.0,
         "action": node.action.name(),
+        "detail": node.action.detail(),
         "rule": node.label.rule,
         "target": node.label.target,
         "platform": node.label.platform.as_ref().map(ToString::to_string),

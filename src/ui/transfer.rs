@@ -17,6 +17,8 @@ pub(super) struct Transfers {
     running: Mutex<BTreeMap<u64, Running>>,
     pulled: AtomicU64,
     pushed: AtomicU64,
+    /// How many wheels came: a terminal shows them in sum.
+    wheels: AtomicU64,
 }
 
 struct Running {
@@ -48,7 +50,20 @@ impl Transfers {
     }
 }
 
+impl Transfers {
+    /// Returns how many wheels came.
+    pub(super) fn wheels(&self) -> u64 {
+        self.wheels.load(Ordering::Relaxed)
+    }
+}
+
 impl Running {
+    /// Tells whether it is one package of many.
+    fn is_wheel(&self) -> bool {
+        let name = self.what.split(' ').next().unwrap_or_default();
+        self.direction == Direction::Pull && name.ends_with(".whl")
+    }
+
     /// Returns how many bytes there are to tell of, if that is long enough ago; they count as told then.
     fn news(&mut self, every: Duration) -> Option<u64> {
         if self.untold == 0 || self.told.elapsed() < every {
@@ -158,8 +173,15 @@ impl Monitor for Progress {
         });
         let is_stopped = matches!(outcome, Ended::Failed) && self.is_stopped();
         let is_news = !matches!(outcome, Ended::Skipped) && !is_stopped;
+        let is_wheel = running.is_wheel() && matches!(outcome, Ended::Done);
+        if is_wheel {
+            self.transfers.wheels.fetch_add(1, Ordering::Relaxed);
+        }
         match &self.show {
-            Show::Fancy(fancy) => fancy.end_transfer(number, is_news.then_some(text.as_str())),
+            Show::Fancy(fancy) => {
+                let is_told = is_news && !is_wheel;
+                fancy.end_transfer(number, is_told.then_some(text.as_str()));
+            }
             Show::Plain if is_news => line(&text),
             Show::Json => {
                 if let Some(bytes) = running.news(Duration::ZERO) {
@@ -207,5 +229,34 @@ mod tests {
         running.untold += 12;
         assert_eq!(running.news(Duration::ZERO), Some(42));
         assert_eq!(running.news(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn wheels_are_told_in_sum() {
+        let now = Instant::now();
+        let of = |direction, what: &str| Running {
+            direction,
+            what: what.to_owned(),
+            size: 1,
+            bytes: 0,
+            untold: 0,
+            start: now,
+            told: now,
+        };
+        assert!(
+            of(
+                Direction::Pull,
+                "click-8.1.8-py3-none-any.whl of files.example.com"
+            )
+            .is_wheel()
+        );
+        assert!(
+            !of(
+                Direction::Push,
+                "click-8.1.8-py3-none-any.whl of files.example.com"
+            )
+            .is_wheel()
+        );
+        assert!(!of(Direction::Pull, "sha256:aa of registry.example.com/a.whl").is_wheel());
     }
 }
