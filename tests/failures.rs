@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Space;
+use crate::support::{BINARY, Output, Space, peer};
 
 /// Runs a command that fails; returns what it says on stdout.
 #[track_caller]
@@ -152,4 +152,28 @@ fn a_plan_has_a_version_and_reasons() {
     std::fs::create_dir(space.cache().join("blobs-v1")).expect("a bucket");
     space.write("image.toml", manifest("layers = [\"a\"]"));
     assert_eq!(reason(&plan(), "layer")["why"], "not_in_cache");
+}
+
+#[test]
+fn a_dumb_terminal_gets_no_colours() {
+    let Some(script) = peer("script") else { return };
+    let space = Space::new();
+    space.write("image.toml", "[image.i]\nbsae = \"scratch\"\n");
+    for (term, has_colours) in [("dumb", false), ("xterm", true)] {
+        let mut command = space.program(&script);
+        command.args(["-qec", &format!("{BINARY} build"), "/dev/null"]);
+        command.env("TERM", term).env_remove("NO_COLOR");
+        let output = Output::of(&mut command);
+        assert!(
+            output.stdout.contains("did you mean `base`?"),
+            "{}",
+            output.stdout
+        );
+        assert_eq!(
+            output.stdout.contains("\u{1b}["),
+            has_colours,
+            "{term}: {}",
+            output.stdout
+        );
+    }
 }

@@ -66,9 +66,14 @@ fn current_dir() -> std::io::Result<PathBuf> {
     env::current_dir()
 }
 
-/// Tells whether colours are wanted, as <https://no-color.org> has it.
+/// Tells whether colours are unwanted, as <https://no-color.org> has it, or the terminal has none.
 pub(super) fn no_color() -> bool {
-    env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+    env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || is_dumb()
+}
+
+/// Tells whether the terminal can do no more than print lines.
+pub(super) fn is_dumb() -> bool {
+    env::var_os("TERM").is_some_and(|value| value == "dumb")
 }
 
 /// Tells whether this is a CI system, which builds what was committed.

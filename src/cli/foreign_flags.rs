@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What other tools have: a command of ours, their flags, and what to do here.
-const TIPS: [(&str, &[&str], &str); 7] = [
+const TIPS: &[(&str, &[&str], &str)] = &[
     ("run", &["--rm"], "leave it out: nothing of a run stays"),
     (
         "run",
@@ -30,6 +30,42 @@ const TIPS: [(&str, &[&str], &str); 7] = [
         "build",
         &["--no-cache"],
         "nothing stale is ever used; to build all again, set IMGDECL_CACHE_DIR to a new folder, or run `imgdecl verify`",
+    ),
+    (
+        "build",
+        &["--target"],
+        "name targets alone, after the manifest if there is one: `imgdecl build NAME`",
+    ),
+    (
+        "build",
+        &["--build-arg"],
+        "it is `--set NAME=VALUE`, for what stands in `[vars]`",
+    ),
+    (
+        "build",
+        &["--dry-run"],
+        "it is another command: `imgdecl plan`",
+    ),
+    ("build", &["-q", "--quiet"], "it is `--progress none`"),
+    (
+        "build",
+        &["-v", "--verbose"],
+        "it is `--progress plain`; `--explain` says why something is built",
+    ),
+    (
+        "build",
+        &["--pull"],
+        "it is another command: `imgdecl lock --update` takes what names in registries stand for now",
+    ),
+    (
+        "build",
+        &["--secret", "--ssh"],
+        "leave it out: nothing is run to build, and credentials are those of docker, podman and .netrc",
+    ),
+    (
+        "build",
+        &["--cache-from", "--cache-to"],
+        "leave it out: keep the folder that IMGDECL_CACHE_DIR names",
     ),
 ];
 
@@ -79,7 +115,7 @@ mod tests {
         let text = said(&["run", "image", "Bob"]).unwrap();
         assert!(text.contains("imgdecl run IMAGE -- Bob"), "{text}");
         assert_eq!(said(&["run", "image", "--", "Bob"]), None);
-        for (command, flags, _) in TIPS {
+        for (command, flags, _) in TIPS.iter().copied() {
             let mut args = Args::command();
             let of = args.find_subcommand_mut(command).unwrap();
             for flag in flags {

@@ -83,6 +83,11 @@ fn run_command(command: Command, stop: Stop) -> Result<Exit, Failed> {
         _ => (Mode::None, false, false),
     };
     let profile = profiles.then(|| Arc::new(Profile::start()));
+    // Lines that move need a terminal that can move.
+    let mode = match mode {
+        Mode::Auto if environment::is_dumb() => Mode::Plain,
+        mode => mode,
+    };
     let progress = Progress::new(mode, stop.clone());
     let progress = progress.explaining(explains).measured_by(profile.clone());
     let session = &Session {

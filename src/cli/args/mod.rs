@@ -32,7 +32,7 @@ use crate::work::{Choice, Network as HowReached};
                   IMGDECL_CONFIG names the file about registries, in place of ~/.config/imgdecl/config.toml, \
                   REGISTRY_AUTH_FILE one with credentials; CI makes \
                   `--locked` the default; DOCKER_HOST, CONTAINER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say where \
-                  `--load` finds Docker or podman; NO_COLOR turns colours off."
+                  `--load` finds Docker or podman; NO_COLOR, or TERM=dumb, turns colours off."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
