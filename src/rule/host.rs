@@ -40,13 +40,14 @@ impl HostPath {
             return Err(problem(
                 format!("`{text}` is an absolute path"),
                 "paths of the host are relative to the manifest's folder",
-            ));
+            )
+            .help(outside(root)));
         }
         let path = normal(&folder.join(text));
         if !path.starts_with(root) {
             return Err(
                 problem(format!("`{text}` leads out of the workspace"), "outside")
-                    .help(format!("the workspace is {}", root.display())),
+                    .help(outside(root)),
             );
         }
         Ok(Self {
@@ -74,7 +75,9 @@ impl HostPath {
                 self.text,
                 real.display()
             );
-            return Err(ActionError::new("imgdecl::host::outside", message).at(&self.origin));
+            return Err(ActionError::new("imgdecl::host::outside", message)
+                .at(&self.origin)
+                .help(outside(&self.root)));
         }
         Ok(real)
     }
@@ -105,6 +108,15 @@ impl HostPath {
         let kept = (context.folder, context.tick);
         content(&folder, below, stamp, kept, Some(&self.origin))
     }
+}
+
+/// Says how to get at what lies outside of the workspace.
+fn outside(root: &Path) -> String {
+    format!(
+        "the workspace is {}: copy it there, or put an image.toml with `[workspace]` into a folder above both, with `members` \
+         that name this one",
+        root.display()
+    )
 }
 
 /// Returns the content of a regular file, from the stat cache if it did not change.
