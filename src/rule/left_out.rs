@@ -346,12 +346,12 @@ fn row(name: &str) -> Option<usize> {
     if !name.starts_with(['.', '_', 'n']) && !name.ends_with(['c', 'o']) {
         return None;
     }
-    let is = |listed: &&str| match (listed.strip_prefix('*'), listed.strip_suffix('*')) {
+    let is = |listed: &str| match (listed.strip_prefix('*'), listed.strip_suffix('*')) {
         (Some(end), _) => name.ends_with(end),
         (_, Some(start)) => name.starts_with(start),
-        _ => name == *listed,
+        _ => name == listed,
     };
-    LIST.iter().position(|names| names.iter().any(|it| is(&it)))
+    LIST.iter().position(|names| names.iter().any(|it| is(it)))
 }
 
 /// Reads the `.dockerignore` of a folder, if it has one.

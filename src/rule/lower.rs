@@ -10,7 +10,7 @@ use super::ecosystem::{Found, Installed};
 use super::{ImageNodes, OnDisk, RULES, Role};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::lock::Lock;
-use crate::oci::Platform;
+use crate::oci::{Platform, Reference};
 use crate::spec::{
     Defaults, Host, Key, Problem, Problems, Spec, Table, Target, TargetId, Vars, nearest,
 };
@@ -266,7 +266,10 @@ impl<'a> Lower<'a> {
         fits: impl Fn(Role) -> bool,
     ) -> Result<TargetId, Problem> {
         self.find(target, name).ok_or_else(|| {
-            let fits = |target: &Target| fits(Role::of(target));
+            let takes_bases = fits(Role::Base);
+            let user = target;
+            // No target is its own base or layer.
+            let fits = |target: &Target| fits(Role::of(target)) && target.id != user.id;
             let names = self.spec.names_from(&target.id.member, is_shared, fits);
             let problem = target.table.problem(
                 "imgdecl::spec::unknown_target",
@@ -274,8 +277,25 @@ impl<'a> Lower<'a> {
                 format!("there is no target `{name}`"),
                 "no such target",
             );
-            match nearest(name, &names) {
+            // A table of that name is there, of a rule that is none: that is told already.
+            let header = format!(".{name}]");
+            let mut lines = target.table.source.text.lines().map(str::trim);
+            if lines.any(|line| line.starts_with('[') && line.ends_with(&header)) {
+                return problem.may_follow();
+            }
+            // As `files.app`, with the rule before it.
+            let typed = name.split_once('.').filter(|(rule, _)| RULES.iter().any(|it| it.name() == *rule));
+            let typed = typed.and_then(|(_, name)| names.iter().find(|it| *it == name));
+            let near = typed.map(String::as_str).or_else(|| nearest(name, &names));
+            match near {
                 Some(near) => problem.did_you_mean(Some(near)),
+                None if takes_bases && is_reference(name) => {
+                    let base = base_name(name);
+                    problem.help(format!(
+                        "an image of a registry has a table of its own, which names it:\n    [base.{base}]\n    \
+                         image = \"{name}\"\nand here: base = \"{base}\""
+                    ))
+                }
                 None if names.is_empty() => problem,
                 None => problem.help(format!("what could stand here: {}", names.join(", "))),
             }
@@ -308,7 +328,8 @@ impl<'a> Lower<'a> {
                     format!("`{id}` needs itself"),
                     "this closes the circle",
                 )
-                .help(format!("the circle is {}", circle.join(" → "))));
+                .help(format!("the circle is {}", circle.join(" → ")))
+                .may_follow());
         }
         Ok(self.lower_onto(id, below))
     }
@@ -360,6 +381,18 @@ impl<'a> Lower<'a> {
         };
         RULES[rule].lower(&target, &mut self.onto(seen(rule, below)))
     }
+}
+
+/// Tells whether a name that is no target is meant as that of an image in a registry.
+fn is_reference(name: &str) -> bool {
+    name.contains([':', '/', '@', '.']) && name.parse::<Reference>().is_ok()
+}
+
+/// Returns a name for the base of an image: the end of its repository.
+fn base_name(reference: &str) -> String {
+    let parsed = reference.parse::<Reference>();
+    let repository = parsed.map_or_else(|_| String::new(), |it| it.repository);
+    repository.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 /// Returns what a rule sees of what lies below. Where it looks away, its targets are the same on all that there is.

@@ -105,6 +105,7 @@ fn property(key: &Key) -> Value {
         Type::Boolean => json!({"type": "boolean"}),
         Type::Integer => json!({"type": "integer"}),
         Type::Strings => strings,
+        Type::Words => json!({"anyOf": [{"type": "string"}, strings]}),
         Type::Ports => json!({"type": "array", "items": {"type": ["integer", "string"]}}),
         Type::StringMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         Type::Layers => {

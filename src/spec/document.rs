@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+use super::foreign_words;
 use super::{Problem, Problems, Table, suggest};
 use crate::graph::SourceText;
 
@@ -134,6 +135,11 @@ fn unknown(
         format!("unknown rule or key `{name}`"),
         "no such rule",
     );
+    if let Some(advice) =
+        foreign_words::rule(name).filter(|_| suggest(name, rules.iter().copied()).is_none())
+    {
+        return problem.help(advice);
+    }
     let keys = ["format", "defaults", "vars", "workspace", "index"];
     let names = rules.iter().copied().chain(keys);
     match suggest(name, names) {

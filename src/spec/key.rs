@@ -30,6 +30,8 @@ pub enum Type {
     Integer,
     /// A list of strings.
     Strings,
+    /// A list of strings, or one string that is split into words as a shell does.
+    Words,
     /// A list of port numbers, or strings such as `"53/udp"`.
     Ports,
     /// A table from names to strings.
@@ -90,6 +92,7 @@ impl Type {
             Self::Boolean => "boolean".into(),
             Self::Integer => "integer".into(),
             Self::Strings => "list of strings".into(),
+            Self::Words => "list of strings, or a string of words".into(),
             Self::Ports => "list of ports".into(),
             Self::StringMap => "table of strings".into(),
             Self::Layers => "list of layers".into(),
@@ -113,6 +116,7 @@ impl Type {
             Self::Boolean => value.is_bool(),
             Self::Integer => value.is_integer(),
             Self::Strings => all(value, |it| it.is_str()),
+            Self::Words => value.is_str() || all(value, |it| it.is_str()),
             Self::Ports => all(value, |it| it.is_integer() || it.is_str()),
             Self::StringMap => value
                 .as_table()

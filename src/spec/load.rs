@@ -56,6 +56,10 @@ impl Spec {
             let mut own = vars.clone();
             read_vars(&document, &mut own, &mut problems);
             for (name, value) in set {
+                if super::vars::GIT.contains(&name.as_str()) {
+                    own.insert(name.clone(), value.clone());
+                    unset.remove(name.as_str());
+                }
                 if let Some(slot) = own.get_mut(name) {
                     slot.clone_from(value);
                     unset.remove(name.as_str());
@@ -243,6 +247,11 @@ fn members(table: &Table) -> Result<Vec<Spanned<String>>, Problems> {
     Ok(table.read::<Workspace>(WORKSPACE, &vars)?.members)
 }
 
+/// Tells whether a member is written as a pattern.
+fn is_pattern(member: &str) -> bool {
+    member.contains(['*', '?', '[', '{'])
+}
+
 /// Returns a member's folder in the form by which members are addressed; `None` if it leads out of the workspace.
 fn normal(member: &str) -> Option<String> {
     let mut parts = Vec::new();
@@ -271,6 +280,64 @@ impl Loader<'_> {
         )
     }
 
+    /// Returns the folders with a manifest that a pattern means, sorted.
+    ///
+    /// # Errors
+    /// What is wrong with the pattern, and how to mend it.
+    fn matching(&self, member: &Spanned<String>) -> Result<Vec<Spanned<String>>, (String, String)> {
+        let pattern = member.get_ref();
+        let help =
+            "`*` stands for one folder, as in `services/*`; only folders with an image.toml count";
+        let parts = pattern.split('/').filter(|part| !matches!(*part, "" | "."));
+        let mut folders = vec![String::new()];
+        for part in parts {
+            let glob = globset::Glob::new(part)
+                .ok()
+                .filter(|_| !part.contains("**"));
+            let glob = glob.ok_or_else(|| {
+                (
+                    format!("`{pattern}` is no pattern for members"),
+                    help.to_owned(),
+                )
+            })?;
+            let glob = glob.compile_matcher();
+            let mut next = Vec::new();
+            for folder in folders {
+                let join = |name: &str| match folder.is_empty() {
+                    true => name.to_owned(),
+                    false => format!("{folder}/{name}"),
+                };
+                if !is_pattern(part) {
+                    next.push(join(part));
+                    continue;
+                }
+                let entries = fs::read_dir(self.root.join(&folder))
+                    .into_iter()
+                    .flatten()
+                    .flatten();
+                let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+                // Hidden folders are nobody's service.
+                let fits = |name: &String| {
+                    glob.is_match(name) && (!name.starts_with('.') || part.starts_with('.'))
+                };
+                next.extend(names.filter(fits).map(|name| join(&name)));
+            }
+            folders = next;
+        }
+        folders.retain(|folder| self.root.join(folder).join(MANIFEST).is_file());
+        folders.sort();
+        if folders.is_empty() {
+            return Err((
+                format!("`{pattern}` matches no folder with an {MANIFEST}"),
+                help.to_owned(),
+            ));
+        }
+        Ok(folders
+            .into_iter()
+            .map(|it| Spanned::new(member.span(), it))
+            .collect())
+    }
+
     fn members(&mut self, documents: &mut Documents) {
         let Some(table) = documents
             .get("")
@@ -282,7 +349,22 @@ impl Loader<'_> {
             Ok(members) => members,
             Err(problems) => return self.problems.extend(problems),
         };
+        let mut named = Vec::new();
         for member in members {
+            match is_pattern(member.get_ref()) {
+                false => named.push(member),
+                true => match self.matching(&member) {
+                    Ok(found) => named.extend(found),
+                    Err((message, help)) => {
+                        let (code, span) = ("imgdecl::spec::member", member.span());
+                        let problem =
+                            table.problem(code, span, message, "no folder is meant by it");
+                        self.problems.push(problem.help(help));
+                    }
+                },
+            }
+        }
+        for member in named {
             let problem = |message: String, label: &str| {
                 table.problem("imgdecl::spec::member", member.span(), message, label)
             };

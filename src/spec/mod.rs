@@ -4,11 +4,13 @@
 //! and keys.
 
 mod document;
+mod foreign_words;
 mod key;
 mod load;
 mod problem;
 mod table;
 mod vars;
+mod words;
 mod workspace;
 
 pub(crate) use key::{Key, Scope, Type};
@@ -17,5 +19,6 @@ pub(crate) use problem::{Problem, Problems, nearest, suggest};
 pub(crate) use table::{LayerEntry, Table};
 pub use vars::Host;
 pub(crate) use vars::{Part, Vars};
+pub(crate) use words::Words;
 pub use workspace::Spec;
 pub(crate) use workspace::{Defaults, MANIFEST, Member, Target, TargetId, top_level};

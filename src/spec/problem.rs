@@ -17,6 +17,8 @@ pub struct Problem {
     pub help: Option<String>,
     /// The manifest.
     pub source: Arc<SourceText>,
+    /// Whether it may be there only because something else is wrong.
+    may_follow: bool,
     /// The places in it, the first of which is where it is wrong, and what stands at each.
     pub labels: Vec<(Range<usize>, Option<String>)>,
 }
@@ -34,6 +36,7 @@ impl Problem {
             code,
             message: message.into(),
             help: None,
+            may_follow: false,
             source: source.clone(),
             labels: vec![(span, Some(label.into()).filter(|it| !it.is_empty()))],
         }
@@ -53,6 +56,14 @@ impl Problem {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Says that it may follow from another problem: a target whose image is wrong has no base to ask, and two targets of
+    /// one name close circles.
+    #[must_use]
+    pub fn may_follow(mut self) -> Self {
+        self.may_follow = true;
         self
     }
 
@@ -108,7 +119,12 @@ impl Problems {
 
     /// Returns the problems in the order of the manifests, each once: a target that is lowered for several platforms
     /// has its problems several times.
+    ///
+    /// What may follow from another problem is told only where there is no other.
     pub fn into_sorted(mut self) -> Vec<Problem> {
+        if self.0.iter().any(|it| !it.may_follow) {
+            self.0.retain(|it| !it.may_follow);
+        }
         self.0.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         self.0.dedup_by(|a, b| a.sort_key() == b.sort_key());
         self.0

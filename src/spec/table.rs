@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::{Key, Problem, Problems, Scope, Type, Vars, suggest};
+use super::{foreign_words, words};
 use crate::graph::{Origin, SourceText};
 
 /// A table, with the place of every word.
@@ -74,9 +75,11 @@ impl Table {
                     format!("unknown key `{}`", name.get_ref()),
                     "no such key here",
                 );
-                problems.push(match near {
-                    Some(_) => problem.did_you_mean(near),
-                    None => problem.help(format!("the keys are: {}", all.join(", "))),
+                let theirs = foreign_words::key(name.get_ref(), all.iter().copied());
+                problems.push(match (near, theirs) {
+                    (_, Some(advice)) => problem.help(advice),
+                    (Some(_), None) => problem.did_you_mean(near),
+                    (None, None) => problem.help(format!("the keys are: {}", all.join(", "))),
                 });
                 continue;
             };
@@ -105,13 +108,17 @@ impl Table {
                     _ => format!("this is {}", describe(value.get_ref())),
                 };
                 let problem = self.problem("imgdecl::spec::type", value.span(), message, label);
-                problems.push(match (key.kind, value.get_ref()) {
-                    (Type::Strings, DeValue::String(text)) => {
-                        problem.help(format!("write it as a list: [{text:?}]"))
-                    }
-                    _ => problem,
+                problems.push(match advice(key, value.get_ref(), keys) {
+                    Some(advice) => problem.help(advice),
+                    None => problem,
                 });
                 continue;
+            }
+            if let (Type::Words, DeValue::String(text)) = (key.kind, value.get_ref())
+                && let Some((message, help)) = words::wrong(text)
+            {
+                let problem = self.problem("imgdecl::spec::words", value.span(), message, "");
+                problems.push(problem.help(help));
             }
             match (key.kind, value.get_ref()) {
                 (Type::Table(keys), DeValue::Table(table)) => {
@@ -173,8 +180,14 @@ impl Table {
         let value = Spanned::new(self.span.clone(), DeValue::Table(table));
         T::deserialize(ValueDeserializer::from(value)).map_err(|error| {
             let span = error.span().unwrap_or_else(|| self.span.clone());
-            self.problem("imgdecl::spec::value", span, error.message(), "")
-                .into()
+            let problem = self.problem("imgdecl::spec::value", span, error.message(), "");
+            // What the key means, where one is missing.
+            let missing = |key: &&Key| error.message() == format!("missing field `{}`", key.name);
+            match keys.iter().find(missing) {
+                Some(key) => problem.help(format!("add `{}`: {}", key.name, key.doc)),
+                None => problem,
+            }
+            .into()
         })
     }
 
@@ -284,19 +297,42 @@ fn offender<'a>(
     value: &'a Spanned<DeValue<'static>>,
 ) -> Option<(Range<usize>, &'a DeValue<'static>)> {
     let fits = |value: &DeValue<'_>| match kind {
-        Type::Strings | Type::StringMap => value.is_str(),
+        Type::Strings | Type::Words | Type::StringMap => value.is_str(),
         Type::Layers => value.is_str() || value.is_table(),
         Type::Ports => value.is_str() || value.is_integer(),
         _ => true,
     };
     let wrong = match (kind, value.get_ref()) {
         (Type::StringMap, DeValue::Table(table)) => table.values().find(|it| !fits(it.get_ref())),
-        (Type::Strings | Type::Layers | Type::Ports, DeValue::Array(list)) => {
+        (Type::Strings | Type::Words | Type::Layers | Type::Ports, DeValue::Array(list)) => {
             list.iter().find(|it| !fits(it.get_ref()))
         }
         _ => None,
     };
     wrong.map(|wrong| (wrong.span(), wrong.get_ref()))
+}
+
+/// Says how to write a value that is of the wrong type.
+fn advice(key: &Key, value: &DeValue<'static>, keys: &[Key]) -> Option<String> {
+    match (key.kind, value) {
+        (Type::Strings, DeValue::String(text)) => Some(format!("write it as a list: [{text:?}]")),
+        (Type::StringMap, DeValue::Array(list)) => {
+            let first = list.iter().next()?.get_ref().as_str()?;
+            let (name, value) = first.split_once('=').unwrap_or((first, "…"));
+            Some(format!("write it as a table: {{ {name} = \"{value}\" }}"))
+        }
+        (Type::Table(_), DeValue::String(text)) if key.name == "healthcheck" => Some(format!(
+            "write it as a table: {{ test = [\"CMD-SHELL\", \"{text}\"] }}"
+        )),
+        (Type::String, DeValue::Array(_)) => {
+            let several = keys.iter().find(|other| {
+                matches!(other.kind, Type::Strings)
+                    && other.name.strip_suffix('s') == Some(key.name)
+            })?;
+            Some(format!("did you mean `{}`?", several.name))
+        }
+        _ => None,
+    }
 }
 
 fn describe(value: &DeValue<'_>) -> String {

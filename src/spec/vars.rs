@@ -51,7 +51,7 @@ pub enum Part {
 /// The names that have a value once there is a platform.
 const PLATFORM: [&str; 4] = ["platform", "os", "arch", "variant"];
 /// The names that git answers to.
-const GIT: [&str; 3] = ["git.commit", "git.tag", "git.dirty"];
+pub(super) const GIT: [&str; 3] = ["git.commit", "git.tag", "git.dirty"];
 
 impl Vars<'_> {
     /// Adds the variables of a platform.
@@ -137,20 +137,32 @@ impl Vars<'_> {
     }
 
     fn lookup(&self, name: &str, scope: Scope) -> Result<Option<String>, (String, Option<String>)> {
-        if let Some(value) = self.values.get(name) {
-            return Ok(Some(value.clone()));
-        }
-        let Some(what) = name.strip_prefix("git.").filter(|_| GIT.contains(&name)) else {
-            return Ok(None);
+        // What git says may be nothing: `${git.tag:-dev}` has a value all the same.
+        let (name, instead) = match name.split_once(":-") {
+            Some((own, instead)) if GIT.contains(&own) => (own, Some(instead)),
+            _ => (name, None),
+        };
+        let what = name.strip_prefix("git.").filter(|_| GIT.contains(&name));
+        let Some(what) = what else {
+            return Ok(self.values.get(name).cloned());
         };
         if scope != Scope::Stamped {
             let help = "it changes with every commit, and would make every layer anew: use it in labels, annotations and tags";
             return Err((format!("`{name}` is not allowed here"), Some(help.into())));
         }
-        self.host
-            .git(&self.folder, what)
-            .map(Some)
-            .map_err(|error| (format!("`{name}` has no value: {error}"), None))
+        if let Some(value) = self.values.get(name) {
+            return Ok(Some(value.clone()));
+        }
+        match (self.host.git(&self.folder, what), instead) {
+            (Ok(value), _) => Ok(Some(value)),
+            (Err(_), Some(instead)) => Ok(Some(instead.to_owned())),
+            (Err(error), None) => {
+                let help = format!(
+                    "`--set {name}=VALUE` gives it one, and `${{{name}:-VALUE}}` is one for where git has none"
+                );
+                Err((format!("`{name}` has no value: {error}"), Some(help)))
+            }
+        }
     }
 }
 
@@ -163,6 +175,18 @@ mod tests {
     impl Host for Fake {
         fn git(&self, _: &std::path::Path, what: &str) -> Result<String, String> {
             Ok(format!("<{what}>"))
+        }
+
+        fn source_date_epoch(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    struct Silent;
+
+    impl Host for Silent {
+        fn git(&self, _: &std::path::Path, what: &str) -> Result<String, String> {
+            Err(format!("no {what}"))
         }
 
         fn source_date_epoch(&self) -> Option<u64> {
@@ -193,9 +217,30 @@ mod tests {
             vars().expand("${git.commit}", Scope::Stamped).unwrap(),
             "<commit>"
         );
-        for text in ["${tga}", "${", "${git.commit}", "${}"] {
+        assert_eq!(
+            vars().expand("${git.tag:-dev}", Scope::Stamped).unwrap(),
+            "<tag>"
+        );
+        for text in ["${tga}", "${", "${git.commit}", "${git.tag:-dev}", "${}"] {
             assert!(vars().expand(text, Scope::Plain).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn where_git_says_nothing_there_is_another_value() {
+        let nothing = Vars {
+            host: &Silent,
+            ..vars()
+        };
+        let expand = |text: &str| nothing.expand(text, Scope::Stamped);
+        assert_eq!(expand("${git.tag:-dev}${git.dirty:-}").unwrap(), "dev");
+        let (message, help) = expand("${git.tag}").unwrap_err();
+        assert_eq!(message, "`git.tag` has no value: no tag");
+        assert!(help.unwrap().contains("--set git.tag=VALUE"));
+        let mut set = nothing.clone();
+        set.values.insert("git.tag".into(), "v2".into());
+        assert_eq!(set.expand("${git.tag}", Scope::Stamped).unwrap(), "v2");
+        assert!(set.expand("${git.tag}", Scope::Plain).is_err());
     }
 
     #[test]

@@ -159,7 +159,7 @@ pub(super) const WORKSPACE: &[Key] = &[Key::new(
     "members",
     Type::Strings,
     "",
-    "The folders of the members, each with an image.toml of its own.",
+    "The folders of the members, each with an image.toml of its own. `*` stands for one folder.",
 )];
 
 /// Returns the tables of a manifest that are no rules, for the reference and the schema.

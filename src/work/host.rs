@@ -81,7 +81,16 @@ impl Host for RealHost {
         let output = output.map_err(|error| format!("git cannot be run: {error}"))?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
-            return Err(text.lines().next().unwrap_or("git failed").to_owned());
+            let first = text.lines().next().unwrap_or("git failed");
+            // Where the folder is another user's, git says how to trust it, some lines further down.
+            let remedy = text
+                .lines()
+                .map(str::trim)
+                .find(|it| it.starts_with("git config "));
+            return Err(match remedy {
+                Some(remedy) => format!("{first}; git says: {remedy}"),
+                None => first.to_owned(),
+            });
         }
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok(match what {

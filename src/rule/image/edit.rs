@@ -100,8 +100,8 @@ impl Edit {
                 ("Labels", labels),
                 ("Volumes", volumes),
             ]),
-            entrypoint: table.entrypoint,
-            cmd: table.cmd,
+            entrypoint: table.entrypoint.map(|words| words.0),
+            cmd: table.cmd.map(|words| words.0),
             commands: layers
                 .iter()
                 .filter_map(|layer| Some(layer.packages.as_ref()?.commands()?.to_owned()))

@@ -71,7 +71,7 @@ use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression, Flavour};
 use crate::rule::Below;
 use crate::rule::ecosystem::{Conflict, Installed};
-use crate::spec::{Key, Problem, Problems, Scope, Table, Target, Type};
+use crate::spec::{Key, Problem, Problems, Scope, Table, Target, Type, Words};
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -88,15 +88,15 @@ const KEYS: &[Key] = &[
     ),
     Key::new(
         "entrypoint",
-        Type::Strings,
+        Type::Words,
         "",
-        "The program and its first arguments.",
+        "The program and its first arguments. A string is split into words as a shell would, and no shell runs.",
     ),
     Key::new(
         "cmd",
-        Type::Strings,
+        Type::Words,
         "",
-        "The arguments that a user may replace; the program, where there is no entrypoint.",
+        "The arguments that a user may replace; the program, where there is no entrypoint. A string is split into words as a shell would.",
     ),
     Key::new("env", Type::StringMap, "{}", "Environment variables.").scope(Scope::Raw),
     Key::new("workdir", Type::String, "", "The folder that it starts in."),
@@ -181,8 +181,8 @@ const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 struct ImageTable {
     base: Spanned<String>,
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
+    entrypoint: Option<Words>,
+    cmd: Option<Words>,
     #[serde(default)]
     env: BTreeMap<Spanned<String>, Spanned<String>>,
     workdir: Option<Spanned<String>>,

@@ -70,7 +70,12 @@ impl Place {
         let Some(version) = interpreter.as_ref().map(|it| it.version).or(python) else {
             // A target that no image uses is only looked at.
             if *lower.below() != Below::Unasked {
-                collect.0.push(no_python(table, at, known.is_some()));
+                let has_base = known.is_some();
+                let problem = no_python(table, at, has_base);
+                collect.0.push(match has_base {
+                    true => problem,
+                    false => problem.may_follow(),
+                });
             }
             collect.finish(())?;
             return Ok(None);
