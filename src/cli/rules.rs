@@ -8,15 +8,24 @@ use crate::work::Failed;
 
 pub(super) fn rules(name: Option<&str>) -> Result<Exit, Failed> {
     let Some(name) = name else {
-        return print(&rule::table_of_rules());
+        let tables: Vec<String> = rule::TABLES.iter().map(|it| format!("`{it}`")).collect();
+        let tables = format!(
+            "\nThe tables {} are no rules, and have a reference, too: `imgdecl rules index`.\n",
+            tables.join(", ")
+        );
+        return print(&(rule::table_of_rules() + &tables));
     };
     match RULES.iter().find(|rule| rule.name() == name) {
         Some(rule) => print(&rule::reference(*rule)),
         None => {
-            let names = rule::names();
+            if let Some(text) = rule::reference_of_table(name) {
+                return print(&text);
+            }
+            let mut names = rule::names();
+            names.extend(rule::TABLES);
             let help = match suggest(name, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the rules are: {}", names.join(", ")),
+                None => format!("the rules and tables are: {}", names.join(", ")),
             };
             Err(Failed::usage(
                 "imgdecl::cli::rule",

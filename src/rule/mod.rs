@@ -35,7 +35,7 @@ pub(crate) use host::digest_of;
 pub(crate) use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub(crate) use lend::{Cache, lend};
 pub(crate) use lower::{Below, Draft, Given, LayerTrees, Lower, Lowered, Need};
-pub(crate) use reference::{reference, schema, table_of_rules};
+pub(crate) use reference::{TABLES, reference, reference_of_table, schema, table_of_rules};
 #[cfg(test)]
 pub(crate) use toy_ecosystem_testing::connect;
 

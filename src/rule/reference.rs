@@ -22,6 +22,57 @@ pub(crate) fn reference(rule: &dyn Rule) -> String {
     text
 }
 
+/// Returns the reference of a table of a manifest that is no rule; `None` if there is none of that name.
+pub(crate) fn reference_of_table(name: &str) -> Option<String> {
+    if name == "vars" {
+        return Some(VARS.to_owned());
+    }
+    let tables = top_level();
+    let (_, doc, own) = tables.iter().find(|(table, _, _)| *table == name)?;
+    let example = EXAMPLES.iter().find(|(table, _)| *table == name)?.1;
+    let mut text = format!("# [{name}]\n\n{doc}\n\n```toml\n{example}```\n\n## Keys\n\n");
+    keys(&mut text, own);
+    Some(text)
+}
+
+/// The names of the tables of a manifest that are no rules.
+pub(crate) const TABLES: [&str; 4] = ["defaults", "index", "vars", "workspace"];
+
+/// The reference of `[vars]`.
+const VARS: &str = "\
+# [vars]
+
+Variables, for `${name}` in strings. `--set NAME=VALUE` overrides one, and a member of a workspace sees those of the root.
+`${platform}`, `${os}`, `${arch}`, `${variant}` and `${target}` are built in; `${git.commit}`, `${git.tag}` and
+`${git.dirty}` are, too, in labels, annotations and image tags. `$${` writes `${`.
+
+```toml
+[vars]
+release = \"2026-01\"
+
+[image.web]
+base   = \"scratch\"
+layers = [{ files = { text = { \"/release\" = \"${release}\" } } }]
+tags   = [\"${release}\", \"${git.tag:-dev}\"]
+```
+";
+
+/// How the tables are written.
+const EXAMPLES: [(&str, &str); 3] = [
+    (
+        "defaults",
+        "[defaults]\nrepository = \"registry.example.com/team\"\nplatforms  = [\"linux/amd64\", \"linux/arm64\"]\n",
+    ),
+    (
+        "index",
+        "[index]\nurl      = \"https://packages.example.com/simple\"\npackages = { \"acme-*\" = \"https://acme.example.com/simple\" }\n",
+    ),
+    (
+        "workspace",
+        "[workspace]\nmembers = [\"frontend\", \"services/*\"]\n",
+    ),
+];
+
 fn keys(text: &mut String, keys: &[Key]) {
     text.push_str("| key | takes | default | |\n|---|---|---|---|\n");
     for key in keys {
