@@ -79,6 +79,10 @@ const SHARED: &[(&str, &str)] = &[
     ),
     ("pip::find_links", "a folder of wheels, and a wheel in it"),
     (
+        "pip::package",
+        "a project of a uv.lock: its name, and a lock that has none",
+    ),
+    (
         "python::file",
         "a file of requirements, named by a manifest and by another file",
     ),
@@ -86,7 +90,7 @@ const SHARED: &[(&str, &str)] = &[
         "python::hash",
         "hashes, on the line of a requirement and of a whole file",
     ),
-    ("python::lock", "the two forms of locks of other tools"),
+    ("python::lock", "the forms of locks of other tools"),
     (
         "python::option",
         "an option of a file of requirements: its form, and its meaning",
@@ -98,6 +102,10 @@ const SHARED: &[(&str, &str)] = &[
     (
         "python::source",
         "a build from sources, in each form that asks for one",
+    ),
+    (
+        "python::toml",
+        "a file of a tool that cannot be read, in TOML and in JSON",
     ),
     (
         "run::option",

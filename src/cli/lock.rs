@@ -25,6 +25,7 @@ pub(super) fn lock(session: &Session, args: Lock) -> Result<Exit, Failed> {
     let Locked {
         changes,
         is_empty,
+        is_written,
         exported,
         unplanned,
     } = lock::lock(session, &request)?;
@@ -39,6 +40,9 @@ pub(super) fn lock(session: &Session, args: Lock) -> Result<Exit, Failed> {
         return print(&exported);
     }
     let text: String = match (changes.is_empty(), is_empty) {
+        (true, _) if is_written => {
+            format!("{FILE} was brought up to date: nothing else was chosen\n")
+        }
         (true, true) => {
             "nothing to lock: no base is in a registry, and no packages are asked for\n".to_owned()
         }

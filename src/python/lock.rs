@@ -38,6 +38,8 @@ pub struct LockedWheel {
     pub size: Option<u64>,
     /// Where it is: a URL, or a path from where the paths of the set begin.
     pub url: Option<String>,
+    /// Whether the URL is what was asked for, and not where an index had it.
+    pub is_direct: bool,
 }
 
 /// What a lock asks for on a target.
@@ -70,17 +72,20 @@ impl Locked {
             help.push(format!("{} is {words}", locked.wheel.file));
         }
         help.push(match self.wheels.is_empty() {
-            true => "the lock names only sources: build a wheel, and point `find_links` at its folder".to_owned(),
+            true => "the lock names only sources: build a wheel of this version for the target, and point `find_links` at its folder".to_owned(),
             false => "lock again with wheels for this target, or build one and point `find_links` at its folder".to_owned(),
         });
         Err(self.place.error(
             "imgdecl::python::wheel",
-            format!(
-                "{} {} has no wheel for {}",
-                self.name,
-                self.version,
-                target.name()
-            ),
+            match self.wheels.is_empty() {
+                true => format!("{} {} has no wheel, only sources", self.name, self.version),
+                false => format!(
+                    "{} {} has no wheel for {}",
+                    self.name,
+                    self.version,
+                    target.name()
+                ),
+            },
             help.join("\n"),
         ))
     }
@@ -113,6 +118,7 @@ pub fn hashed(requested: &Requested, target: &Target) -> Option<LockSet> {
                 sha256: *it.hashes.first()?,
                 size: None,
                 url: Some(url.link.as_str().to_owned()),
+                is_direct: true,
             })
         });
         let wheels: Vec<LockedWheel> = wheels.take(1).collect();

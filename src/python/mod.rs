@@ -6,7 +6,9 @@
 
 mod export;
 mod filename;
+mod foreign;
 mod lock;
+mod meaning;
 mod metadata;
 mod name_guesses;
 mod pep508;
@@ -24,8 +26,10 @@ pub(crate) mod wheel;
 
 pub(crate) use export::{Exported, ExportedWheel, WheelPlace, export};
 pub use filename::WheelName;
+pub(crate) use foreign::{FileKind, LockWanted, file_kind, pdm_lock, pipfile_lock, poetry_lock};
 pub use lock::hashed;
 pub(crate) use lock::{LockSet, Locked};
+pub(crate) use meaning::{meaning, one_way};
 pub use metadata::Metadata;
 pub(crate) use metadata::specifiers;
 pub(crate) use name_guesses::{guesses, similar};

@@ -66,6 +66,7 @@ pub fn pylock(
         }
     }
     let mut packages: BTreeMap<PackageName, Locked> = BTreeMap::new();
+    let mut warnings = Vec::new();
     for package in root
         .get("packages")
         .map_or(Ok(Vec::new()), |it| it.list())?
@@ -73,6 +74,13 @@ pub fn pylock(
         if let Some(marker) = package.get("marker")
             && !holds(&marker)?
         {
+            continue;
+        }
+        // The project itself, and those beside it, as uv writes them.
+        if let Some(folder) = package.get("directory") {
+            let folder = beside(path, folder.text_of("path")?.unwrap_or_default());
+            let folder = if folder.is_empty() { "." } else { &folder };
+            warnings.push(super::foreign::folder(&name(&package)?, folder));
             continue;
         }
         let locked = read_package(path, &package)?;
@@ -92,7 +100,7 @@ pub fn pylock(
     }
     Ok(LockSet {
         packages: packages.into_values().collect(),
-        warnings: Vec::new(),
+        warnings,
     })
 }
 
@@ -135,11 +143,10 @@ fn asked(
     ] {
         let known = known(key)?;
         if let Some(name) = asked.iter().find(|it| !known.contains(it)) {
-            let known = known.join(", ");
             return Err(root.place().error(
                 CODE,
                 format!("the lock has no {what} `{name}`"),
-                format!("it has {}", if known.is_empty() { "none" } else { &known }),
+                super::foreign::known(name, known.iter().map(String::as_str)),
             ));
         }
     }
@@ -152,15 +159,12 @@ fn read_package(path: &str, package: &Node<'_>) -> Result<Locked, InputError> {
     if let Some(archive) = package.get("archive") {
         files.push(archive);
     }
-    for kind in ["vcs", "directory"] {
-        if let Some(node) = package.get(kind) {
-            return Err(node.place().error(
-                "imgdecl::python::source",
-                format!("the lock takes `{name}` from sources (`{kind}`): only wheels are installed"),
-                "put your own code into the image as a `[files]` layer, or build a wheel of it and point `find_links` \
-                 at its folder",
-            ));
-        }
+    if let Some(node) = package.get("vcs") {
+        return Err(node.place().error(
+            "imgdecl::python::source",
+            format!("the lock takes `{name}` from sources (`vcs`): only wheels are installed"),
+            "build a wheel of it, and name that in the project; then lock again",
+        ));
     }
     let mut wheels = Vec::new();
     for file in files {
@@ -250,6 +254,7 @@ pub(super) fn wheel(
         sha256,
         size: node.get("size").and_then(|it| it.number()),
         url,
+        is_direct: false,
     })
 }
 
@@ -383,7 +388,7 @@ sdist = {{url = "https://h/notdocs-4.tar.gz", hashes = {{sha256 = "{A}"}}}}
         assert!(
             error
                 .message
-                .contains("notdocs 4 has no wheel for linux-x86_64-glibc2.36-cp311")
+                .contains("notdocs 4 has no wheel, only sources")
         );
         assert!(error.help.contains("only sources"), "{}", error.help);
     }

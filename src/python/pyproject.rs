@@ -55,6 +55,7 @@ pub fn pyproject(
     let all = reader_groups(&root)?;
     for name in groups {
         let Some(group) = all.get(&normal(name)) else {
+            of_poetry(&root, name)?;
             return Err(unknown(&root.place(), "dependency group", name, all.keys()));
         };
         reader.group(group, &all, &mut vec![normal(name)])?;
@@ -248,12 +249,28 @@ fn sources(root: &Root<'_>, asked: &[Asked], project: &mut Project) -> Result<()
     Ok(())
 }
 
+/// Refuses a group that only Poetry knows.
+fn of_poetry(root: &Root<'_>, name: &str) -> Result<(), InputError> {
+    let poetry = root.get("tool").and_then(|it| it.get("poetry"));
+    let groups = poetry.and_then(|it| it.get("group"));
+    let groups = groups.map_or(Ok(Vec::new()), |it| it.entries())?;
+    match groups.iter().find(|it| normal(it.0) == normal(name)) {
+        None => Ok(()),
+        Some((_, group)) => Err(group.place().error(
+            CODE,
+            format!("the group `{name}` is in Poetry's words, of which no requirements are made"),
+            "name Poetry's lock in place of `pyproject`: lock = \"poetry.lock\"; or write the group in `[dependency-groups]`",
+        )),
+    }
+}
+
 fn no_project(root: &Root<'_>) -> InputError {
     let poetry = root.get("tool").and_then(|it| it.get("poetry"));
     let (place, help) = match poetry {
         Some(table) => (
             table.place(),
-            "export the dependencies (`poetry export -o requirements.txt`), and name that file as `requirements`",
+            "name Poetry's lock in place of `pyproject`: lock = \"poetry.lock\"; or export the dependencies (`poetry export -o \
+             requirements.txt`), and name that file as `requirements`",
         ),
         None => (
             root.place(),

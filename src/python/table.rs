@@ -116,6 +116,11 @@ impl<'a> Node<'a> {
         self.value.get_ref().is_str()
     }
 
+    /// Tells whether it is `true`.
+    pub(super) fn is_true(&self) -> bool {
+        self.value.get_ref().as_bool() == Some(true)
+    }
+
     /// Returns where it stands.
     pub(super) fn place(&self) -> Place {
         Place::new(self.source, self.value.span())

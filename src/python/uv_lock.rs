@@ -93,14 +93,9 @@ pub fn uv_lock(
                 .map_or(Ok(Vec::new()), |it| it.entries())?;
             let found = all.iter().find(|(key, _)| key.parse().as_ref() == Ok(name));
             let Some((_, list)) = found else {
-                let known: Vec<&str> = all.iter().map(|it| it.0).collect();
-                let known = if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                };
+                let known = super::foreign::known(name.as_ref(), all.iter().map(|it| it.0));
                 let message = format!("the project has no {what} `{name}` in the lock");
-                return Err(member.error(message, format!("it has {known}")));
+                return Err(member.error(message, known));
             };
             for dependency in list.list()? {
                 walk.dependency(&dependency)?;
@@ -108,6 +103,22 @@ pub fn uv_lock(
         }
     }
     let mut set = walk.set;
+    // The root of a workspace that has nothing of its own: another project was meant.
+    let others = packages
+        .iter()
+        .flat_map(|(name, all)| all.iter().map(move |it| (name, it)));
+    let others = others.filter(|(_, it)| it.place().span.start != member.place().span.start);
+    let others: Vec<&str> = others
+        .filter(|(_, it)| local(it).is_some())
+        .map(|(name, _)| name.as_ref())
+        .collect();
+    if wanted.member.is_none() && set == LockSet::default() && !others.is_empty() {
+        let (own, others) = (name(&member)?, others.join(", "));
+        set.warnings.push(format!(
+            "`{own}` asks for no packages, and nothing is installed: name another project of the workspace as \
+             `package`, which also has {others}"
+        ));
+    }
     set.packages.sort_by(|a, b| a.name.cmp(&b.name));
     set.warnings.sort();
     set.warnings.dedup();
@@ -266,10 +277,8 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         if let Some(folder) = local(package) {
-            self.set.warnings.push(format!(
-                "`{name}` is the folder `{}`, and not in this layer: put it into the image as a `[files]` layer",
-                beside(self.path, folder)
-            ));
+            let words = super::foreign::folder(&name, &beside(self.path, folder));
+            self.set.warnings.push(words);
             return Ok(());
         }
         let source = package.get("source");
@@ -308,7 +317,9 @@ impl<'a> Walk<'a> {
                 .or(direct)
                 .map(str::to_owned)
                 .or(local.or(base).map(|it| beside(self.path, it)));
-            wheels.push(wheel(&file, &file_name, &name, hash, url)?);
+            let mut found = wheel(&file, &file_name, &name, hash, url)?;
+            found.is_direct = direct.is_some();
+            wheels.push(found);
         }
         let version = package.needed("version")?;
         let version = version

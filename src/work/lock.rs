@@ -59,6 +59,8 @@ pub(crate) struct Locked {
     pub(crate) changes: Vec<String>,
     /// The lock holds nothing.
     pub(crate) is_empty: bool,
+    /// It was written: something of it is new, though perhaps nothing that is chosen.
+    pub(crate) is_written: bool,
     /// What was exported.
     pub(crate) exported: Vec<Exported>,
     /// What does not go together: better told now than by the build.
@@ -112,7 +114,7 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
         update,
         (&store, net.ports()),
     )?;
-    save(&workspace.spec.root, &new)?;
+    let is_written = save(&workspace.spec.root, &new)?;
     let mut exported = Vec::new();
     if request.export {
         let plan = workspace.plan(&new, false)?;
@@ -130,6 +132,7 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
     Ok(Locked {
         changes: lock::changes(&old, &new),
         is_empty: new.is_empty(),
+        is_written,
         exported,
         unplanned: workspace.plan(&new, false).err(),
     })
@@ -258,12 +261,12 @@ fn read(root: &Path) -> Result<Option<String>, Failed> {
     })
 }
 
-/// Writes the lock, unless it is as it was, or there is nothing to say.
-fn save(root: &Path, lock: &Lock) -> Result<(), Failed> {
+/// Writes the lock, unless it is as it was, or there is nothing to say. Tells whether it was written.
+fn save(root: &Path, lock: &Lock) -> Result<bool, Failed> {
     let text = lock.to_text();
     let was = read(root)?;
     if was.as_deref() == Some(&text) || (was.is_none() && lock.is_empty()) {
-        return Ok(());
+        return Ok(false);
     }
     let path = root.join(lock::FILE);
     write_file(&path, text.as_bytes()).map_err(|error| {
@@ -271,7 +274,8 @@ fn save(root: &Path, lock: &Lock) -> Result<(), Failed> {
         Failed::build("imgdecl::lock::file",
             format!("cannot write {}: {error}", path.display()),
             Some(help.into()))
-    })
+    })?;
+    Ok(true)
 }
 
 /// Makes sure that the lock has all that a build needs. Returns the plan with it.

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::python::place::{Piece, Source};
 
 /// Gives the value of a variable of the environment.
-pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(in crate::python) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Returns the lines that say something. `missing` receives the variables that have no value.
-pub(super) fn lines(
+pub(in crate::python) fn lines(
     source: &Arc<Source>,
     lookup: Lookup<'_>,
     missing: &mut Vec<(String, Piece)>,

@@ -8,6 +8,7 @@ mod line;
 mod option;
 mod read;
 
+pub(in crate::python) use line::lines;
 pub(in crate::python) use read::pin;
 pub use read::read;
 

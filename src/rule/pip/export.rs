@@ -111,7 +111,7 @@ fn place(
 }
 
 /// Takes a user, a password and a fragment out of a URL.
-fn without_secrets(url: &str) -> String {
+pub(super) fn without_secrets(url: &str) -> String {
     let url = url.split('#').next().unwrap_or_default();
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();

@@ -15,7 +15,7 @@ use crate::graph::{
 use crate::layer::Tick;
 use crate::oci::Digest;
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Unreadable, Wanted};
-use crate::python::{Metadata, WheelName, guesses, similar, wheel};
+use crate::python::{Metadata, Tags, WheelName, guesses, similar, wheel};
 use crate::rule::host::{blob_of, digest_of};
 use crate::store::{Blob, Store};
 
@@ -110,6 +110,19 @@ impl<'a> Sources<'a> {
         let listed = self.local.get(&candidate.name)?;
         let found = listed.iter().find(|(it, _)| it.file == candidate.file);
         found.map(|(_, path)| path.clone())
+    }
+
+    /// Returns the best wheel of a version in the folders; `None` if none fits.
+    pub(super) fn own_wheel(
+        &self,
+        name: &PackageName,
+        version: &pep440_rs::Version,
+        tags: &Tags,
+    ) -> Option<&Candidate> {
+        let all = self.local.get(name)?.iter().map(|(candidate, _)| candidate);
+        let fits = all.filter(|it| it.version == *version);
+        let ranked = fits.filter_map(|it| Some((tags.rank(&it.wheel()?)?, it)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, it)| it)
     }
 
     /// Returns what hears of bytes that are hashed, and says whether to go on.

@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use pep508_rs::{ExtraName, PackageName};
+use pep508_rs::PackageName;
 use toml::Spanned;
 
 use super::PipTable;
+use super::foreign::{self, Foreign};
+use super::meant::Meant;
+use super::pinned::PipPin;
 use crate::oci::{Digest, Hasher};
 use crate::python::{
-    Asked, Files, InputError, LockSet, Place, Requested, Source, Target as PythonTarget, UvWanted,
-    hashed, pylock, pyproject, read, uv_lock,
+    Asked, Files, InputError, LockSet, Place, Requested, Source, Target as PythonTarget, hashed,
+    pyproject, read,
 };
 use crate::rule::host::HostPath;
 use crate::rule::{Lower, value::Collect};
@@ -32,60 +35,10 @@ pub(super) struct Inputs {
     pub(super) root: PathBuf,
     /// Leaves out files that were uploaded later.
     pub(super) exclude_newer: Option<String>,
-    /// The digest of all this.
+    /// The digest of all this, as it is written.
     pub(super) digest: Digest,
-}
-
-/// A lock of another tool.
-pub(super) enum Foreign {
-    Pylock {
-        path: String,
-        text: String,
-        extras: Vec<String>,
-        groups: Option<Vec<String>>,
-    },
-    Uv {
-        path: String,
-        text: String,
-        extras: Vec<String>,
-        groups: Vec<String>,
-        /// The project of the workspace, and where the manifest says it.
-        package: Option<(PackageName, Place)>,
-    },
-}
-
-impl Foreign {
-    /// Returns what it holds for a target of Python.
-    pub(super) fn read(&self, target: &PythonTarget) -> Result<LockSet, InputError> {
-        match self {
-            Self::Pylock {
-                path,
-                text,
-                extras,
-                groups,
-            } => pylock(path, text, extras, groups.as_deref(), target),
-            Self::Uv {
-                path,
-                text,
-                extras,
-                groups,
-                package,
-            } => {
-                let names = |list: &[String]| -> Vec<ExtraName> {
-                    list.iter()
-                        .filter_map(|it| ExtraName::from_str(it).ok())
-                        .collect()
-                };
-                let (extras, groups) = (names(extras), names(groups));
-                let wanted = UvWanted {
-                    member: package.as_ref(),
-                    extras: &extras,
-                    groups: &groups,
-                };
-                uv_lock(path, text, &wanted, target)
-            }
-        }
-    }
+    /// What all this means.
+    pub(super) meant: Meant,
 }
 
 /// Texts of the workspace, by their path from its root.
@@ -148,9 +101,11 @@ impl Inputs {
         let requirements = paths(&table.requirements);
         let constraints = paths(&table.constraints);
         let find_links = paths(&table.find_links);
-        let [project, pylock, uv_lock] = [&table.pyproject, &table.pylock, &table.uv_lock]
-            .map(|value| value.as_ref().and_then(&mut path));
+        let [project, lock, pylock, uv_lock] =
+            [&table.pyproject, &table.lock, &table.pylock, &table.uv_lock]
+                .map(|value| value.as_ref().and_then(&mut path));
         let mut errors: Vec<InputError> = Vec::new();
+        let requirements = foreign::requirements_of(requirements, &texts, &mut errors);
         let mut requested = match read(&requirements, &constraints, &texts, &|_| None) {
             Ok(requested) => requested,
             Err(more) => {
@@ -183,40 +138,24 @@ impl Inputs {
         if let Some(path) = project
             && let Some(text) = text(&path, &table.pyproject)
         {
-            match pyproject(&path, &text, &table.extras, &table.groups) {
+            let read = foreign::is_pyproject(&path, &text, table.pyproject.as_ref().map(here));
+            let read = read.and_then(|()| pyproject(&path, &text, &table.extras, &table.groups));
+            match read {
                 Ok(project) => requested.extend(project.requested),
                 Err(error) => errors.push(error),
             }
         }
-        let mut foreign = None;
-        if let Some(path) = pylock
-            && let Some(text) = text(&path, &table.pylock)
-        {
-            foreign = Some(Foreign::Pylock {
-                path,
-                text,
-                extras: table.extras.clone(),
-                groups: Some(table.groups.clone()).filter(|groups| !groups.is_empty()),
-            });
-        }
-        if let Some(path) = uv_lock
-            && let Some(text) = text(&path, &table.uv_lock)
-        {
-            foreign = Some(Foreign::Uv {
-                path,
-                text,
-                extras: table.extras.clone(),
-                groups: table.groups.clone(),
-                package,
-            });
-        }
-        let asks = [
-            !table.requirements.is_empty() || !table.packages.is_empty(),
-            table.pyproject.is_some(),
-            table.pylock.is_some(),
-            table.uv_lock.is_some(),
-        ];
-        if asks.iter().all(|it| !it) {
+        let locks = foreign::Named {
+            table,
+            at,
+            files: &texts,
+        };
+        let foreign = locks.read([lock, pylock, uv_lock], package, &mut collect.0);
+        let asks = !table.requirements.is_empty()
+            || !table.packages.is_empty()
+            || table.pyproject.is_some();
+        let count = foreign::count(table);
+        if !asks && count == 0 {
             let message = "nothing is asked for";
             collect.0.push(
                 at.problem(
@@ -225,10 +164,10 @@ impl Inputs {
                     message,
                     "no packages",
                 )
-                .help("write `requirements`, `packages`, `pyproject`, `pylock` or `uv_lock`"),
+                .help("write `requirements`, `packages`, `pyproject` or `lock`"),
             );
         }
-        if foreign.is_some() && (asks[0] || asks[1] || (asks[2] && asks[3])) {
+        if foreign.is_some() && (asks || count > 1) {
             let message = "a lock of another tool is taken as it is";
             collect.0.push(
                 at.problem(
@@ -252,6 +191,7 @@ impl Inputs {
             collect.0.push(problem(&error));
         }
         let digest = digest(table, &requested, &texts.read.borrow());
+        let meant = Meant::new(table, texts.read.take());
         let links = find_links.into_iter().map(|(path, _)| root.join(path));
         collect.finish(Self {
             requested,
@@ -260,7 +200,14 @@ impl Inputs {
             root: root.to_path_buf(),
             exclude_newer: table.exclude_newer.clone().map(Spanned::into_inner),
             digest,
+            meant,
         })
+    }
+
+    /// Tells whether a pin is of what is asked for: of the same bytes, or of what means the same.
+    pub(super) fn is_of(&self, pin: &PipPin) -> bool {
+        let is_meant = |means| means == self.meant.digest();
+        pin.inputs == self.digest || pin.means.is_some_and(is_meant)
     }
 
     /// Tells whether what is asked for names digests itself: a replaced wheel is wrong then, and nothing new.
@@ -287,7 +234,7 @@ fn package_of(
         return Ok(None);
     };
     let code = "imgdecl::pip::package";
-    if table.uv_lock.is_none() {
+    if table.uv_lock.is_none() && table.lock.is_none() {
         let message = "`package` is a project of `uv_lock`, which is not there";
         let problem = at.problem(code, value.span(), message, "of which lock?");
         return Err(problem.help(
@@ -315,7 +262,7 @@ fn problem(error: &InputError) -> Problem {
     }
 }
 
-/// Hashes all that decides what is resolved.
+/// Hashes all that decides what is resolved, as it is written.
 fn digest(table: &PipTable, requested: &Requested, texts: &BTreeMap<String, String>) -> Digest {
     let mut hasher = Hasher::default();
     let mut field = |name: &str, value: &str| {

@@ -13,11 +13,30 @@
 //! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras`
 //! and `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds
 //! them by file name and digest (targets of a workspace get the same versions, where they fit): a build takes these and
-//! nothing else. Locks of other tools are taken as they are: `pylock` (PEP 751) and `uv_lock`, and requirements with
-//! `--hash`. Where several projects share a uv.lock, `package` says whose dependencies are meant. The projects themselves
-//! are no packages of the layer: put them into the image as `[files]`. The other way round, `imgdecl lock --export
-//! pylock` writes what is locked as pylock.toml, one file for all platforms of a target: with markers where platforms
-//! differ, and with the URLs that the indexes give that day.
+//! nothing else. `image.lock` asks for the same as long as the files mean the same: comments, blank lines, ends of lines and
+//! the order of requirements change nothing.
+//!
+//! `lock` names a lock of another tool, which is taken as it is: versions and digests, never resolved anew. What the file
+//! holds says of which tool it is:
+//!
+//! - uv.lock: the dependencies of one project. Where several share it, `package` says whose.
+//! - pylock.toml (PEP 751), as pip, uv and PDM write it.
+//! - poetry.lock, version 1 and 2, with the pyproject.toml beside it: the group `main` and those of `groups`; optional packages
+//!   by `extras`. Before version 2.1 it is followed from what the project asks for. A project that asks for what the lock does
+//!   not have is an error.
+//! - Pipfile.lock: the category `default`, and those of `groups`, as `develop`.
+//! - pdm.lock, version 4: the group `default`, and those of `groups` and `extras`. Without the strategy `inherit_metadata` it
+//!   is followed from the pyproject.toml beside it.
+//!
+//! Each is refused for another Python or another platform than its own. Packages from git or from archives of sources are
+//! errors; folders are left out with a warning: the projects themselves are no packages of the layer, put them into the
+//! image as `[files]`. Where a lock has no wheel that fits, one of that version in `find_links` is taken. A lock that names
+//! an index is not asked where to look: the indexes are those of `[index]`, and the digest decides. Requirements with
+//! `--hash` are a lock, too, and stay in `requirements`; an environment.yml of conda cannot be taken. `pylock` and `uv_lock`
+//! are other words for `lock`.
+//!
+//! The other way round, `imgdecl lock --export pylock` writes what is locked as pylock.toml, one file for all platforms of a
+//! target: with markers where platforms differ, and with the URLs that the indexes give that day.
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
 //! `python` chooses among several interpreters. From scratch, `python` must be said, and `libc` and `prefix` may be. A wheel
@@ -46,10 +65,12 @@
 
 mod action;
 mod export;
+mod foreign;
 mod found;
 mod index;
 mod inputs;
 mod installed;
+mod meant;
 mod pin;
 mod pinned;
 mod scheme;
@@ -97,22 +118,28 @@ const KEYS: &[Key] = &[
         "A pyproject.toml: its dependencies.",
     ),
     Key::new(
+        "lock",
+        Type::String,
+        "",
+        "A lock of another tool, which is taken as it is: uv.lock, pylock.toml, poetry.lock, Pipfile.lock or pdm.lock.",
+    ),
+    Key::new(
         "pylock",
         Type::String,
         "",
-        "A pylock.toml, which is taken as it is.",
+        "Another word for `lock`, for a pylock.toml.",
     ),
     Key::new(
         "uv_lock",
         Type::String,
         "",
-        "A uv.lock, which is taken as it is.",
+        "Another word for `lock`, for a uv.lock.",
     ),
     Key::new(
         "package",
         Type::String,
         "",
-        "The project of `uv_lock`'s workspace that is installed. The one of the lock's folder, if nothing is said.",
+        "The project of a uv.lock's workspace that is installed. The one of the lock's folder, if nothing is said.",
     ),
     Key::new(
         "constraints",
@@ -124,13 +151,13 @@ const KEYS: &[Key] = &[
         "extras",
         Type::Strings,
         "[]",
-        "Extras of the project, with `pyproject`, `pylock` and `uv_lock`.",
+        "Extras of the project, with `pyproject` and `lock`.",
     ),
     Key::new(
         "groups",
         Type::Strings,
         "[]",
-        "Dependency groups of the project, likewise.",
+        "Dependency groups of the project, likewise, besides what it always needs. Categories of a Pipfile.",
     ),
     Key::new(
         "python",
@@ -196,6 +223,7 @@ struct PipTable {
     #[serde(default)]
     packages: Vec<Spanned<String>>,
     pyproject: Option<Spanned<String>>,
+    lock: Option<Spanned<String>>,
     pylock: Option<Spanned<String>>,
     uv_lock: Option<Spanned<String>>,
     package: Option<Spanned<String>>,
@@ -296,7 +324,7 @@ impl Rule for Pip {
             ..Packages::default()
         };
         let pinned = lower.lock.get::<PipPin>(&target.id.to_string());
-        let is_stale = pinned.is_some_and(|pin| pin.inputs != inputs.digest);
+        let is_stale = pinned.is_some_and(|pin| !inputs.is_of(pin));
         let others = is_stale.then(|| "other requirements".to_owned());
         // The base is not locked yet: what fits it is not known.
         let Some(place) = place else {

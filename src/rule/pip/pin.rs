@@ -7,6 +7,7 @@ use pep440_rs::Version;
 use pep508_rs::PackageName;
 
 use super::action::fetch;
+use super::export::without_secrets;
 use super::index::Sources;
 use super::inputs::Inputs;
 use super::pinned::{PipPin, WheelPin, Wheels};
@@ -58,9 +59,7 @@ pub(super) fn pin(
         return Ok(());
     };
     let old = lock.get::<PipPin>(&name).cloned();
-    let fresh = old
-        .as_ref()
-        .filter(|old| old.inputs == inputs.digest && !update);
+    let fresh = old.as_ref().filter(|old| inputs.is_of(old) && !update);
     let mut targets: BTreeMap<String, Wheels> = BTreeMap::new();
     // Versions that are pinned stay where they fit, unless they are to move.
     let mut preferences: BTreeMap<PackageName, Version> = BTreeMap::new();
@@ -117,6 +116,7 @@ pub(super) fn pin(
         .for_each(|text| (context.note)(&format!("warning: {name}: {text}")));
     let pin = PipPin {
         inputs: inputs.digest,
+        means: Some(inputs.meant.digest()),
         targets,
     };
     lock.put(name, pin);
@@ -157,12 +157,18 @@ fn wheels(
     let sources = Sources::new(context, inputs)?;
     let store = context.folder;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
+    // From where a lock of another tool has its files.
+    let mut indexes: BTreeMap<String, String> = BTreeMap::new();
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
             let tags = target.tags();
             warnings.extend(set.warnings);
             for locked in &set.packages {
-                pins.push(of_lock(locked, inputs, target, &tags, &sources, store)?);
+                let pinned = of_lock(locked, target, &tags, &sources, store)?;
+                if let Some(index) = &locked.index {
+                    indexes.insert(pinned.0.clone(), index.clone());
+                }
+                pins.push(pinned);
             }
         }
         None => {
@@ -193,12 +199,17 @@ fn wheels(
         }
         wheels.insert(file, pin);
     }
-    measure(&mut wheels, inputs, context)?;
+    measure(&mut wheels, inputs, &indexes, context)?;
     Ok(wheels)
 }
 
 /// Finds the sizes that nothing said so far: of wheels of the workspace by reading them, of others by asking their servers.
-fn measure(wheels: &mut Wheels, inputs: &Inputs, context: &Context<'_>) -> Result<(), ActionError> {
+fn measure(
+    wheels: &mut Wheels,
+    inputs: &Inputs,
+    indexes: &BTreeMap<String, String>,
+    context: &Context<'_>,
+) -> Result<(), ActionError> {
     let names: Vec<(String, WheelName)> = wheels
         .iter()
         .filter(|(_, pin)| pin.size.is_none() && !pin.is_own())
@@ -224,7 +235,13 @@ fn measure(wheels: &mut Wheels, inputs: &Inputs, context: &Context<'_>) -> Resul
     for (file, pin) in wheels.iter_mut().filter(|(_, pin)| pin.size.is_none()) {
         // The size is known once it is here.
         let (links, root) = (&inputs.find_links, &inputs.root);
-        pin.size = Some(fetch(file, pin, links, root, context)?.size);
+        let fetched = fetch(file, pin, links, root, context).map_err(|mut error| {
+            let own = indexes.get(file).map(|it| of_index(it));
+            let lines: Vec<String> = own.into_iter().chain(error.help.take()).collect();
+            error.help = Some(lines.join("\n")).filter(|it| !it.is_empty());
+            error
+        });
+        pin.size = Some(fetched?.size);
     }
     Ok(())
 }
@@ -268,27 +285,34 @@ fn of_candidate(
 /// Pins what another lock says.
 fn of_lock(
     locked: &Locked,
-    inputs: &Inputs,
     target: &Target,
     tags: &Tags,
     sources: &Sources<'_>,
     store: &Store,
 ) -> Result<Pinned, ActionError> {
-    if !locked.wheels.is_empty() {
-        let wheel = locked
-            .wheel(target, tags)
-            .map_err(|error| of_input(&error))?;
+    if !locked.wheels.is_empty() || locked.hashes.is_empty() {
+        let wheel = match locked.wheel(target, tags) {
+            Ok(wheel) => wheel,
+            // Where the lock has no wheel that fits, one of the user's own will do.
+            Err(error) => {
+                let own = sources.own_wheel(&locked.name, &locked.version, tags);
+                return match own {
+                    Some(candidate) => of_candidate(candidate, sources, store),
+                    None => Err(of_input(&error)),
+                };
+            }
+        };
         return Ok((
             wheel.wheel.file.clone(),
             Some(wheel.sha256),
             WheelPin {
                 sha256: wheel.sha256,
                 size: wheel.size,
-                // Requirements name URLs of the user's own; a lock of another tool those of an index.
+                // URLs that the user's own words name stay; those of an index do not.
                 url: wheel
                     .url
                     .clone()
-                    .filter(|url| inputs.foreign.is_none() || !url.contains("://")),
+                    .filter(|url| wheel.is_direct || !url.contains("://")),
                 metadata: None,
             },
         ));
@@ -300,7 +324,9 @@ fn of_lock(
             IndexError::NotFound { asked } => {
                 let names = sources.similar(&locked.name);
                 let near = names.first().map(|it| format!("did you mean `{it}`?"));
-                let help: Vec<String> = near.into_iter().chain([elsewhere(&asked, 1)]).collect();
+                let own = locked.index.as_ref().map(|it| of_index(it));
+                let all = near.into_iter().chain(own).chain([elsewhere(&asked, 1)]);
+                let help: Vec<String> = all.collect();
                 at(format!("{} is in no index", locked.name)).help(help.join("\n"))
             }
             error => {
@@ -358,6 +384,14 @@ fn of_lock(
     };
     let error = ActionError::new("imgdecl::pip::hash", message);
     Err(error.at(&origin(&locked.place)).help(help.join("\n")))
+}
+
+/// Says from which index a lock has a package.
+fn of_index(url: &str) -> String {
+    format!(
+        "the lock has it from {}: name that index in `[index]`",
+        without_secrets(url)
+    )
 }
 
 fn origin(place: &Place) -> Origin {
@@ -437,6 +471,6 @@ fn of_resolve(error: &ResolveError) -> ActionError {
             }
         }
         ResolveError::Hard { .. } => ActionError::of("imgdecl::pip::hard", error)
-            .help("resolve them with another tool, and name its lock: `uv_lock` or `pylock`"),
+            .help("resolve them with another tool, and name its lock as `lock`"),
     }
 }

@@ -10,8 +10,10 @@ use crate::oci::Digest;
 /// What a target of Python packages is pinned to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct PipPin {
-    /// The digest of what was asked for.
+    /// The digest of what was asked for, as it was written.
     pub(super) inputs: Digest,
+    /// The digest of what that means; locks that were made before this was told do not have it.
+    pub(super) means: Option<Digest>,
     /// The wheels for each target of Python, by [`crate::python::Target::name`].
     pub(super) targets: BTreeMap<String, Wheels>,
 }
@@ -97,6 +99,8 @@ impl TryFrom<String> for WheelPin {
 #[serde(deny_unknown_fields)]
 pub(super) struct PipEntry {
     inputs: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    means: Option<Digest>,
     seal: Digest,
     #[serde(default)]
     target: BTreeMap<String, Wheels>,
@@ -110,6 +114,7 @@ impl Pin for PipPin {
     fn entry(&self) -> PipEntry {
         PipEntry {
             inputs: self.inputs,
+            means: self.means,
             seal: Digest::of(b""),
             target: self.targets.clone(),
         }
@@ -118,6 +123,7 @@ impl Pin for PipPin {
     fn of_entry(entry: PipEntry) -> Option<Self> {
         Some(Self {
             inputs: entry.inputs,
+            means: entry.means,
             targets: entry.target,
         })
     }
@@ -127,7 +133,11 @@ impl Pin for PipPin {
     }
 
     fn sealed(entry: &PipEntry) -> Vec<u8> {
-        let text = serde_json::to_vec(&(entry.inputs, &entry.target));
+        let text = match entry.means {
+            // As it was before entries had it.
+            None => serde_json::to_vec(&(entry.inputs, &entry.target)),
+            Some(means) => serde_json::to_vec(&(entry.inputs, means, &entry.target)),
+        };
         text.expect("entries have string keys only")
     }
 
@@ -172,6 +182,32 @@ impl Pin for PipPin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pin(means: Option<Digest>) -> PipPin {
+        let wheel = WheelPin {
+            sha256: Digest::of(b"wheel"),
+            size: Some(1),
+            url: None,
+            metadata: None,
+        };
+        let files = ["A_b-1-py3-none-any.whl", "c-2-py3-none-any.whl"];
+        let wheels = files.map(|it| (it.to_owned(), wheel.clone()));
+        PipPin {
+            inputs: Digest::of(b"inputs"),
+            means,
+            targets: BTreeMap::from([("target".to_owned(), BTreeMap::from(wheels))]),
+        }
+    }
+
+    #[test]
+    fn seals_of_locks_without_a_meaning_stay() {
+        let old = pin(None).entry();
+        let text = serde_json::to_vec(&(old.inputs, &old.target)).unwrap();
+        assert_eq!(PipPin::sealed(&old), text);
+        let new = pin(Some(Digest::of(b"means"))).entry();
+        let other = pin(Some(Digest::of(b"other"))).entry();
+        assert!(PipPin::sealed(&new) != text && PipPin::sealed(&new) != PipPin::sealed(&other));
+    }
 
     #[test]
     fn wheels_are_pinned_in_a_line() {
