@@ -19,6 +19,7 @@ pub(super) fn lock(session: &Session, args: Lock) -> Result<Exit, Failed> {
         manifest: args.manifest,
         set: args.set,
         update: args.update,
+        upgrade: args.upgrade_package,
         export: matches!(args.export, Some(Export::Pylock)),
         output: args.output,
     };

@@ -39,6 +39,7 @@ pub(crate) use reference::{TABLES, reference, reference_of_table, schema, table_
 #[cfg(test)]
 pub(crate) use toy_ecosystem_testing::connect;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::graph::{ActionError, Context};
@@ -120,6 +121,18 @@ pub trait Rule: Sync {
     ) -> Result<(), ActionError> {
         let _ = (needs, update, context, lock);
         Ok(())
+    }
+
+    /// Returns the names of the packages that a target is pinned to.
+    fn packages(&self, lock: &Lock, target: &str) -> BTreeSet<String> {
+        let _ = (lock, target);
+        BTreeSet::new()
+    }
+
+    /// Takes a package out of what a target is pinned to, so that it is resolved again while all others stay where they
+    /// are.
+    fn forget(&self, lock: &mut Lock, target: &str, package: &str) {
+        let _ = (lock, target, package);
     }
 
     /// Gives the cache `to` all that `from` has of what the rule's targets are pinned to. Each blob is hashed.

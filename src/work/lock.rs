@@ -19,7 +19,7 @@ use crate::pin::{PinError, Update, pin};
 use crate::plan::Plan;
 use crate::rule::{self, Need};
 use crate::source::read_document;
-use crate::spec::{Problem, Problems, TargetId};
+use crate::spec::{Problem, Problems, TargetId, suggest};
 use crate::store::{KeyLock, Store};
 
 /// What to do where the lock lacks something.
@@ -47,6 +47,8 @@ pub(crate) struct Request {
     pub(crate) network: Network,
     /// What is resolved again although it is locked: these, or all if none is named.
     pub(crate) update: Option<Vec<String>>,
+    /// Packages that are resolved again, in all targets that have them, while all others stay where they are.
+    pub(crate) upgrade: Vec<String>,
     /// What is locked for Python packages is written in the form of another tool, too.
     pub(crate) export: bool,
     /// Where that goes: a file, a folder, or `-` for nowhere: then it is returned.
@@ -103,18 +105,29 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
         // What is resolved again need not be right now.
         Some(_) => load_without_edited(&workspace.spec.root)?,
     };
-    let plan = workspace.plan_to_lock(&old)?;
+    let mut plan = workspace.plan_to_lock(&old)?;
     let update = update(request, &workspace, &plan.needs)?;
+    let start = without(&old, &request.upgrade, &plan.needs)?;
+    if !request.upgrade.is_empty() {
+        plan = workspace.plan_to_lock(&start)?;
+    }
     let net = Net::of(session, &workspace, &request.network, &store)?;
     let new = resolve(
         session,
         &workspace,
         plan,
-        &old,
+        &start,
         update,
         (&store, net.ports()),
     )?;
     let is_written = save(&workspace.spec.root, &new)?;
+    let changes = lock::changes(&old, &new);
+    if let (Some(_), []) = (request.upgrade.first(), &changes[..]) {
+        let names = request.upgrade.join(", ");
+        session.note(&format!(
+            "{names}: nothing newer goes with what is asked for; where another tool made the lock, it is moved there"
+        ));
+    }
     let mut exported = Vec::new();
     if request.export {
         let plan = workspace.plan(&new, false)?;
@@ -130,7 +143,7 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
         exported = export(session, &workspace, (&plan.needs, &new), to, &context)?;
     }
     Ok(Locked {
-        changes: lock::changes(&old, &new),
+        changes,
         is_empty: new.is_empty(),
         is_written,
         exported,
@@ -207,6 +220,46 @@ fn update(request: &Request, workspace: &Workspace, needs: &[Need]) -> Result<Up
         ids.insert(id);
     }
     Ok(Update::Targets(ids))
+}
+
+/// Returns a lock without some packages, in all targets that have them.
+fn without(old: &Lock, packages: &[String], needs: &[Need]) -> Result<Lock, Failed> {
+    let mut lock = old.clone();
+    let targets: BTreeMap<String, usize> = needs
+        .iter()
+        .map(|need| (need.target.to_string(), need.rule))
+        .collect();
+    let all = |lock: &Lock| -> BTreeSet<String> {
+        let targets = targets.iter();
+        targets
+            .flat_map(|(target, rule)| rule::RULES[*rule].packages(lock, target))
+            .collect()
+    };
+    for package in packages {
+        let name = normalised(package);
+        let known = all(old);
+        if !known.contains(&name) {
+            let message = format!("{} has no package `{package}`", lock::FILE);
+            let near = suggest(&name, known.iter().map(String::as_str));
+            let help = near.map(|it| format!("did you mean `{it}`?"));
+            let help = help.unwrap_or_else(|| "name a package that is locked".to_owned());
+            return Err(Failed::usage("imgdecl::cli::package", &message, Some(help)));
+        }
+        for (target, rule) in &targets {
+            let rule = rule::RULES[*rule];
+            if rule.packages(&lock, target).contains(&name) {
+                rule.forget(&mut lock, target, &name);
+            }
+        }
+    }
+    Ok(lock)
+}
+
+/// Normalises the name of a package: lower case, with one `-` for each run of `-`, `_` and `.`.
+fn normalised(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let parts = lower.split(['-', '_', '.']).filter(|it| !it.is_empty());
+    parts.collect::<Vec<_>>().join("-")
 }
 
 /// Waits until no other process is about to write the lock of a workspace: each would drop what the other one resolved.

@@ -92,12 +92,16 @@ pub(in crate::cli) struct Lock {
     #[command(flatten)]
     pub(in crate::cli) index: Index,
 
-    /// Resolves these bases again, or all: pins move forward
+    /// Resolves these targets again, bases or packages, or all: pins move forward
     #[arg(long, value_name = "NAME", num_args = 0..)]
     pub(in crate::cli) update: Option<Vec<String>>,
 
+    /// Resolves one package again wherever it is locked, and holds all others as far as they go with it; repeatable
+    #[arg(long, short = 'P', value_name = "NAME", conflicts_with = "update")]
+    pub(in crate::cli) upgrade_package: Vec<String>,
+
     /// Writes nothing and asks nobody: exit code 1 says that image.lock is stale
-    #[arg(long, conflicts_with_all = ["update", "export"])]
+    #[arg(long, conflicts_with_all = ["update", "upgrade_package", "export"])]
     pub(in crate::cli) check: bool,
 
     /// Writes what is locked for each `[pip.NAME]` in the form of another tool too

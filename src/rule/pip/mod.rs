@@ -75,7 +75,7 @@ mod pin;
 mod pinned;
 mod scheme;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -436,6 +436,18 @@ impl Rule for Pip {
         lock: &mut Lock,
     ) -> Result<(), ActionError> {
         pin::pin(needs, update, context, lock)
+    }
+
+    fn packages(&self, lock: &Lock, target: &str) -> BTreeSet<String> {
+        let pin = lock.get::<PipPin>(target);
+        pin.map_or(BTreeSet::new(), PipPin::packages)
+    }
+
+    fn forget(&self, lock: &mut Lock, target: &str, package: &str) {
+        if let Some(pin) = lock.get::<PipPin>(target) {
+            let pin = pin.without(package);
+            lock.put(target.to_owned(), pin);
+        }
     }
 
     fn lend(&self, lock: &Lock, from: Cache<'_>, to: Cache<'_>) -> Result<(), ActionError> {

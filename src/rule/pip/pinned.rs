@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock::{Move, Pin};
 use crate::oci::Digest;
+use crate::python::WheelName;
 
 /// What a target of Python packages is pinned to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +17,30 @@ pub(super) struct PipPin {
     pub(super) means: Option<Digest>,
     /// The wheels for each target of Python, by [`crate::python::Target::name`].
     pub(super) targets: BTreeMap<String, Wheels>,
+}
+
+impl PipPin {
+    /// Returns the normalised names of its packages.
+    pub(super) fn packages(&self) -> BTreeSet<String> {
+        let files = self.targets.values().flat_map(BTreeMap::keys);
+        files.filter_map(|it| package(it)).collect()
+    }
+
+    /// Returns it without a package, and as one that is for something else.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let mut pin = self.clone();
+        for wheels in pin.targets.values_mut() {
+            wheels.retain(|file, _| package(file).is_none_or(|it| it != name));
+        }
+        (pin.inputs, pin.means) = (Digest::of(b""), None);
+        pin
+    }
+}
+
+/// Returns the normalised name of the package of a wheel.
+fn package(file: &str) -> Option<String> {
+    let wheel = WheelName::parse(file).ok()?;
+    Some(wheel.name.to_string())
 }
 
 /// Wheels, by file name.
@@ -197,6 +222,15 @@ mod tests {
             means,
             targets: BTreeMap::from([("target".to_owned(), BTreeMap::from(wheels))]),
         }
+    }
+
+    #[test]
+    fn a_package_is_forgotten() {
+        let pin = pin(Some(Digest::of(b"means")));
+        assert_eq!(Vec::from_iter(pin.packages()), ["a-b", "c"]);
+        let other = pin.without("a-b");
+        assert_eq!(Vec::from_iter(other.packages()), ["c"]);
+        assert!(other.inputs != pin.inputs && other.means.is_none());
     }
 
     #[test]
