@@ -284,15 +284,7 @@ fn an_explanation_shows_order_and_doubles_and_is_short_where_nothing_changed() {
         "{first}"
     );
     let same = explain("[\"a\", \"b\"]");
-    assert_eq!(
-        same.lines().count(),
-        6,
-        "two lines for each of three actions: {same}"
-    );
-    assert!(
-        same.contains("hit image image i linux/amd64: key as last time"),
-        "{same}"
-    );
+    assert_eq!(same, "3 hits with the keys of last time\n");
     let turned = explain("[\"b\", \"a\"]");
     assert!(turned.contains("key changed in 4 lines"), "{turned}");
     assert!(
