@@ -138,7 +138,10 @@ pub mod parts {
 
     /// The ports to package indexes.
     pub mod graph {
-        pub use crate::graph::{ActionError, PackageError, PackageFile, Packages, WantedWheel};
+        pub use crate::graph::{
+            ActionError, ChosenIndex, IndexChoice, PackageError, PackageFile, Packages,
+            WantedWheel, WheelHome,
+        };
     }
 
     /// Readers of what Python projects want.

@@ -54,6 +54,18 @@ const SHARED: &[(&str, &str)] = &[
         "what Docker's manifests cannot say: in the manifest, and in a base",
     ),
     (
+        "index::source",
+        "a URL that is none of an index, wherever it is said",
+    ),
+    (
+        "pip::inputs",
+        "what is asked for does not go together, in a manifest and in files",
+    ),
+    (
+        "python::pyproject",
+        "the project's own table, those of tools, and the Python that it is for",
+    ),
+    (
         "image::repository",
         "no repository that an image can be pushed to: malformed or missing",
     ),

@@ -83,6 +83,10 @@ fn fuzz(name: &str, seed: &[u8], count: u64, parse: impl Fn(&[u8])) {
 struct NoHost;
 
 impl Host for NoHost {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+
     fn git(&self, _: &Path, _: &str) -> Result<String, String> {
         Err("there is no git here".into())
     }

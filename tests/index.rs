@@ -78,7 +78,10 @@ impl Kit {
     }
 
     fn client_with(&self, sources: Vec<Source>, credentials: Credentials) -> Indexes {
+        let pinned = sources.iter().filter(|it| it.is_pinned());
+        let pinned = pinned.cloned().collect();
         Indexes::new(Setup {
+            pinned,
             sources: Box::new(move || Ok(sources.clone())),
             credentials,
             proxies: Proxies::default(),
@@ -112,6 +115,7 @@ fn wanted<'a>(project: &'a str, wheel: &'a Wheel) -> WantedWheel<'a> {
         sha256: wheel.sha256(),
         size: Some(wheel.bytes.len() as u64),
         hint: None,
+        home: None,
     }
 }
 
@@ -279,7 +283,8 @@ fn what_refuses_is_not_passed_over() {
     ));
     first.take();
     second.take();
-    for (status, tries) in [(401, 1), (403, 1), (500, 3), (503, 3), (418, 1)] {
+    // Of an index that forbids, its list of packages is asked for, too: it is none here.
+    for (status, tries) in [(401, 1), (403, 2), (500, 3), (503, 3), (418, 1)] {
         first.refuse(status);
         let client = kit.of(&[&first, &second]);
         let error = failed(client.files("a-b"));

@@ -29,6 +29,7 @@ mod python_images;
 mod records;
 mod registry;
 mod remote;
+mod requirements;
 mod run;
 mod secrets;
 mod stops;

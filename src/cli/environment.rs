@@ -28,6 +28,7 @@ pub(super) fn read() -> Environment {
         indexes: indexes(),
         programs: program_folders(),
         executable: executable().map_err(|error| error.to_string()),
+        variables: std::sync::Arc::new(variables()),
         settings_of_home: settings_of_home(),
     }
 }
@@ -164,6 +165,17 @@ fn daemons() -> daemon::Settings {
         home: path("HOME"),
         runtime_dir: path("XDG_RUNTIME_DIR"),
     }
+}
+
+/// Returns the variables that files of other tools may name.
+fn variables() -> std::collections::BTreeMap<String, String> {
+    let fits = |it: u8| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_';
+    let texts = env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        name.bytes().all(fits).then_some(())?;
+        Some((name, value.into_string().ok()?))
+    });
+    texts.collect()
 }
 
 /// Returns what the environment says of package indexes, by the rules of uv and pip.

@@ -23,7 +23,9 @@ pub(crate) use key::{ActionKey, HashKey, KeyWriter, TextKey, compare};
 pub(crate) use lazy::Lazy;
 pub(crate) use origin::{Origin, SourceText};
 pub(crate) use packages::Pick;
-pub use packages::{PackageError, PackageFile, Packages, WantedWheel};
+pub use packages::{
+    ChosenIndex, IndexChoice, PackageError, PackageFile, Packages, WantedWheel, WheelHome,
+};
 #[cfg(test)]
 pub(crate) use part::Forgetful;
 pub(crate) use part::{Part, Parts};

@@ -1,5 +1,6 @@
 //! The port of the ecosystem Python: indexes of packages, as its rule sees them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ports::Offline;
@@ -101,6 +102,48 @@ pub trait Packages: Send + Sync {
     /// # Errors
     /// When it cannot be had.
     fn unsaid(&self, file: &PackageFile, store: &dyn Blobs) -> Result<Blob, ActionError>;
+
+    /// Returns the indexes as a file of the user's chooses them; `None` where nothing is asked at all.
+    fn chosen(&self, choice: &IndexChoice) -> Option<Arc<dyn Packages>>;
+
+    /// Returns where an index is, by its name, if a choice named it; `None` for the others.
+    fn home(&self, index: &str) -> Option<WheelHome>;
+}
+
+/// Which indexes are asked for the packages of a target, where files of the user's say so: requirements files and projects.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct IndexChoice {
+    /// Whether no index is asked at all: pages of `links` still are.
+    pub is_without_index: bool,
+    /// The index in place of the default ones.
+    pub index: Option<ChosenIndex>,
+    /// The indexes beside it.
+    pub extra: Vec<ChosenIndex>,
+    /// The URLs of pages that list wheels of any package.
+    pub links: Vec<String>,
+    /// Whether a package comes from the first index that has it, `extra` before the other. Else all are asked, and the
+    /// newest version counts.
+    pub is_first: bool,
+    /// The packages that one index alone is asked for, by their normalised names.
+    pub packages: BTreeMap<String, ChosenIndex>,
+}
+
+/// An index that a file names. Its URL may hold credentials.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChosenIndex {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its URL.
+    pub url: String,
+}
+
+/// Where a wheel is listed, by a URL without credentials.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum WheelHome {
+    /// In an index.
+    Index(String),
+    /// On a page of links.
+    Page(String),
 }
 
 /// Picks from the files of a project those whose metadata will be asked for.
@@ -119,6 +162,8 @@ pub struct WantedWheel<'a> {
     pub size: Option<u64>,
     /// Where it may be.
     pub hint: Option<&'a str>,
+    /// Where it is listed: no other place is asked then.
+    pub home: Option<&'a WheelHome>,
 }
 
 impl Packages for Offline {
@@ -146,5 +191,13 @@ impl Packages for Offline {
 
     fn unsaid(&self, file: &PackageFile, _: &dyn Blobs) -> Result<Blob, ActionError> {
         self.refuse(file.file.to_string())
+    }
+
+    fn chosen(&self, _: &IndexChoice) -> Option<Arc<dyn Packages>> {
+        None
+    }
+
+    fn home(&self, _: &str) -> Option<WheelHome> {
+        None
     }
 }

@@ -124,7 +124,9 @@ impl Found {
                 return Err(Box::new(error));
             }
         };
-        if self.sources.iter().any(|it| it.url() == source.url()) {
+        // One that is for some packages alone is not asked for the others.
+        let is_there = |it: &Source| it.url() == source.url() && !it.is_pinned();
+        if self.sources.iter().any(is_there) {
             return Ok(true);
         }
         // Two of one name could not be told apart.

@@ -34,7 +34,8 @@ pub(super) struct Reply<'c> {
     /// Where it came from, after redirects.
     pub(super) url: Url,
     asked: Asked,
-    had_login: bool,
+    /// Whether credentials were sent.
+    pub(super) had_login: bool,
 }
 
 impl<'a> Ask<'a> {

@@ -52,6 +52,17 @@ pub(super) fn read(text: &str, url: &Url, index: &str) -> Result<Vec<PackageFile
     Ok(files)
 }
 
+/// Returns the names that a list of packages leads to: the last parts of the paths of its anchors.
+pub(super) fn names(text: &str, url: &Url) -> Vec<String> {
+    let anchors = Tags { rest: text }.filter(|it| it.name == "a");
+    let paths = anchors.filter_map(|tag| url::join(url, &tag.value("href")?));
+    let names = paths.filter_map(|url| {
+        let path = url.path().trim_end_matches('/');
+        path.rsplit('/').next().map(percent_decode)
+    });
+    names.collect()
+}
+
 /// Makes a file of an anchor; `None` if it leads to none. What the file before says, too, is shared.
 fn file(
     tag: &Tag<'_>,

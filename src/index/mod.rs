@@ -2,15 +2,17 @@
 //! 691, 700, 714).
 //!
 //! From below: [`fetch`] makes a request of an exchange of `net`; [`page`] and [`html`] read what an index says of a
-//! package; [`metadata`] has what a wheel says of itself; [`download`] has the wheel. A package comes from
+//! package; [`listed`] finds it on pages of links, and in lists of packages; [`chosen`] says which indexes a file chooses; [`metadata`] has what a wheel says of itself; [`download`] has the wheel. A package comes from
 //! the first index that has it: what refuses is not passed over. Everything is checked against digests and remembered in
 //! the store. Knows nothing of rules, of the environment, or of how things are shown.
 
+mod chosen;
 pub(crate) mod discover;
 mod download;
 mod error;
 mod fetch;
 mod html;
+mod listed;
 mod login;
 mod metadata;
 mod netrc;
@@ -25,11 +27,13 @@ pub use login::Credentials;
 pub use source::Source;
 pub(crate) use source::SourceError;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::graph::{ActionError, PackageError, PackageFile, Packages, Pick, WantedWheel};
+use crate::graph::{
+    ActionError, IndexChoice, PackageError, PackageFile, Packages, Pick, WantedWheel, WheelHome,
+};
 use crate::net::wire::Wire;
 use crate::net::{Ended, Limits, Monitor, Proxies, Transfer};
 use crate::oci::Digest;
@@ -44,6 +48,8 @@ pub(crate) type Sources = Box<dyn Fn() -> Result<Vec<Source>, ActionError> + Sen
 pub struct Setup {
     /// The indexes.
     pub sources: Sources,
+    /// Those of them that are for some packages alone, and which the manifest names: they are known without a search.
+    pub pinned: Vec<Source>,
     /// The credentials that are not in the URLs of the indexes.
     pub credentials: Credentials,
     /// The proxies.
@@ -60,18 +66,25 @@ pub struct Setup {
 pub struct Indexes {
     inner: Arc<Inner>,
     prefetcher: Prefetcher,
+    /// What asks the indexes of a choice.
+    views: Mutex<BTreeMap<IndexChoice, Arc<Indexes>>>,
 }
 
 /// What the threads share.
 struct Inner {
-    wire: Wire,
+    wire: Arc<Wire>,
     limits: Limits,
     monitor: Arc<Ear>,
     credentials: Credentials,
     cache: Arc<Store>,
     ask: Sources,
+    pinned: Vec<Source>,
     sources: OnceLock<Result<Vec<Source>, ActionError>>,
     pages: SingleFlight<String, Result<Arc<Vec<PackageFile>>, PackageError>>,
+    /// What pages of links list, by their URLs.
+    links: SingleFlight<String, Option<Arc<Vec<PackageFile>>>>,
+    /// The packages of indexes, by their URLs; `None` where an index gives no list.
+    lists: SingleFlight<String, Option<Arc<BTreeSet<String>>>>,
     metadata: SingleFlight<String, Result<Arc<String>, PackageError>>,
     wheels: SingleFlight<Digest, Result<Blob, ActionError>>,
     sizes: SingleFlight<Digest, Option<u64>>,
@@ -111,27 +124,20 @@ impl Indexes {
     /// Makes a client. Opens nothing and asks nothing yet.
     pub fn new(setup: Setup) -> Self {
         let monitor = Arc::new(Ear {
-            monitor: setup.monitor,
+            monitor: Arc::clone(&setup.monitor),
             is_over: AtomicBool::new(false),
         });
         let ear = Arc::clone(&monitor) as Arc<dyn Monitor>;
-        let inner = Inner {
-            wire: Wire::new(setup.proxies, setup.limits.clone(), ear),
-            limits: setup.limits,
-            monitor,
-            credentials: setup.credentials,
-            cache: setup.cache,
-            ask: setup.sources,
-            sources: OnceLock::new(),
-            pages: SingleFlight::default(),
-            metadata: SingleFlight::default(),
-            wheels: SingleFlight::default(),
-            sizes: SingleFlight::default(),
-            whole_only: Mutex::default(),
-        };
+        let wire = Wire::new(setup.proxies.clone(), setup.limits.clone(), ear);
+        Self::of(Inner::make(Arc::new(wire), monitor, setup))
+    }
+
+    /// Makes a client of what its threads share.
+    fn of(inner: Inner) -> Self {
         Self {
             inner: Arc::new(inner),
             prefetcher: Prefetcher::default(),
+            views: Mutex::default(),
         }
     }
 }
@@ -143,6 +149,27 @@ impl Drop for Indexes {
 }
 
 impl Inner {
+    /// Makes what the threads of a client share.
+    fn make(wire: Arc<Wire>, monitor: Arc<Ear>, setup: Setup) -> Self {
+        Self {
+            wire,
+            limits: setup.limits,
+            monitor,
+            credentials: setup.credentials,
+            cache: setup.cache,
+            ask: setup.sources,
+            pinned: setup.pinned,
+            sources: OnceLock::new(),
+            pages: SingleFlight::default(),
+            links: SingleFlight::default(),
+            lists: SingleFlight::default(),
+            metadata: SingleFlight::default(),
+            wheels: SingleFlight::default(),
+            sizes: SingleFlight::default(),
+            whole_only: Mutex::default(),
+        }
+    }
+
     fn sources(&self) -> Result<&[Source], IndexError> {
         let sources = self.sources.get_or_init(|| (self.ask)());
         match sources {
@@ -197,6 +224,7 @@ struct Sought {
     file: String,
     sha256: Digest,
     hint: Option<String>,
+    home: Option<WheelHome>,
 }
 
 impl Sought {
@@ -206,6 +234,7 @@ impl Sought {
             file: wanted.file.to_owned(),
             sha256: wanted.sha256,
             hint: wanted.hint.map(str::to_owned),
+            home: wanted.home.cloned(),
         }
     }
 
@@ -216,6 +245,7 @@ impl Sought {
             sha256: self.sha256,
             size: None,
             hint: self.hint.as_deref(),
+            home: self.home.as_ref(),
         }
     }
 }
@@ -280,5 +310,16 @@ impl Packages for Indexes {
 
     fn unsaid(&self, file: &PackageFile, store: &dyn Blobs) -> Result<Blob, ActionError> {
         Ok(self.inner.unsaid(file, store)?)
+    }
+
+    fn chosen(&self, choice: &IndexChoice) -> Option<Arc<dyn Packages>> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Self::of(self.inner.chosen(choice)));
+        let view = views.entry(choice.clone()).or_insert_with(make);
+        Some(Arc::clone(view) as Arc<dyn Packages>)
+    }
+
+    fn home(&self, index: &str) -> Option<WheelHome> {
+        self.inner.home(index)
     }
 }

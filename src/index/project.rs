@@ -13,13 +13,13 @@ use super::error::IndexError;
 use super::fetch::Ask;
 use super::login::Login;
 use super::{Inner, Source, page};
-use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel};
+use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel, WheelHome};
 use crate::net::url;
 use crate::oci::Digest;
 use crate::store::{Blob, Blobs, Page, StoreError};
 
 /// How large a page may be, in bytes.
-const PAGE: u64 = 64 << 20;
+pub(super) const PAGE: u64 = 64 << 20;
 
 /// What is remembered of a page, besides its bytes.
 #[derive(Serialize, Deserialize)]
@@ -41,21 +41,47 @@ impl Inner {
             file: format!("`{project}`"),
             why: "it is no name of a package".to_owned(),
         })?;
-        let mut indexes = Vec::new();
-        for source in self.asked(name.as_ref())? {
-            if let Some(files) = self.page(source, name.as_ref())? {
-                return Ok(files);
+        let (mut indexes, mut found) = (Vec::new(), Vec::new());
+        let asked = self.asked(name.as_ref())?;
+        for group in asked.chunk_by(|one, other| one.group() == other.group()) {
+            for source in group {
+                if let Some(files) = self.files_in(source, name.as_ref())? {
+                    found.push(files);
+                    break;
+                }
+                indexes.push(source.name().to_owned());
             }
-            indexes.push(source.name().to_owned());
         }
-        Err(IndexError::NotFound {
-            project: name.to_string(),
-            indexes,
-        })
+        if found.is_empty() {
+            return Err(IndexError::NotFound {
+                project: name.to_string(),
+                indexes,
+            });
+        }
+        let mut found = found.into_iter();
+        let mut files = found.next().unwrap_or_default();
+        files.extend(found.flatten());
+        Ok(files)
+    }
+
+    /// Returns the files of a package in one index or on one page of links; `None` if it does not have the package.
+    pub(super) fn files_in(
+        &self,
+        source: &Source,
+        project: &str,
+    ) -> Result<Option<Vec<PackageFile>>, IndexError> {
+        match source.is_page() {
+            true => self.linked(source, project),
+            false => self.page(source, project),
+        }
     }
 
     /// Returns the files of a package in one index; `None` if it does not have the package.
-    fn page(&self, source: &Source, project: &str) -> Result<Option<Vec<PackageFile>>, IndexError> {
+    pub(super) fn page(
+        &self,
+        source: &Source,
+        project: &str,
+    ) -> Result<Option<Vec<PackageFile>>, IndexError> {
         match self.page_if_new(source, project, true) {
             // What is remembered is damaged: it is forgotten.
             Err(IndexError::Store(StoreError::Damaged(_))) => {
@@ -78,7 +104,11 @@ impl Inner {
             true => self.known(&key)?,
             false => None,
         };
-        let mut ask = Ask::new(url, Some(source), format!("the page of `{project}`"))
+        let what = match source.is_page() {
+            true => "its links".to_owned(),
+            false => format!("the page of `{project}`"),
+        };
+        let mut ask = Ask::new(url, Some(source), what)
             .header("accept", page::ACCEPT)
             .header("accept-encoding", "gzip");
         if let Some((known, _)) = &known {
@@ -123,6 +153,8 @@ impl Inner {
                 }
                 Ok(Some(files))
             }
+            // Where files lie in a bucket, that is how what is not there is answered: its list of packages says more.
+            (403, _) if !reply.had_login && self.is_unlisted(source, project) => Ok(None),
             _ => Err(reply.refused()),
         }
     }
@@ -160,6 +192,15 @@ impl Inner {
         let fits = |it: &Blob| wanted.size.is_none_or(|size| size == it.size);
         if let Some(blob) = store.find(&wanted.sha256).filter(fits) {
             return Ok(blob);
+        }
+        if let Some(home) = wanted.home {
+            let source = self.source_of(home)?;
+            let file = self.listed_in(&source, wanted)?;
+            let url = Url::parse(&file.url).map_err(|_| IndexError::NoFile {
+                index: source.name().to_owned(),
+                file: file.file.to_string(),
+            })?;
+            return Ok(self.download(&Wheel::of(wanted, url, Some(&source)), store)?);
         }
         let hinted = self.hinted(wanted);
         let failed = match hinted.map(|wheel| self.download(&wheel, store)) {
@@ -208,6 +249,13 @@ impl Inner {
         if let Some(blob) = self.cache.find(&wanted.sha256) {
             return Some(blob.size);
         }
+        if let Some(home) = wanted.home {
+            let source = self.source_of(home).ok()?;
+            let file = self.listed_in(&source, wanted).ok()?;
+            let url = Url::parse(&file.url).ok()?;
+            let wheel = Wheel::of(wanted, url, Some(&source));
+            return file.size.or_else(|| self.said_size(&wheel));
+        }
         let hinted = self.hinted(wanted);
         if let Some(size) = hinted.and_then(|wheel| self.said_size(&wheel)) {
             return Some(size);
@@ -250,25 +298,55 @@ impl Inner {
                 IndexError::NotFound { project, indexes }.into()
             }
         })?;
-        let of_name = || files.iter().filter(|it| *it.file == *wanted.file);
-        let fits = |it: &&PackageFile| it.sha256.is_none_or(|it| it == wanted.sha256);
-        if let Some(file) = of_name().find(fits) {
-            return Ok(file.clone());
-        }
-        let index = files.first().map(|it| it.index.to_string());
-        let index = index.unwrap_or_default();
-        let file = wanted.file.to_owned();
-        Err(match of_name().find_map(|it| it.sha256) {
-            None => IndexError::NoFile { index, file },
-            Some(found) => IndexError::OtherFile {
-                index,
-                file,
-                expected: wanted.sha256,
-                found,
-            },
-        }
-        .into())
+        Ok(pick(&files, wanted)?)
     }
+
+    /// Finds a wheel among the files of its package in one index.
+    fn listed_in(
+        &self,
+        source: &Source,
+        wanted: &WantedWheel<'_>,
+    ) -> Result<PackageFile, IndexError> {
+        let files = self.files_in(source, wanted.project)?;
+        let files = files.ok_or_else(|| IndexError::NotFound {
+            project: wanted.project.to_owned(),
+            indexes: vec![source.name().to_owned()],
+        })?;
+        pick(&files, wanted)
+    }
+
+    /// Returns the index that a lock names: one of those that are known, with its credentials, if it is one.
+    fn source_of(&self, home: &WheelHome) -> Result<Source, ActionError> {
+        let sources = self.sources().map_err(ActionError::from)?;
+        if let Some(known) = sources.iter().find(|it| it.home().as_ref() == Some(home)) {
+            return Ok(known.clone());
+        }
+        Source::of_home(home).map_err(|error| {
+            ActionError::new("imgdecl::index::source", error.to_string())
+                .help("run `imgdecl lock --update`")
+        })
+    }
+}
+
+/// Finds a wheel among files of its package: that with the digest which is wanted.
+fn pick(files: &[PackageFile], wanted: &WantedWheel<'_>) -> Result<PackageFile, IndexError> {
+    let of_name = || files.iter().filter(|it| *it.file == *wanted.file);
+    let fits = |it: &&PackageFile| it.sha256.is_none_or(|it| it == wanted.sha256);
+    if let Some(file) = of_name().find(fits) {
+        return Ok(file.clone());
+    }
+    let index = files.first().map(|it| it.index.to_string());
+    let index = index.unwrap_or_default();
+    let file = wanted.file.to_owned();
+    Err(match of_name().find_map(|it| it.sha256) {
+        None => IndexError::NoFile { index, file },
+        Some(found) => IndexError::OtherFile {
+            index,
+            file,
+            expected: wanted.sha256,
+            found,
+        },
+    })
 }
 
 /// Inflates a page.

@@ -6,6 +6,7 @@ use pep508_rs::PackageName;
 use reqwest::Url;
 
 use super::login::Login;
+use crate::graph::WheelHome;
 
 /// An index of packages (simple repository API, PEP 503 and PEP 691).
 #[derive(Clone, PartialEq, Eq)]
@@ -15,6 +16,12 @@ pub struct Source {
     url: Url,
     login: Option<Login>,
     packages: Vec<Pattern>,
+    /// Of the indexes of one group, a package comes from the first that has it; of several groups, from all.
+    group: u32,
+    /// Whether it is a page that lists files of any package, and no index.
+    is_page: bool,
+    /// Whether a file of the user's names it, so that `image.lock` says where it is.
+    is_of_file: bool,
 }
 
 /// A text that names no index.
@@ -92,6 +99,78 @@ impl Source {
             url,
             login,
             packages: Vec::new(),
+            group: 0,
+            is_page: false,
+            is_of_file: false,
+        })
+    }
+
+    /// Makes a page that lists files of any package, of its URL.
+    ///
+    /// # Errors
+    /// As [`Source::new`].
+    pub(super) fn page_of_links(text: &str) -> Result<Self, SourceError> {
+        let mut page = Self::new(None, text)?;
+        let path = Url::parse(text.trim()).map(|url| url.path().to_owned());
+        if let Ok(path) = path {
+            page.url.set_path(&path);
+        }
+        page.name = shown(&page.url);
+        Ok(Self {
+            is_page: true,
+            is_of_file: true,
+            ..page
+        })
+    }
+
+    /// Makes what a lock says where a wheel is listed; without credentials.
+    ///
+    /// # Errors
+    /// As [`Source::new`].
+    pub(super) fn of_home(home: &WheelHome) -> Result<Self, SourceError> {
+        match home {
+            WheelHome::Index(url) => Self::new(None, url),
+            WheelHome::Page(url) => Self::page_of_links(url),
+        }
+    }
+
+    /// Notes that a file of the user's names it.
+    pub(super) fn of_file(self) -> Self {
+        Self {
+            is_of_file: true,
+            ..self
+        }
+    }
+
+    /// Puts it into a group.
+    pub(super) fn in_group(self, group: u32) -> Self {
+        Self { group, ..self }
+    }
+
+    /// Calls it by its URL.
+    pub(super) fn named_by_url(self) -> Self {
+        Self {
+            name: self.url.as_str().trim_end_matches('/').to_owned(),
+            ..self
+        }
+    }
+
+    /// Returns its group.
+    pub(super) fn group(&self) -> u32 {
+        self.group
+    }
+
+    /// Tells whether it is a page that lists files of any package.
+    pub(super) fn is_page(&self) -> bool {
+        self.is_page
+    }
+
+    /// Returns where it is, if a file of the user's names it.
+    pub(super) fn home(&self) -> Option<WheelHome> {
+        let url = self.url.to_string();
+        self.is_of_file.then_some(match self.is_page {
+            true => WheelHome::Page(url),
+            false => WheelHome::Index(url),
         })
     }
 
@@ -155,6 +234,9 @@ impl Source {
     /// Returns where the page of a package is; the name is normalised.
     pub(super) fn page(&self, project: &str) -> Url {
         let mut url = self.url.clone();
+        if self.is_page {
+            return url;
+        }
         url.set_path(&format!("{}{project}/", self.url.path()));
         url
     }

@@ -108,6 +108,10 @@ impl From<Problems> for PlanError {
 struct AnyGit<'a>(&'a dyn Host);
 
 impl Host for AnyGit<'_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0.variable(name)
+    }
+
     fn git(&self, _: &Path, _: &str) -> Result<String, String> {
         Ok("0".into())
     }

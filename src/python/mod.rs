@@ -14,6 +14,7 @@ mod name_guesses;
 mod pep508;
 mod place;
 mod probe;
+mod project_tools;
 mod pylock;
 mod pyproject;
 mod requirements;
@@ -39,8 +40,11 @@ pub use place::{Files, Place, Source};
 pub(crate) use probe::{Interpreter, Probe, Pythons};
 pub use pylock::pylock;
 pub use pyproject::pyproject;
+pub(crate) use pyproject::pyproject_unless;
 pub use requirements::{Asked, read};
-pub(crate) use requirements::{Direct, Requested};
+pub(crate) use requirements::{
+    Direct, NamedIndex, Names, Requested, Spoken, read_unless, without_login,
+};
 pub(crate) use tags::Tags;
 pub use target::Target;
 pub(crate) use target::{Libc, Python};

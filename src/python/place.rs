@@ -66,7 +66,7 @@ impl Place {
     }
 
     /// Makes an error at this place.
-    pub(super) fn error(
+    pub(crate) fn error(
         &self,
         code: &'static str,
         message: impl Into<String>,

@@ -8,8 +8,9 @@ use pep440_rs::VersionSpecifiers;
 use pep508_rs::{ExtraName, PackageName};
 
 use super::place::{InputError, Place, Source};
+use super::project_tools::{self, Wanted};
 use super::table::{Node, Root};
-use super::{Asked, Requested, specifiers};
+use super::{Asked, Names, Requested, specifiers};
 
 const CODE: &str = "imgdecl::python::pyproject";
 
@@ -20,8 +21,10 @@ pub struct Project {
     pub requested: Requested,
     /// The Pythons that the project needs, and where it says so.
     pub requires_python: Option<(VersionSpecifiers, Place)>,
-    /// The index from which a package is to come, by uv's `[tool.uv.sources]`.
-    pub indexes: BTreeMap<PackageName, String>,
+    /// The time after which files were uploaded that are left out, by uv, and where it says so.
+    pub exclude_newer: Option<(String, Place)>,
+    /// What is wrong where the manifest names no index: Poetry or PDM name one.
+    pub unasked: Option<InputError>,
 }
 
 /// Reads a pyproject.toml: its dependencies, and those of some extras and groups.
@@ -34,13 +37,31 @@ pub fn pyproject(
     extras: &[String],
     groups: &[String],
 ) -> Result<Project, InputError> {
+    pyproject_unless(path, text, extras, groups, &Names::new())
+}
+
+/// Does so; of the packages that something else takes the place of, only the names are looked at.
+///
+/// # Errors
+/// As [`pyproject`].
+pub(crate) fn pyproject_unless(
+    path: &str,
+    text: &str,
+    extras: &[String],
+    groups: &[String],
+    overridden: &Names,
+) -> Result<Project, InputError> {
     let source = Arc::new(Source {
         name: path.to_owned(),
         text: text.to_owned(),
     });
     let root = Root::parse(&source)?;
+    let given = overridden;
+    let mut overridden = given.clone();
+    overridden.extend(replaced(&root)?);
     let mut reader = Reader {
         path,
+        overridden: &overridden,
         asked: Vec::new(),
         seen: BTreeSet::new(),
         own: None,
@@ -60,14 +81,24 @@ pub fn pyproject(
         };
         reader.group(group, &all, &mut vec![normal(name)])?;
     }
-    sources(&root, &reader.asked, &mut project)?;
     project.requested.asked = reader.asked;
+    let wanted = Wanted {
+        path,
+        extras,
+        groups,
+        overridden: given,
+    };
+    let uv = project_tools::uv(&root, &wanted, &mut project.requested)?;
+    project.exclude_newer = uv.exclude_newer.map(|it| (it.value, it.place));
+    project.unasked = project_tools::other_indexes(&root)?;
     project.requested.files.insert(path.to_owned());
     Ok(project)
 }
 
 struct Reader<'a> {
     path: &'a str,
+    /// The packages that something else takes the place of.
+    overridden: &'a Names,
     asked: Vec<Asked>,
     /// The extras and groups that were taken in.
     seen: BTreeSet<(&'static str, String)>,
@@ -131,7 +162,7 @@ impl<'a> Reader<'a> {
 
     fn requirement(&mut self, item: &Node<'_>) -> Result<(), InputError> {
         let place = item.place();
-        let asked = Asked::parse(item.text()?, &place, self.path)?;
+        let asked = Asked::parse_unless(item.text()?, &place, self.path, self.overridden)?;
         if Some(asked.name()) == self.own.as_ref() {
             // A project asks for extras of its own.
             let extras: Vec<ExtraName> = asked.requirement.extras.clone();
@@ -197,10 +228,14 @@ impl<'a> Reader<'a> {
 
 fn reader_groups<'a>(root: &'a Root<'a>) -> Result<BTreeMap<String, Node<'a>>, InputError> {
     let mut all = BTreeMap::new();
-    let Some(groups) = root.get("dependency-groups") else {
-        return Ok(all);
-    };
-    for (name, list) in groups.entries()? {
+    // What uv knew before there were groups.
+    let uv = root.get("tool").and_then(|it| it.get("uv"));
+    let dev = uv.and_then(|it| it.get("dev-dependencies"));
+    let entries = root.get("dependency-groups").map(|it| it.entries());
+    let entries = entries.transpose()?.unwrap_or_default();
+    let has_dev = entries.iter().any(|(name, _)| normal(name) == "dev");
+    let dev = dev.filter(|_| !has_dev).map(|it| ("dev", it));
+    for (name, list) in entries.into_iter().chain(dev) {
         if all.insert(normal(name), list).is_some() {
             return Err(list.place().error(
                 CODE,
@@ -212,41 +247,21 @@ fn reader_groups<'a>(root: &'a Root<'a>) -> Result<BTreeMap<String, Node<'a>>, I
     Ok(all)
 }
 
-/// Reads uv's sources: an index is noted; what needs a build is refused.
-fn sources(root: &Root<'_>, asked: &[Asked], project: &mut Project) -> Result<(), InputError> {
-    let sources = root
-        .get("tool")
-        .and_then(|it| it.get("uv"))
-        .and_then(|it| it.get("sources"));
-    let Some(sources) = sources else {
-        return Ok(());
-    };
-    for (name, value) in sources.entries()? {
-        let Ok(name) = name.parse::<PackageName>() else {
-            continue;
-        };
-        if !asked.iter().any(|it| *it.name() == name) {
-            continue;
-        }
-        let parts = match value.list() {
-            Ok(parts) => parts,
-            Err(_) => vec![value],
-        };
-        for part in parts {
-            if let Some(index) = part.text_of("index")? {
-                project.indexes.insert(name.clone(), index.to_owned());
-                continue;
-            }
-            let kinds = ["git", "path", "url", "workspace"];
-            let kind = kinds.into_iter().find(|kind| part.get(kind).is_some());
-            return Err(part.place().error(
-                "imgdecl::python::source",
-                format!("uv takes `{name}` from a {} here", kind.unwrap_or("source of its own")),
-                "name `uv_lock` instead of `pyproject`; or build a wheel of it and point `find_links` at its folder",
-            ));
-        }
+/// Returns the packages that uv has overrides for.
+fn replaced(root: &Root<'_>) -> Result<Names, InputError> {
+    let uv = root.get("tool").and_then(|it| it.get("uv"));
+    let list = uv
+        .map(|it| it.list_of("override-dependencies"))
+        .transpose()?;
+    let mut names = Names::new();
+    for item in list.unwrap_or_default() {
+        let text = item.text()?;
+        let end =
+            text.find(|it: char| !it.is_ascii_alphanumeric() && !matches!(it, '-' | '_' | '.'));
+        let name = &text[..end.unwrap_or(text.len())];
+        names.extend(name.parse::<PackageName>());
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Refuses a group that only Poetry knows.
@@ -358,11 +373,95 @@ odd = [{x = 1}]
     }
 
     #[test]
-    fn the_index_of_uv_is_noted() {
-        let text = "[project]\ndependencies = ['a', 'b']\n[tool.uv.sources]\na = {index = 'corp'}\nc = {path = '..'}";
+    fn uv_says_what_is_installed_and_from_where() {
+        let text = r#"
+[project]
+dependencies = ["a", "b", "g @ git+https://h/g"]
+[tool.uv]
+override-dependencies = ["g==2", "x<3"]
+constraint-dependencies = ["b<2"]
+prerelease = "allow"
+exclude-newer = "2026-01-02T00:00:00Z"
+no-binary-package = []
+flux = 1
+[tool.uv.sources]
+a = [{ index = "corp", marker = "sys_platform == 'linux'" }, { path = "..", group = "dev" }]
+c = { path = ".." }
+[[tool.uv.index]]
+name = "corp"
+url = "https://corp.example/simple"
+explicit = true
+[[tool.uv.index]]
+url = "https://main.example/simple"
+default = true
+[[tool.uv.index]]
+url = "https://extra.example/simple"
+[[tool.uv.index]]
+url = "https://flat.example/w.html"
+format = "flat"
+"#;
         let project = pyproject("p", text, &[], &[]).unwrap();
-        assert_eq!(project.indexes[&"a".parse().unwrap()], "corp");
-        assert_eq!(project.indexes.len(), 1);
+        let requested = project.requested;
+        let texts = |all: &[Asked]| -> Vec<String> {
+            all.iter().map(|it| it.requirement.to_string()).collect()
+        };
+        assert_eq!(texts(&requested.asked), ["a", "b", "g"]);
+        assert_eq!(texts(&requested.overrides), ["g==2", "x<3"]);
+        assert_eq!(texts(&requested.constraints), ["b<2"]);
+        assert!(requested.options.is_pre);
+        assert_eq!(project.exclude_newer.unwrap().0, "2026-01-02T00:00:00Z");
+        assert!(
+            requested.warnings[0].contains("`flux`"),
+            "{:?}",
+            requested.warnings
+        );
+        let indexes = requested.options.project.unwrap();
+        assert_eq!(
+            indexes.default.unwrap().url.value,
+            "https://main.example/simple"
+        );
+        assert_eq!(indexes.extra[0].url.value, "https://extra.example/simple");
+        assert_eq!(indexes.extra.len(), 1);
+        let [(name, marker, index)] = &indexes.packages[..] else {
+            panic!("{:?}", indexes.packages);
+        };
+        assert_eq!((name.as_ref(), index.name.as_deref()), ("a", Some("corp")));
+        assert!(!marker.is_true());
+        assert_eq!(
+            requested.options.find_links[0].value,
+            "https://flat.example/w.html"
+        );
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused() {
+        let project = "[project]\ndependencies = ['a']\n";
+        for (text, message) in [
+            ("[tool.uv]\nno-binary-package = ['a']", "asks for builds"),
+            ("[tool.uv]\nno-binary = true", "asks for builds"),
+            ("[tool.uv]\nresolution = 'lowest'", "`resolution`"),
+            (
+                "[tool.uv]\nindex-strategy = 'unsafe-best-match'",
+                "`index-strategy`",
+            ),
+            ("[tool.uv]\nexclude-newer = '1 week'", "not read here"),
+            ("[tool.uv]\nindex-url = 'file:///x'", "no http or https"),
+            ("[[tool.uv.index]]\nname = 'x'", "no URL"),
+            ("[tool.uv.sources]\na = {index = 'corp'}", "no index `corp`"),
+            ("[tool.uv.sources]\na = {git = 'https://h/a'}", "from a git"),
+        ] {
+            let error = read(&format!("{project}{text}"), &[], &[]).unwrap_err();
+            assert!(error.message.contains(message), "{text}: {error}");
+            assert!(!error.help.is_empty(), "{text}");
+        }
+        let poetry = format!("{project}[tool.poetry.group.dev.dependencies]\nx = '1'");
+        let error = read(&poetry, &[], &["dev"]).unwrap_err();
+        assert!(error.message.contains("Poetry's words"), "{error}");
+        let source = format!("{project}[[tool.poetry.source]]\nname = 'x'");
+        let unasked = pyproject("p", &source, &[], &[]).unwrap().unasked.unwrap();
+        assert!(unasked.help.contains("[index]"), "{unasked}");
+        let old = format!("{project}[tool.uv]\ndev-dependencies = ['t']");
+        assert_eq!(read(&old, &[], &["dev"]).unwrap()[1..], ["t @4"]);
     }
 
     #[test]

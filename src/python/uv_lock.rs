@@ -103,20 +103,23 @@ pub fn uv_lock(
         }
     }
     let mut set = walk.set;
-    // The root of a workspace that has nothing of its own: another project was meant.
-    let others = packages
-        .iter()
-        .flat_map(|(name, all)| all.iter().map(move |it| (name, it)));
-    let others = others.filter(|(_, it)| it.place().span.start != member.place().span.start);
-    let others: Vec<&str> = others
-        .filter(|(_, it)| local(it).is_some())
-        .map(|(name, _)| name.as_ref())
-        .collect();
-    if wanted.member.is_none() && set == LockSet::default() && !others.is_empty() {
-        let (own, others) = (name(&member)?, others.join(", "));
+    if set.packages.is_empty() {
+        let own = name(&member)?;
+        let all = packages
+            .iter()
+            .filter(|it| it.1.iter().any(|it| local(it).is_some()));
+        let others: Vec<&str> = all
+            .map(|it| it.0.as_ref())
+            .filter(|it| *it != own.as_ref())
+            .collect();
+        if wanted.member.is_none() && !others.is_empty() {
+            return Err(member.error(
+                format!("`{own}`, at the root of the workspace, needs no package: nothing would be installed"),
+                format!("say which project is meant, as `package = \"NAME\"`: the workspace has {}", others.join(", ")),
+            ));
+        }
         set.warnings.push(format!(
-            "`{own}` asks for no packages, and nothing is installed: name another project of the workspace as \
-             `package`, which also has {others}"
+            "`{own}` of {path} needs no package: nothing is installed"
         ));
     }
     set.packages.sort_by(|a, b| a.name.cmp(&b.name));

@@ -231,6 +231,10 @@ fn root_of(folder: &Path, rules: &[&'static str]) -> Option<(PathBuf, String)> {
 fn members(table: &Table) -> Result<Vec<Spanned<String>>, Problems> {
     struct Nobody;
     impl Host for Nobody {
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+
         fn git(&self, _: &Path, _: &str) -> Result<String, String> {
             Err("not here".into())
         }

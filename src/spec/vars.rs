@@ -20,6 +20,9 @@ pub trait Host {
     /// Returns SOURCE_DATE_EPOCH, in seconds since 1970.
     fn source_date_epoch(&self) -> Option<u64>;
 
+    /// Returns a variable of the environment, which files of other tools may name; `None` for a host without one.
+    fn variable(&self, name: &str) -> Option<String>;
+
     /// Returns the digest of a file's bytes. Whoever asks has seen that it is a regular file.
     ///
     /// # Errors
@@ -173,6 +176,10 @@ mod tests {
     struct Fake;
 
     impl Host for Fake {
+        fn variable(&self, _: &str) -> Option<String> {
+            None
+        }
+
         fn git(&self, _: &std::path::Path, what: &str) -> Result<String, String> {
             Ok(format!("<{what}>"))
         }
@@ -190,6 +197,10 @@ mod tests {
         }
 
         fn source_date_epoch(&self) -> Option<u64> {
+            None
+        }
+
+        fn variable(&self, _: &str) -> Option<String> {
             None
         }
     }

@@ -62,6 +62,7 @@ fn session(folder: &Path) -> Session {
             indexes: IndexEnvironment::default(),
             programs: Vec::new(),
             executable: none(),
+            variables: Arc::default(),
             settings_of_home: Vec::new(),
         },
         stop: Stop::default(),

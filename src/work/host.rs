@@ -41,6 +41,8 @@ pub(super) fn git_files(top: &Path) -> Vec<PathBuf> {
 /// The host, as the language sees it.
 pub(super) struct RealHost {
     epoch: Option<u64>,
+    /// The variables that files of other tools may name.
+    variables: Arc<BTreeMap<String, String>>,
     stop: Stop,
     /// What remembers the digests of files, once it is open.
     store: OnceLock<Arc<Store>>,
@@ -50,9 +52,14 @@ pub(super) struct RealHost {
 
 impl RealHost {
     /// `epoch` is SOURCE_DATE_EPOCH, in seconds since 1970.
-    pub(super) fn new(epoch: Option<u64>, stop: &Stop) -> Self {
+    pub(super) fn new(
+        epoch: Option<u64>,
+        variables: Arc<BTreeMap<String, String>>,
+        stop: &Stop,
+    ) -> Self {
         Self {
             epoch,
+            variables,
             stop: stop.clone(),
             store: OnceLock::new(),
             digests: Mutex::default(),
@@ -102,6 +109,10 @@ impl Host for RealHost {
 
     fn source_date_epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
     }
 
     fn digest(&self, path: &Path) -> Result<Digest, String> {

@@ -42,6 +42,7 @@ pub(super) fn indexes(session: &Session, chosen: Chosen, store: &Arc<Store>) -> 
     };
     let credentials = Credentials::new(netrc.as_deref(), environment.variables.clone());
     let (ear, stop) = (Arc::clone(&session.events), session.stop.clone());
+    let pinned = chosen.manifest.clone().unwrap_or_default();
     let find = move || {
         let mut warnings: Vec<String> = warning.clone().into_iter().collect();
         let mut files = |paths: &[PathBuf]| {
@@ -70,8 +71,10 @@ pub(super) fn indexes(session: &Session, chosen: Chosen, store: &Arc<Store>) -> 
             false => Ok(found.sources),
         }
     };
+    let pinned = pinned.into_iter().filter(Source::is_pinned).collect();
     Indexes::new(Setup {
         sources: Box::new(find),
+        pinned,
         credentials,
         proxies: session.environment.proxies.clone(),
         monitor: session.events.clone(),

@@ -45,6 +45,8 @@ pub(crate) struct Environment {
     pub(crate) proxies: Proxies,
     /// Where Docker and podman are.
     pub(crate) daemons: daemon::Settings,
+    /// The variables that files of other tools may name: of capital letters, digits and `_`.
+    pub(crate) variables: Arc<BTreeMap<String, String>>,
     /// Where package indexes are named.
     pub(crate) indexes: IndexEnvironment,
     /// The folders in which programs are looked for.

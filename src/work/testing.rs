@@ -79,6 +79,7 @@ pub(super) fn session(folder: &Path) -> (Session, Arc<Ear>) {
     let ear = Arc::new(Ear::default());
     let session = Session {
         environment: Environment {
+            variables: Arc::default(),
             here: Ok(folder.to_owned()),
             cache: Ok(folder.join("cache")),
             epoch: Ok(None),

@@ -244,7 +244,8 @@ impl Workspace {
 fn host(session: &Session) -> Result<RealHost, Failed> {
     let epoch = session.environment.epoch.clone();
     let epoch = epoch.map_err(|why| Failed::usage("imgdecl::cli::environment", why, None))?;
-    Ok(RealHost::new(epoch, &session.stop))
+    let variables = session.environment.variables.clone();
+    Ok(RealHost::new(epoch, variables, &session.stop))
 }
 
 /// What was looked at before a word was found to be no target.

@@ -290,6 +290,9 @@ impl Inner {
         let Some(file) = path.strip_prefix("/files/") else {
             return Reply::new(404);
         };
+        // Local versions.
+        let file = file.replace("%2B", "+");
+        let file = file.as_str();
         let all = || wheels.values().flatten();
         if let Some(file) = file.strip_suffix(".metadata") {
             let found = all().find(|it| it.file == file);

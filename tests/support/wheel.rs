@@ -17,6 +17,7 @@ pub(crate) struct Recipe {
     version: String,
     tag: String,
     requires: Vec<String>,
+    extras: Vec<String>,
     scripts: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
 }
@@ -48,6 +49,12 @@ impl Recipe {
         self
     }
 
+    /// Has an extra.
+    pub(crate) fn extra(mut self, name: &str) -> Self {
+        self.extras.push(name.to_owned());
+        self
+    }
+
     /// Has a command, as `name` and `module:function`.
     pub(crate) fn script(mut self, name: &str, target: &str) -> Self {
         self.scripts.push((name.to_owned(), target.to_owned()));
@@ -69,6 +76,9 @@ impl Recipe {
             "Metadata-Version: 2.1\nName: {}\nVersion: {version}\n",
             self.name
         );
+        for extra in &self.extras {
+            metadata += &format!("Provides-Extra: {extra}\n");
+        }
         for requirement in &self.requires {
             metadata += &format!("Requires-Dist: {requirement}\n");
         }

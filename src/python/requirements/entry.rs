@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pep508_rs::{ExtraName, MarkerTree, VersionOrUrl};
 
-use super::{Asked, Direct};
+use super::{Asked, Direct, Names};
 use crate::oci::Digest;
 use crate::python::place::{InputError, Piece, beside};
 use crate::python::{Requirement, WheelName, WheelUrl, pep508};
@@ -20,8 +20,17 @@ pub(super) fn parse(
     piece: &Piece,
     mut hashes: Vec<Digest>,
     file: &str,
+    overridden: &Names,
 ) -> Result<Asked, InputError> {
     let place = piece.place();
+    if let Some(requirement) = stands_for(&piece.text, overridden) {
+        return Ok(Asked {
+            requirement,
+            hashes,
+            place,
+            url: None,
+        });
+    }
     let (mut requirement, link) = match unnamed(&piece.text) {
         Some(end) => {
             let link = check(piece, 0..end, None)?;
@@ -53,6 +62,35 @@ pub(super) fn parse(
         hashes,
         place,
         url,
+    })
+}
+
+/// Returns the bare requirement of a package that something else takes the place of, where a URL or path says what it would
+/// have been: as `NAME @ URL`, or as a URL with `#egg=NAME`.
+fn stands_for(text: &str, overridden: &Names) -> Option<Requirement> {
+    let (address, marker) = match text.split_once(" ;") {
+        Some((address, marker)) => (address, pep508::marker(marker).ok()?),
+        None => (text, MarkerTree::TRUE),
+    };
+    let (name, extras) = match address.split_once('@').map(|(name, _)| name.trim()) {
+        Some(name) if !name.contains(['/', ':']) => match name.split_once('[') {
+            Some((name, extras)) => (name.trim(), extras.trim_end_matches(']')),
+            None => (name, ""),
+        },
+        _ => {
+            let (_, fragment) = address.split_once('#')?;
+            let egg = fragment.split('&').find_map(|it| it.strip_prefix("egg="))?;
+            (egg.split('[').next()?.trim(), "")
+        }
+    };
+    let name = name.parse().ok().filter(|it| overridden.contains(it))?;
+    let extras = extras.split(',').map(str::trim).filter(|it| !it.is_empty());
+    Some(Requirement {
+        name,
+        extras: extras.map(str::parse).collect::<Result<_, _>>().ok()?,
+        version_or_url: None,
+        marker,
+        origin: None,
     })
 }
 

@@ -24,7 +24,9 @@ pub(super) enum Name {
     TrustedHost,
     Feature,
     Hash,
-    /// For builds, of which there are none here.
+    /// For the build of a package, where it has one.
+    Settings,
+    /// For builds, which it asks for.
     Build,
 }
 
@@ -55,9 +57,9 @@ const OPTIONS: [(&str, Name, bool); 31] = [
     ("--trusted-host", Name::TrustedHost, true),
     ("--use-feature", Name::Feature, true),
     ("--hash", Name::Hash, true),
-    ("-C", Name::Build, true),
-    ("--config-setting", Name::Build, true),
-    ("--config-settings", Name::Build, true),
+    ("-C", Name::Settings, true),
+    ("--config-setting", Name::Settings, true),
+    ("--config-settings", Name::Settings, true),
     ("--global-option", Name::Build, true),
     ("--install-option", Name::Build, true),
     ("--build-option", Name::Build, true),

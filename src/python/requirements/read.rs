@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::line::{self, Lookup};
 use super::option::{self, Given, Name};
-use super::{Asked, Requested, Spoken, entry};
+use super::{Asked, Names, Requested, Spoken, address, entry};
 use crate::oci::Digest;
 use crate::python::place::{Files, InputError, Piece, Place, Source, beside};
 
@@ -27,9 +27,24 @@ pub fn read(
     files: &dyn Files,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Requested, Vec<InputError>> {
+    read_unless(requirements, constraints, files, lookup, &Names::new())
+}
+
+/// Does so; of the packages that something else takes the place of, only the names are looked at.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_unless(
+    requirements: &[(String, Place)],
+    constraints: &[(String, Place)],
+    files: &dyn Files,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    overridden: &Names,
+) -> Result<Requested, Vec<InputError>> {
     let mut reader = Reader {
         files,
         lookup,
+        overridden,
         requested: Requested::default(),
         errors: Vec::new(),
         open: Vec::new(),
@@ -52,6 +67,8 @@ pub fn read(
 struct Reader<'a> {
     files: &'a dyn Files,
     lookup: Lookup<'a>,
+    /// The packages that something else takes the place of.
+    overridden: &'a Names,
     requested: Requested,
     errors: Vec<InputError>,
     /// The files that led here.
@@ -100,8 +117,18 @@ impl Reader<'_> {
             text,
         });
         let mut missing = Vec::new();
-        let lines = line::lines(&source, self.lookup, &mut missing);
+        let has_variables = std::cell::Cell::new(false);
+        let lookup = |name: &str| {
+            has_variables.set(true);
+            (self.lookup)(name)
+        };
+        let mut lines = line::lines(&source, &lookup, &mut missing);
+        self.requested.has_variables |= has_variables.get();
+        let before = self.requested.asked.len() + self.requested.constraints.len();
         for (name, piece) in missing {
+            // What else would be wrong with the line comes of this.
+            let at = piece.origin(0);
+            lines.retain(|line| !line.place().span.contains(&at));
             self.errors.push(piece.place().error(
                 "imgdecl::python::variable",
                 format!("the environment has no `{name}`"),
@@ -109,12 +136,18 @@ impl Reader<'_> {
             ));
         }
         self.open.push(path.to_owned());
+        let is_empty = lines.is_empty();
         for line in lines {
             if let Err(error) = self.line(&line, path, is_constraint) {
                 self.errors.push(error);
             }
         }
         self.open.pop();
+        let after = self.requested.asked.len() + self.requested.constraints.len();
+        if before == after && self.errors.is_empty() && (is_empty || self.open.is_empty()) {
+            let warning = format!("`{path}` asks for nothing: it has no requirement");
+            self.requested.warnings.push(warning);
+        }
     }
 
     fn line(&mut self, line: &Piece, path: &str, is_constraint: bool) -> Result<(), InputError> {
@@ -131,7 +164,8 @@ impl Reader<'_> {
                     Some(digest) => hashes.push(digest),
                     None => others.push(given),
                 },
-                Name::Build => {}
+                Name::Settings => self.settings(given),
+                Name::Build => return Err(builds(given)),
                 _ => {
                     let help = "put the option on a line of its own";
                     let message = "this option cannot follow a requirement";
@@ -146,7 +180,7 @@ impl Reader<'_> {
                 "add `--hash=sha256:…`: files are known by their sha256 here",
             ));
         }
-        let asked = entry::parse(&requirement, hashes, path)?;
+        let asked = entry::parse(&requirement, hashes, path, self.overridden)?;
         // The fragment of a URL is for this wheel alone; an option is for all.
         self.requested.options.is_hashed |= options.iter().any(|it| it.name == Name::Hash);
         if is_constraint {
@@ -166,7 +200,7 @@ impl Reader<'_> {
 
     fn option(&mut self, given: Given, path: &str) -> Result<(), InputError> {
         let place = given.piece.place();
-        let value = given.value;
+        let value = given.value.clone();
         let spoken = |value: String| Spoken {
             value,
             place: place.clone(),
@@ -185,23 +219,29 @@ impl Reader<'_> {
                 let is_constraint = given.name == Name::Constraints;
                 self.file(&beside(path, &value), &place, is_constraint);
             }
-            Name::Editable => {
-                return Err(place.error(
-                    "imgdecl::python::source",
-                    "an editable install points into a checkout, which no image has",
-                    "put your own code into the image as a `[files]` layer, or build a wheel of it and point \
-                     `find_links` at its folder",
-                ));
+            // Of what is overridden only the name counts, and a URL may say it.
+            Name::Editable if value.contains("egg=") || value.contains('@') => {
+                let asked = Asked::parse_unless(&value, &place, path, self.overridden);
+                match asked {
+                    Ok(asked) if self.overridden.contains(asked.name()) => {
+                        self.requested.asked.push(asked);
+                    }
+                    _ => return Err(editable(&place)),
+                }
             }
-            Name::IndexUrl => options.index_url = Some(spoken(value)),
-            Name::ExtraIndexUrl => options.extra_index_urls.push(spoken(value)),
-            Name::NoIndex => options.is_without_index = true,
+            Name::Editable => return Err(editable(&place)),
+            Name::IndexUrl | Name::ExtraIndexUrl => {
+                let warning = address::check_index(&value, &place)?;
+                self.requested.warnings.extend(warning);
+                match given.name {
+                    Name::IndexUrl => options.index_url = Some(spoken(value)),
+                    _ => options.extra_index_urls.push(spoken(value)),
+                }
+            }
+            Name::NoIndex => options.without_index = Some(place),
             Name::FindLinks => {
-                let value = if value.contains("://") {
-                    value
-                } else {
-                    beside(path, &value)
-                };
+                let (value, warning) = address::links(&value, path, &place)?;
+                self.requested.warnings.extend(warning);
                 options.find_links.push(spoken(value));
             }
             Name::NoBinary if value != ":none:" => {
@@ -220,7 +260,37 @@ impl Reader<'_> {
             }
             Name::RequireHashes => options.is_hashed = true,
             Name::Pre => options.is_pre = true,
-            Name::TrustedHost => options.trusted_hosts.push(spoken(value)),
+            Name::TrustedHost => {
+                self.requested.warnings.push(format!(
+                    "{place}: `--trusted-host`: certificates are checked all the same; one that is your own is trusted by \
+                     SSL_CERT_FILE, and `http:` needs no such line"
+                ));
+                options.trusted_hosts.push(spoken(value));
+            }
+            Name::PreferBinary => drop(options.only_wheels.insert(":all:".to_owned())),
+            Name::OnlyBinary => {
+                for name in value.split(',').map(str::trim) {
+                    let parsed = name.parse::<pep508_rs::PackageName>();
+                    match (name, parsed) {
+                        (":none:", _) => options.only_wheels.clear(),
+                        (":all:", _) => drop(options.only_wheels.insert(name.to_owned())),
+                        (_, Ok(name)) => drop(options.only_wheels.insert(name.to_string())),
+                        (_, Err(error)) => {
+                            let help = "write names with commas between them, or `:all:`";
+                            return Err(place.error(OPTION, error.to_string(), help));
+                        }
+                    }
+                }
+            }
+            Name::NoRequireHashes => {
+                return Err(place.error(
+                    OPTION,
+                    "this option is not supported: a `--hash` anywhere means hashes everywhere",
+                    "take the line out",
+                ));
+            }
+            Name::Settings => self.settings(&given),
+            Name::Build => return Err(builds(&given)),
             Name::Hash => {
                 return Err(place.error(
                     HASH,
@@ -228,15 +298,18 @@ impl Reader<'_> {
                     "put a backslash at the end of the line before",
                 ));
             }
-            // Only wheels are taken anyway, and nothing is built.
-            Name::OnlyBinary
-            | Name::PreferBinary
-            | Name::NoBinary
-            | Name::NoRequireHashes
-            | Name::Feature
-            | Name::Build => {}
+            // `:none:`; and what is of pip's inside.
+            Name::NoBinary | Name::Feature => {}
         }
         Ok(())
+    }
+
+    /// Says that settings for a build are of no use, as they are to pip where there is a wheel.
+    fn settings(&mut self, given: &Given) {
+        let place = given.piece.place();
+        self.requested.warnings.push(format!(
+            "{place}: `--config-settings` is for a build: wheels are taken as they are"
+        ));
     }
 
     /// Where one requirement has a hash, each needs one, and a version (pip, "Hash-checking Mode").
@@ -262,6 +335,25 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Makes the error of an editable install.
+fn editable(place: &Place) -> InputError {
+    place.error(
+        "imgdecl::python::source",
+        "an editable install points into a checkout, which no image has",
+        "put your own code into the image as a `[files]` layer, or build a wheel of it and point \
+         `find_links` at its folder",
+    )
+}
+
+/// Makes the error of an option that asks for a build.
+fn builds(given: &Given) -> InputError {
+    given.piece.place().error(
+        "imgdecl::python::source",
+        "this option asks for a build from sources: only wheels are installed",
+        "take it out, or build a wheel so (`pip wheel --no-deps`), and point `find_links` at its folder",
+    )
 }
 
 /// Returns the version that a requirement pins.
@@ -364,7 +456,7 @@ mod tests {
             "https://u:s3cret@h/simple"
         );
         assert!(!format!("{options:?}").contains("s3cret"));
-        assert!(options.is_pre && !options.is_hashed && !options.is_without_index);
+        assert!(options.is_pre && !options.is_hashed && options.without_index.is_none());
         let links: Vec<&str> = options
             .find_links
             .iter()

@@ -6,11 +6,10 @@ use pep508_rs::PackageName;
 use pubgrub::Ranges;
 
 use super::choose::{Choice, Listing};
-use super::hints::{UNKNOWN, near_names};
 use super::range::Point;
 use super::solve::{Package, Solver};
-use super::{Candidate, IndexError, ResolveError, Unknown, Unreadable, Wanted};
-use crate::python::{Asked, Metadata, Place};
+use super::{Candidate, IndexError, ResolveError, Unreadable, Wanted};
+use crate::python::{Asked, Metadata};
 
 /// What to do about a wheel that says of itself what its name does not.
 const OTHER: &str = "the file's name does not say what is in it: take it from another place, or give it its right name";
@@ -168,41 +167,6 @@ impl Solver<'_> {
     pub(super) fn asked(&self) -> impl Iterator<Item = &Asked> {
         let asked = self.question.asked.iter();
         asked.filter(move |it| it.requirement.marker.evaluate(&self.markers, &[]))
-    }
-
-    /// Fails where a package that is asked for cannot be had, and no index has it and others that are asked for: all are
-    /// told at once. One alone is explained as conflicts are.
-    pub(super) fn check_known(&mut self, name: &PackageName) -> Result<(), ResolveError> {
-        let mut places: Vec<(PackageName, Vec<Place>)> = Vec::new();
-        for asked in self.asked() {
-            match places.iter_mut().find(|it| it.0 == *asked.name()) {
-                Some((_, own)) => own.push(asked.place.clone()),
-                None => places.push((asked.name().clone(), vec![asked.place.clone()])),
-            }
-        }
-        if places.iter().all(|it| it.0 != *name) {
-            return Ok(());
-        }
-        let mut unknown = Vec::new();
-        for (name, places) in places {
-            // They were asked for ahead of time. What fails now is told once these are mended.
-            if let Ok(Err(IndexError::NotFound { asked })) = self.listing(&name) {
-                let near = Vec::new();
-                unknown.push(Unknown {
-                    name,
-                    places,
-                    near,
-                    asked,
-                });
-            }
-        }
-        if unknown.len() < 2 {
-            return Ok(());
-        }
-        for package in unknown.iter_mut().take(UNKNOWN) {
-            package.near = near_names(&package.name, &self.listings, self.index);
-        }
-        Err(ResolveError::Unknown(unknown))
     }
 
     pub(super) fn failure(

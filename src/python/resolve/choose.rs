@@ -23,6 +23,10 @@ pub(super) struct Rules {
     /// The versions that the user asks for exactly: these may be yanked.
     pub(super) pins: BTreeSet<(PackageName, Version)>,
     pub(super) preferences: BTreeMap<PackageName, Version>,
+    /// The packages of which the user names a pre-release: they may be some.
+    pub(super) pre: BTreeSet<PackageName>,
+    /// The packages of which the user wants an older wheel where a newer version has none, by name, or `:all:`.
+    pub(super) older: BTreeSet<String>,
 }
 
 /// All versions of a package, oldest first.
@@ -39,6 +43,8 @@ pub(super) struct Release {
     pub(super) point: Point,
     /// The file that is taken, or why there is none.
     pub(super) choice: Result<Candidate, Fault>,
+    /// The Pythons that it needs, by the first of its files that is not yanked; `None` where all are.
+    pub(super) needs: Option<Option<Arc<str>>>,
 }
 
 /// Why a version cannot be used. Worst first: where all versions of a range have faults, the last kind is told.
@@ -127,7 +133,29 @@ impl Rules {
             is_pre: false,
             pins: BTreeSet::new(),
             preferences: BTreeMap::new(),
+            pre: BTreeSet::new(),
+            older: BTreeSet::new(),
         }
+    }
+
+    /// Tells whether a release would do, had it a wheel for the target.
+    pub(super) fn lacks_only_a_wheel(&self, release: &Release) -> bool {
+        let is_so = matches!(&release.choice, Err(Fault::Sources | Fault::Wheels(_)));
+        let Some(needs) = release.needs.as_ref().filter(|_| is_so) else {
+            return false;
+        };
+        let needs = needs.as_deref().and_then(specifiers);
+        needs.is_none_or(|it| self.admits(&it))
+    }
+
+    /// Tells whether a pre-release of a package is taken only where there is nothing else.
+    fn is_wary(&self, name: &PackageName) -> bool {
+        !self.is_pre && !self.pre.contains(name) && !self.wants_older(name)
+    }
+
+    /// Tells whether the user wants an older wheel of a package where a newer version has none.
+    pub(super) fn wants_older(&self, name: &PackageName) -> bool {
+        self.older.contains(":all:") || self.older.contains(name.as_ref())
     }
 
     /// Makes a pick for later.
@@ -165,8 +193,14 @@ impl Rules {
                 group.push(file);
             }
             group.reverse();
+            let open = group.iter().find(|it| it.yanked.is_none());
+            let needs = open.map(|it| it.requires_python.clone());
             let choice = self.best(group);
-            releases.push(Release { point: own, choice });
+            releases.push(Release {
+                point: own,
+                needs: needs.filter(|_| choice.is_err()),
+                choice,
+            });
             if files.capacity() - files.len() > SPARE {
                 files.shrink_to_fit();
             }
@@ -254,6 +288,11 @@ impl Rules {
                     fallback.get_or_insert(candidate);
                 }
             }
+        }
+        // A stable version is wanted: that it has no wheel is no reason to take another kind.
+        let is_stable = |it: &&&Release| !it.point.is_pre() && self.lacks_only_a_wheel(it);
+        if fallback.is_some() && self.is_wary(name) && faulty.iter().any(|it| is_stable(&it)) {
+            return Choice::Faulty(faulty);
         }
         match fallback {
             Some(candidate) => Choice::Take(candidate),

@@ -1,23 +1,42 @@
 //! What versions depend on, on the target: markers, extras and constraints.
 
-use pep508_rs::{ExtraName, MarkerTree, VersionOrUrl};
+use pep508_rs::{ExtraName, MarkerTree, PackageName, VersionOrUrl};
 use pubgrub::Ranges;
 
 use super::range::{self, Point};
 use super::solve::{Dependency, Package, Solver, asked_range};
-use crate::python::{Metadata, Requirement};
+use crate::python::{Asked, Metadata, Requirement};
 
-impl Solver<'_> {
+impl<'a> Solver<'a> {
     pub(super) fn root_dependencies(&mut self) -> Vec<Dependency> {
         let question = self.question;
         let mut dependencies = Vec::new();
         for asked in question.asked {
             let requirement = &asked.requirement;
-            if self.holds(&requirement.marker, &[], &|| format!("`{requirement}`")) {
-                self.push(requirement, asked_range(asked), &mut dependencies);
+            if !self.holds(&requirement.marker, &[], &|| format!("`{requirement}`")) {
+                continue;
+            }
+            match self.overrides(asked.name()) {
+                None => self.push(requirement, asked_range(asked), &mut dependencies),
+                Some(overrides) => {
+                    for asked in overrides {
+                        self.push(&asked.requirement, asked_range(asked), &mut dependencies);
+                    }
+                }
             }
         }
         dependencies
+    }
+
+    /// Returns what takes the place of requirements on a package, on this target; `None` if they stand.
+    pub(super) fn overrides(&self, name: &PackageName) -> Option<Vec<&'a Asked>> {
+        let all = self.question.overrides.iter();
+        let own: Vec<&Asked> = all.filter(|it| it.name() == name).collect();
+        if own.is_empty() {
+            return None;
+        }
+        let holds = |it: &&Asked| it.requirement.marker.evaluate(&self.markers, &[]);
+        Some(own.into_iter().filter(holds).collect())
     }
 
     /// Adds what a requirement says: the package, and its extras.
@@ -102,8 +121,15 @@ impl Solver<'_> {
             let marker = &requirement.marker;
             let who = || format!("`{requirement}` of {} {}", metadata.name, metadata.version);
             let is_ours = extra.is_none() || !marker.evaluate(&self.markers, &[]);
-            if is_ours && self.holds(marker, extras, &who) {
-                active.push(requirement.clone());
+            if !is_ours || !self.holds(marker, extras, &who) {
+                continue;
+            }
+            match self.overrides(&requirement.name) {
+                // What a package asks of itself are its own extras.
+                Some(overrides) if requirement.name != metadata.name => {
+                    active.extend(overrides.into_iter().map(|it| it.requirement.clone()));
+                }
+                _ => active.push(requirement.clone()),
             }
         }
         active

@@ -114,6 +114,16 @@ impl Hints<'_> {
                 "take a newer Python: a base that has one, or another `python`".to_owned()
             }
         });
+        let stable = faulty.iter().any(|(it, _)| !it.point.is_pre());
+        let pre = newest().filter(|it| range.contains(&it.point) && it.choice.is_ok());
+        if let Some(release) = pre.filter(|it| it.point.is_pre()).take(1).next()
+            && stable
+        {
+            let point = &release.point;
+            self.lines.push(format!(
+                "{package} {point} has a wheel and is a pre-release, which is taken where it is asked for, as `{package}>={point}`"
+            ));
+        }
         let usable = newest().find(|it| {
             let choice = it.choice.as_ref();
             choice.is_ok_and(|it| !it.version.any_prerelease())

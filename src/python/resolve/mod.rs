@@ -13,6 +13,7 @@ mod report;
 mod solve;
 #[cfg(test)]
 mod tests;
+mod told;
 mod unreadable;
 
 pub(crate) use choose::Pick;
@@ -28,6 +29,7 @@ use pep508_rs::{ExtraName, PackageName};
 use super::{Asked, Metadata, Place, Target, WheelName};
 use crate::oci::Digest;
 use hints::listed;
+pub(crate) use told::Missing;
 
 /// A file that an index offers for a package. There may be a hundred thousand: texts are shared with the index, and read
 /// when they are needed.
@@ -128,6 +130,10 @@ pub(crate) struct Question<'a> {
     pub asked: &'a [Asked],
     /// What narrows it.
     pub constraints: &'a [Asked],
+    /// What takes the place of requirements, wherever these are asked for.
+    pub overrides: &'a [Asked],
+    /// Of which packages older wheels are wanted where newer versions have none: normalised names, or `:all:`.
+    pub only_wheels: &'a BTreeSet<String>,
     /// For what.
     pub target: &'a Target,
     /// Whether pre-releases are as good as releases.
@@ -177,6 +183,9 @@ pub(crate) enum ResolveError {
     /// Several of the packages that are asked for are in no index.
     #[error("{} are in no index", listed(.0))]
     Unknown(Vec<Unknown>),
+    /// Several of the packages that are asked for cannot be had: no index has them, or nothing of them fits.
+    #[error("{}", .0.message())]
+    Missing(Missing),
     /// An index could not say what there is.
     #[error("{what} cannot be had: {error}{needed_by}")]
     Index {
@@ -217,6 +226,7 @@ impl ResolveError {
             Self::Conflict(conflict) => conflict.help(),
             Self::Unreadable { wheel, others, .. } => format!("{}\n{others}", wheel.help),
             Self::Unknown(unknown) => hints::of_unknown(unknown),
+            Self::Missing(missing) => missing.help(),
             Self::Index { error, .. } => match &**error {
                 IndexError::Failed { help: Some(help), .. } => help.clone(),
                 IndexError::NotFound { asked } => elsewhere(asked, 1),

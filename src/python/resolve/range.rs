@@ -37,6 +37,11 @@ impl Point {
         }
     }
 
+    /// Tells whether it is a pre-release.
+    pub(super) fn is_pre(&self) -> bool {
+        self.public.any_prerelease()
+    }
+
     fn public(version: Version) -> Self {
         Self {
             public: version,

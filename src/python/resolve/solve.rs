@@ -121,6 +121,8 @@ pub(super) struct Solver<'a> {
     /// Who asked for a package first.
     pub(super) parents: BTreeMap<PackageName, Package>,
     pub(super) warnings: BTreeSet<String>,
+    /// Whether all that is asked for was looked at, since something of it cannot be had.
+    pub(super) is_checked: bool,
 }
 
 impl<'a> Solver<'a> {
@@ -134,16 +136,26 @@ impl<'a> Solver<'a> {
         });
         let mut rules = Rules::new(target);
         rules.is_pre = question.is_pre;
+        rules.older.clone_from(question.only_wheels);
         rules.preferences = question.preferences.clone();
         let mut constraints: BTreeMap<PackageName, Ranges<Point>> = BTreeMap::new();
         let mut direct = BTreeMap::new();
         let active = |it: &&Asked| it.requirement.marker.evaluate(&markers, &[]);
-        for asked in question
-            .asked
-            .iter()
+        let is_replaced =
+            |it: &&Asked| question.overrides.iter().any(|own| own.name() == it.name());
+        let stands = question.asked.iter().filter(|it| !is_replaced(it));
+        for asked in stands
             .chain(question.constraints)
+            .chain(question.overrides)
             .filter(active)
         {
+            // Who names a pre-release may have one.
+            if let Some(VersionOrUrl::VersionSpecifier(specifiers)) =
+                &asked.requirement.version_or_url
+                && specifiers.iter().any(|it| it.version().any_prerelease())
+            {
+                rules.pre.insert(asked.name().clone());
+            }
             if let Some(VersionOrUrl::VersionSpecifier(specifiers)) =
                 &asked.requirement.version_or_url
             {
@@ -194,6 +206,7 @@ impl<'a> Solver<'a> {
             lowered: Vec::new(),
             parents: BTreeMap::new(),
             warnings: BTreeSet::new(),
+            is_checked: false,
         }
     }
 
@@ -271,6 +284,7 @@ impl<'a> Solver<'a> {
             }
             Choice::Faulty(releases) => {
                 let reasons = reasons(&releases, &self.rules);
+                self.check_known(&name)?;
                 self.reject(id, range.clone(), reasons);
                 return Ok(());
             }
@@ -449,6 +463,7 @@ impl<'a> Solver<'a> {
                 ));
             }
         }
+        self.tell_passed_over(&packages);
         let taken = |name: &PackageName| packages.get(name).map(|it| &it.candidate.version);
         self.warnings.extend(left_out(&self.unreadable, &taken));
         Ok(Resolution {
@@ -495,6 +510,7 @@ pub(super) fn places<'a>(
         .asked
         .iter()
         .chain(question.constraints)
+        .chain(question.overrides)
         .filter(move |it| it.name() == name)
         .map(|it| (&it.place, it.requirement.to_string()))
 }

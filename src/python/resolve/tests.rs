@@ -162,6 +162,8 @@ fn ask(index: &Memory, question: &str) -> Result<Resolution, ResolveError> {
         python: python.parse().unwrap(),
     };
     let question = Question {
+        overrides: &[],
+        only_wheels: &BTreeSet::new(),
         asked: &asked,
         constraints: &constraints,
         target: &target,

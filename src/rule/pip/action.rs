@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::pinned::WheelPin;
+use super::reach::Reach;
 use crate::graph::{
     Action, ActionError, Context, KeyWriter, Lane, Origin, Part, Product, TreeProduct, WantedWheel,
 };
@@ -23,6 +24,8 @@ pub(super) struct Install {
     pub(super) runs_on: Option<Target>,
     /// Folders that may hold the wheel.
     pub(super) find_links: Arc<Vec<PathBuf>>,
+    /// Where packages come from, as files of the user's say.
+    pub(super) reach: Arc<Reach>,
     /// The workspace's root.
     pub(super) root: Arc<Path>,
     pub(super) origin: Origin,
@@ -53,8 +56,7 @@ impl Action for Install {
         key.field("wheel", &self.file);
         key.field("digest", &self.pin.sha256.to_string());
         // A path in the workspace leaves no trace in what is installed.
-        let url = self.pin.url.as_deref().filter(|_| !self.pin.is_own());
-        key.field("url", url.unwrap_or("-"));
+        key.field("url", self.pin.hint().unwrap_or("-"));
         key.field("prefix", &format!("/{prefix}"));
         key.field("site", &format!("/{site}"));
         let platsite = platsite.as_ref().map(|path| format!("/{path}"));
@@ -94,7 +96,12 @@ impl Action for Install {
 
 impl Install {
     fn fetch(&self, context: &Context<'_>) -> Result<Blob, ActionError> {
-        fetch(&self.file, &self.pin, &self.find_links, &self.root, context)
+        let at = Folders {
+            find_links: &self.find_links,
+            root: &self.root,
+            reach: &self.reach,
+        };
+        fetch(&self.file, &self.pin, &at, context)
     }
 
     fn expected(&self) -> Result<Expected, ActionError> {
@@ -106,7 +113,7 @@ impl Install {
             file: self.file.clone(),
             digest: self.pin.sha256,
             size: self.pin.size,
-            url: self.pin.url.clone().filter(|_| !self.pin.is_own()),
+            url: self.pin.hint().map(str::to_owned),
             metadata: self.pin.metadata,
         })
     }
@@ -124,14 +131,28 @@ fn explain(error: &WheelError) -> ActionError {
     .help(error.help())
 }
 
+/// Where wheels of a target may be.
+pub(super) struct Folders<'a> {
+    /// The folders of the workspace.
+    pub(super) find_links: &'a [PathBuf],
+    /// The workspace's root.
+    pub(super) root: &'a Path,
+    /// What files of the user's say.
+    pub(super) reach: &'a Reach,
+}
+
 /// Returns a wheel that is in the store, fetched if need be: from a folder of the workspace, or from an index.
 pub(super) fn fetch(
     file: &str,
     pin: &WheelPin,
-    find_links: &[PathBuf],
-    root: &Path,
+    at: &Folders<'_>,
     context: &Context<'_>,
 ) -> Result<Blob, ActionError> {
+    let Folders {
+        find_links,
+        root,
+        reach,
+    } = at;
     let store = context.store;
     if let Some(size) = pin.size {
         let digest = pin.sha256;
@@ -156,9 +177,11 @@ pub(super) fn fetch(
         file,
         sha256: pin.sha256,
         size: pin.size,
-        hint: pin.url.as_deref().filter(|_| !pin.is_own()),
+        hint: pin.hint().map(|url| reach.with_login(url)),
+        home: pin.home.as_ref(),
     };
-    context.ports.packages().wheel(&wanted, store)
+    let packages = reach.packages_of(pin.home.as_ref(), context);
+    packages.get().wheel(&wanted, store)
 }
 
 /// Takes a wheel of the workspace into the store, if it is there and the right one.

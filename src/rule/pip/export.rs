@@ -41,7 +41,10 @@ pub(super) fn export(
         if let (None, Ok(name)) = (&wheel.1.url, WheelName::parse(wheel.0)) {
             let nothing = Box::new(|_: &[PackageFile]| Vec::new());
             let packages = context.ports.packages();
-            packages.prefetch_project(name.name.as_ref(), nothing);
+            // Those of other indexes are asked for one by one.
+            if wheel.1.home.is_none() {
+                packages.prefetch_project(name.name.as_ref(), nothing);
+            }
         }
     }
     let mut all = Vec::new();
@@ -85,7 +88,8 @@ fn place(
             return Ok(WheelPlace::Path(between(folder, &path)));
         }
     }
-    let files = context.ports.packages().files(wheel.name.as_ref());
+    let packages = inputs.reach.packages_of(pin.home.as_ref(), context);
+    let files = packages.get().files(wheel.name.as_ref());
     let files = files.map_err(|error| match error {
         PackageError::Failed(error) => error,
         error => {

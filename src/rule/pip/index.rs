@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::inputs::Inputs;
 use crate::graph::{
-    ActionError, Context, KeyWriter, PackageError, PackageFile, Packages, Part, Parts,
+    ActionError, Context, KeyWriter, PackageError, PackageFile, Packages, Part, Parts, WheelHome,
 };
 use crate::layer::Tick;
 use crate::oci::Digest;
@@ -25,13 +25,65 @@ const LOCAL: &str = "find_links";
 /// How many files a package may have, of which one is picked ahead of time.
 const MANY: usize = 20_000;
 
+/// The wheels of folders, with their places, by package.
+type Local = BTreeMap<PackageName, Vec<(Candidate, PathBuf)>>;
+
+/// Lists the wheels of folders.
+fn listed(folders: &[PathBuf], store: &Store, tick: Tick<'_>) -> Result<Local, ActionError> {
+    let mut wheels: Vec<(WheelName, PathBuf)> = Vec::new();
+    for folder in folders {
+        let unreadable = |error: std::io::Error| {
+            let message = format!("cannot read {}", folder.display());
+            ActionError::new("imgdecl::pip::find_links", message)
+                .because(&error)
+                .help("`find_links` names folders with wheels")
+        };
+        let before = wheels.len();
+        for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let name = path.file_name().and_then(|it| it.to_str());
+            wheels.extend(name.and_then(|it| Some((WheelName::parse(it).ok()?, path.clone()))));
+        }
+        // The folders stay in order: of two files of one name, that of the first folder is taken.
+        wheels[before..].sort_by(|one, other| one.1.cmp(&other.1));
+    }
+    // A folder may serve many targets: what it holds is hashed once. Of several errors, the first is told.
+    let blobs = wheels
+        .par_iter()
+        .map(|(_, path)| blob_of(path, store, tick));
+    let blobs: Vec<Result<Blob, ActionError>> = blobs.collect();
+    let mut local = Local::new();
+    for ((name, path), blob) in wheels.into_iter().zip(blobs) {
+        let Blob { digest, size } = blob?;
+        let candidate = Candidate {
+            name: name.name.clone(),
+            version: name.version.clone(),
+            file: name.file.as_str().into(),
+            sha256: Some(digest),
+            size: Some(size),
+            requires_python: None,
+            yanked: None,
+            url: path.display().to_string().into(),
+            index: LOCAL.into(),
+        };
+        let known = local.entry(candidate.name.clone()).or_default();
+        known.push((candidate, path));
+    }
+    for files in local.values_mut() {
+        files.sort_by(|one, other| one.0.file.cmp(&other.0.file));
+    }
+    Ok(local)
+}
+
 /// The folders of a target, and the indexes.
 pub(super) struct Sources<'a> {
     packages: &'a dyn Packages,
     store: &'a Store,
     tick: Tick<'a>,
     parts: &'a dyn Parts,
-    local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>>,
+    local: Local,
+    /// The wheels of the folders of requirements files: they are there beside those of the indexes.
+    beside: Local,
     /// Files that were uploaded later are left out.
     exclude_newer: Option<String>,
     /// From where the paths of wheels begin that requirements name.
@@ -40,62 +92,26 @@ pub(super) struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// Lists the folders.
-    pub(super) fn new(context: &Context<'a>, inputs: &Inputs) -> Result<Self, ActionError> {
+    pub(super) fn new(
+        context: &Context<'a>,
+        inputs: &Inputs,
+        packages: &'a dyn Packages,
+    ) -> Result<Self, ActionError> {
         let Context {
             folder: store,
             parts,
             tick,
             ..
         } = *context;
-        let packages = context.ports.packages();
-        let mut wheels: Vec<(WheelName, PathBuf)> = Vec::new();
-        for folder in &inputs.find_links {
-            let unreadable = |error: std::io::Error| {
-                let message = format!("cannot read {}", folder.display());
-                ActionError::new("imgdecl::pip::find_links", message)
-                    .because(&error)
-                    .help("`find_links` names folders with wheels")
-            };
-            let before = wheels.len();
-            for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-                let path = entry.map_err(unreadable)?.path();
-                let name = path.file_name().and_then(|it| it.to_str());
-                wheels.extend(name.and_then(|it| Some((WheelName::parse(it).ok()?, path.clone()))));
-            }
-            // The folders stay in order: of two files of one name, that of the first folder is taken.
-            wheels[before..].sort_by(|one, other| one.1.cmp(&other.1));
-        }
-        // A folder may serve many targets: what it holds is hashed once. Of several errors, the first is told.
-        let blobs = wheels
-            .par_iter()
-            .map(|(_, path)| blob_of(path, store, tick));
-        let blobs: Vec<Result<Blob, ActionError>> = blobs.collect();
-        let mut local: BTreeMap<PackageName, Vec<(Candidate, PathBuf)>> = BTreeMap::new();
-        for ((name, path), blob) in wheels.into_iter().zip(blobs) {
-            let Blob { digest, size } = blob?;
-            let candidate = Candidate {
-                name: name.name.clone(),
-                version: name.version.clone(),
-                file: name.file.as_str().into(),
-                sha256: Some(digest),
-                size: Some(size),
-                requires_python: None,
-                yanked: None,
-                url: path.display().to_string().into(),
-                index: LOCAL.into(),
-            };
-            let known = local.entry(candidate.name.clone()).or_default();
-            known.push((candidate, path));
-        }
-        for files in local.values_mut() {
-            files.sort_by(|one, other| one.0.file.cmp(&other.0.file));
-        }
+        let local = listed(&inputs.find_links, store, tick)?;
+        let beside = listed(&inputs.reach.folders, store, tick)?;
         Ok(Self {
             packages,
             store,
             tick,
             parts,
             local,
+            beside,
             exclude_newer: inputs.exclude_newer.clone(),
             root: inputs.root.clone(),
         })
@@ -107,9 +123,21 @@ impl<'a> Sources<'a> {
             let is_path = !candidate.url.contains("://");
             return is_path.then(|| self.root.join(&*candidate.url));
         }
-        let listed = self.local.get(&candidate.name)?;
-        let found = listed.iter().find(|(it, _)| it.file == candidate.file);
-        found.map(|(_, path)| path.clone())
+        if &*candidate.index != LOCAL {
+            return None;
+        }
+        let of = |local: &Local| local.get(&candidate.name).cloned().unwrap_or_default();
+        let mut listed = of(&self.local).into_iter().chain(of(&self.beside));
+        let found = listed.find(|(it, _)| it.file == candidate.file);
+        found.map(|(_, path)| path)
+    }
+
+    /// Returns where a file is listed, if a file of the user's names that place.
+    pub(super) fn home(&self, candidate: &Candidate) -> Option<WheelHome> {
+        match self.own(candidate) {
+            Some(_) => None,
+            None => self.packages.home(&candidate.index),
+        }
     }
 
     /// Returns the best wheel of a version in the folders; `None` if none fits.
@@ -208,10 +236,16 @@ impl<'a> Sources<'a> {
                 .map(|(candidate, _)| candidate.clone())
                 .collect());
         }
-        let files = self.packages.files(name.as_ref()).map_err(index_error)?;
+        let beside = self.beside.get(name);
+        let files = match self.packages.files(name.as_ref()) {
+            Err(PackageError::NotFound { .. }) if beside.is_some() => Arc::default(),
+            files => files.map_err(index_error)?,
+        };
         let chosen = Chosen::new(name, self.exclude_newer.as_deref());
         let mut candidates = Vec::with_capacity(files.len());
         candidates.extend(files.iter().filter_map(|it| chosen.candidate(it)));
+        // Of two with one version, that of the index is taken, as pip has it.
+        candidates.extend(beside.into_iter().flatten().map(|(it, _)| it.clone()));
         Ok(candidates)
     }
 }
@@ -333,7 +367,8 @@ impl Index for Sources<'_> {
     }
 
     fn similar(&self, name: &PackageName) -> Vec<PackageName> {
-        let local = similar(name, self.local.keys().map(AsRef::as_ref));
+        let names = self.local.keys().chain(self.beside.keys());
+        let local = similar(name, names.map(AsRef::as_ref));
         let mut found: Vec<PackageName> =
             local.into_iter().filter_map(|it| it.parse().ok()).collect();
         let guesses = guesses(name);

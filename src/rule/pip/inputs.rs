@@ -6,17 +6,21 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use pep440_rs::VersionSpecifiers;
 use pep508_rs::PackageName;
 use toml::Spanned;
 
 use super::PipTable;
 use super::foreign::{self, Foreign};
 use super::meant::Meant;
+use super::pin::origin;
 use super::pinned::PipPin;
+use super::reach::Reach;
+use crate::graph::ActionError;
 use crate::oci::{Digest, Hasher};
 use crate::python::{
-    Asked, Files, InputError, LockSet, Place, Requested, Source, Target as PythonTarget, hashed,
-    pyproject, read,
+    Asked, Files, InputError, LockSet, Names, Place, Requested, Source, Target as PythonTarget,
+    hashed, pyproject_unless, read_unless, without_login,
 };
 use crate::rule::host::HostPath;
 use crate::rule::{Lower, value::Collect};
@@ -31,10 +35,14 @@ pub(super) struct Inputs {
     pub(super) foreign: Option<Foreign>,
     /// The folders with wheels.
     pub(super) find_links: Vec<PathBuf>,
+    /// Where packages come from, as files of the user's say.
+    pub(super) reach: Arc<Reach>,
     /// The workspace's root, from where paths of wheels begin.
     pub(super) root: PathBuf,
     /// Leaves out files that were uploaded later.
     pub(super) exclude_newer: Option<String>,
+    /// The Pythons that the project is for, and where it says so.
+    pub(super) requires_python: Option<(VersionSpecifiers, Place)>,
     /// The digest of all this, as it is written.
     pub(super) digest: Digest,
     /// What all this means.
@@ -106,19 +114,31 @@ impl Inputs {
                 .map(|value| value.as_ref().and_then(&mut path));
         let mut errors: Vec<InputError> = Vec::new();
         let requirements = foreign::requirements_of(requirements, &texts, &mut errors);
-        let mut requested = match read(&requirements, &constraints, &texts, &|_| None) {
-            Ok(requested) => requested,
-            Err(more) => {
-                errors.extend(more);
-                Requested::default()
+        let mut overrides: Vec<Asked> = Vec::new();
+        for value in &table.overrides {
+            match Asked::parse(value.get_ref(), &here(value), &at.source.name) {
+                Ok(asked) => overrides.push(asked),
+                Err(error) => errors.push(error),
             }
-        };
+        }
+        let overridden: Names = overrides.iter().map(|it| it.name().clone()).collect();
+        let variable = |name: &str| lower.host.variable(name);
+        let mut requested =
+            match read_unless(&requirements, &constraints, &texts, &variable, &overridden) {
+                Ok(requested) => requested,
+                Err(more) => {
+                    errors.extend(more);
+                    Requested::default()
+                }
+            };
         for package in &table.packages {
-            match Asked::parse(package.get_ref(), &here(package), &at.source.name) {
+            let (text, name) = (package.get_ref(), &at.source.name);
+            match Asked::parse_unless(text, &here(package), name, &overridden) {
                 Ok(asked) => requested.asked.push(asked),
                 Err(error) => errors.push(error),
             }
         }
+        let (mut exclude_newer, mut requires_python) = (None, None);
         let package = package_of(table, at, here);
         let package = package.unwrap_or_else(|problem| {
             collect.0.push(problem);
@@ -138,19 +158,37 @@ impl Inputs {
         if let Some(path) = project
             && let Some(text) = text(&path, &table.pyproject)
         {
+            let (extras, groups) = (&table.extras, &table.groups);
             let read = foreign::is_pyproject(&path, &text, table.pyproject.as_ref().map(here));
-            let read = read.and_then(|()| pyproject(&path, &text, &table.extras, &table.groups));
+            let read =
+                read.and_then(|()| pyproject_unless(&path, &text, extras, groups, &overridden));
             match read {
-                Ok(project) => requested.extend(project.requested),
+                Ok(project) => {
+                    requested.extend(project.requested);
+                    exclude_newer = project.exclude_newer.map(|(time, _)| time);
+                    requires_python = project.requires_python;
+                    let is_set = lower.spec.index(lower.host).is_ok_and(|it| it.is_some());
+                    errors.extend(project.unasked.filter(|_| !is_set));
+                }
                 Err(error) => errors.push(error),
             }
         }
+        requested.overrides.extend(overrides);
         let locks = foreign::Named {
             table,
             at,
             files: &texts,
         };
         let foreign = locks.read([lock, pylock, uv_lock], package, &mut collect.0);
+        if let Some(first) = table.overrides.first()
+            && requested.options.is_hashed
+        {
+            let message = "requirements with hashes are taken as they are";
+            let label = "nothing takes the place of one";
+            let problem = at.problem("imgdecl::pip::inputs", first.span(), message, label);
+            let help = "make the file anew with the override (`uv pip compile --override`), or take the hashes out";
+            collect.0.push(problem.help(help));
+        }
         let asks = !table.requirements.is_empty()
             || !table.packages.is_empty()
             || table.pyproject.is_some();
@@ -167,7 +205,7 @@ impl Inputs {
                 .help("write `requirements`, `packages`, `pyproject` or `lock`"),
             );
         }
-        if foreign.is_some() && (asks || count > 1) {
+        if foreign.is_some() && (asks || count > 1 || !table.overrides.is_empty()) {
             let message = "a lock of another tool is taken as it is";
             collect.0.push(
                 at.problem(
@@ -187,18 +225,22 @@ impl Inputs {
             let problem = at.problem("imgdecl::pip::exclude_newer", time.span(), message, label);
             collect.0.push(problem);
         }
+        let own_time = table.exclude_newer.clone().map(Spanned::into_inner);
+        let reach = Reach::new(&requested, &real_root, &mut errors);
         for error in errors {
             collect.0.push(problem(&error));
         }
-        let digest = digest(table, &requested, &texts.read.borrow());
-        let meant = Meant::new(table, texts.read.take());
+        let digest = digest(table, &requested, &reach, &texts.read.borrow());
+        let meant = Meant::new(table, &requested, &reach, texts.read.take());
         let links = find_links.into_iter().map(|(path, _)| root.join(path));
         collect.finish(Self {
             requested,
             foreign,
             find_links: links.collect(),
+            reach: Arc::new(reach),
             root: root.to_path_buf(),
-            exclude_newer: table.exclude_newer.clone().map(Spanned::into_inner),
+            exclude_newer: own_time.or(exclude_newer),
+            requires_python,
             digest,
             meant,
         })
@@ -210,6 +252,72 @@ impl Inputs {
         pin.inputs == self.digest || pin.means.is_some_and(is_meant)
     }
 
+    /// Refuses a target whose Python the project is not for. A patch version that is not known may be any.
+    fn check_python(&self, target: &PythonTarget) -> Result<(), InputError> {
+        let Some((needs, place)) = &self.requires_python else {
+            return Ok(());
+        };
+        let mut last = target.clone();
+        last.python.patch = target.python.patch.or(Some(999));
+        let fits = |it: &PythonTarget| needs.contains(&it.markers().python_full_version().version);
+        if fits(target) || fits(&last) {
+            return Ok(());
+        }
+        let message = format!(
+            "this project is for Python {needs}, and the target has {}",
+            target.python
+        );
+        let help = "change `requires-python` of the project, or take another `python`, or a base that has one";
+        Err(place.error("imgdecl::python::pyproject", message, help))
+    }
+
+    /// Refuses requirements that name wheels of the workspace which are not there.
+    pub(super) fn check_paths(&self, target: &PythonTarget) -> Result<(), ActionError> {
+        let markers = target.markers();
+        let asked = self.requested.asked.iter().chain(&self.requested.overrides);
+        let mut lost = Vec::new();
+        for asked in asked.filter(|it| it.requirement.marker.evaluate(&markers, &[])) {
+            let path = asked
+                .url
+                .as_ref()
+                .filter(|it| it.is_local)
+                .map(|it| it.link.as_str());
+            if let Some(path) = path
+                && !self.root.join(path).exists()
+            {
+                lost.push((path, &asked.place));
+            }
+        }
+        let Some((first, _)) = lost.first() else {
+            return Ok(());
+        };
+        let more = match lost.len() {
+            1 => String::new(),
+            count => format!(", nor {} more", count - 1),
+        };
+        let places = lost.iter().map(|(_, place)| origin(place));
+        Err(
+            ActionError::new("imgdecl::python::file", format!("there is no file {first}{more}"))
+                .at_all(places)
+                .help("a path begins at the folder of the file that names it: make the wheel first, or mend the path"),
+        )
+    }
+
+    /// Says that nothing of what is asked for holds for a target, where something is asked for.
+    pub(super) fn nothing(&self, target: &PythonTarget) -> Option<String> {
+        let asked = &self.requested.asked;
+        let markers = target.markers();
+        let holds = |it: &Asked| it.requirement.marker.evaluate(&markers, &[]);
+        let is_none = self.foreign.is_none() && !asked.is_empty() && !asked.iter().any(holds);
+        is_none.then(|| {
+            format!(
+                "nothing is installed for {}: no marker holds there, as that of `{}`",
+                target.name(),
+                asked[0].requirement
+            )
+        })
+    }
+
     /// Tells whether what is asked for names digests itself: a replaced wheel is wrong then, and nothing new.
     pub(super) fn is_locked(&self) -> bool {
         self.foreign.is_some() || self.requested.options.is_hashed
@@ -217,6 +325,7 @@ impl Inputs {
 
     /// Returns the lock that the requirements are by themselves, if they have hashes, or that another tool made.
     pub(super) fn locked(&self, target: &PythonTarget) -> Result<Option<LockSet>, InputError> {
+        self.check_python(target)?;
         match &self.foreign {
             Some(foreign) => foreign.read(target).map(Some),
             None => Ok(hashed(&self.requested, target)),
@@ -263,7 +372,12 @@ fn problem(error: &InputError) -> Problem {
 }
 
 /// Hashes all that decides what is resolved, as it is written.
-fn digest(table: &PipTable, requested: &Requested, texts: &BTreeMap<String, String>) -> Digest {
+fn digest(
+    table: &PipTable,
+    requested: &Requested,
+    reach: &Reach,
+    texts: &BTreeMap<String, String>,
+) -> Digest {
     let mut hasher = Hasher::default();
     let mut field = |name: &str, value: &str| {
         hasher.update(format!("{name} {}\n", value.len()).as_bytes());
@@ -288,6 +402,23 @@ fn digest(table: &PipTable, requested: &Requested, texts: &BTreeMap<String, Stri
     }
     if let Some(time) = &table.exclude_newer {
         field("exclude_newer", time.get_ref());
+    }
+    // What is locked without it was found elsewhere.
+    if let Some(reach) = reach.text() {
+        field("reach", &reach);
+    }
+    for text in &table.overrides {
+        field("override", text.get_ref());
+    }
+    // What a project says of these was not obeyed once.
+    let of_project = requested.overrides.len() - table.overrides.len();
+    if of_project > 0 {
+        field("overrides", &of_project.to_string());
+    }
+    // The texts do not hold what variables gave them.
+    if requested.has_variables {
+        let all = requested.asked.iter().chain(&requested.constraints);
+        all.for_each(|it| field("expanded", &without_login(&it.requirement.to_string())));
     }
     field("asked", &requested.asked.len().to_string());
     hasher.finish()

@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use toml::Spanned;
 
 use super::PipTable;
+use super::reach::Reach;
 use crate::oci::{Digest, Hasher};
-use crate::python::{meaning, one_way};
+use crate::python::{Requested, meaning, one_way, without_login};
 
 /// What is asked for. Its digest is made when somebody needs it: the texts may be large.
 pub(super) struct Meant {
@@ -20,8 +21,14 @@ pub(super) struct Meant {
 }
 
 impl Meant {
-    /// Takes what the manifest says, and the files that it names.
-    pub(super) fn new(table: &PipTable, texts: BTreeMap<String, String>) -> Self {
+    /// Takes what the manifest says, and the files that it names. `requested` and `reach` are what they were read as: the
+    /// texts do not hold what variables gave them, nor which indexes that leads to.
+    pub(super) fn new(
+        table: &PipTable,
+        requested: &Requested,
+        reach: &Reach,
+        texts: BTreeMap<String, String>,
+    ) -> Self {
         let form = |list: &[Spanned<String>], form: fn(&str) -> String| -> BTreeSet<String> {
             list.iter().map(|it| form(it.get_ref())).collect()
         };
@@ -40,6 +47,9 @@ impl Meant {
             ("group", plain(&table.groups)),
             ("project", one(&table.package)),
             ("exclude_newer", one(&table.exclude_newer)),
+            ("override", form(&table.overrides, one_way)),
+            ("reach", reach.text().into_iter().collect()),
+            ("expanded", expanded(requested)),
         ] {
             said.extend(values.into_iter().map(|value| (name, value)));
         }
@@ -71,4 +81,12 @@ impl Meant {
             hasher.finish()
         })
     }
+}
+
+/// Returns the requirements in which variables stand, as they are with their values.
+fn expanded(requested: &Requested) -> BTreeSet<String> {
+    let all = requested.asked.iter().chain(&requested.constraints);
+    let all = all.filter(|_| requested.has_variables);
+    all.map(|it| without_login(&it.requirement.to_string()).to_string())
+        .collect()
 }

@@ -46,6 +46,37 @@
 //! Scripts such as `uvicorn` land in `PREFIX/bin`, name the image's interpreter, and run as plain commands. Nothing of the
 //! host gets in: `INSTALLER` says imgdecl, `RECORD` is made anew, there is no `__pycache__`.
 //!
+//! A requirements file is obeyed to the last line, or refused:
+//!
+//! - `-i`, `--index-url`: the index in the place of the default ones, and of `url` and `extra` of `[index]`. The last one counts.
+//! - `--extra-index-url`: one more, before or behind `-i`. All are asked, and the newest version counts, as pip has it; where
+//!   several have a package, that is told. `packages` of `[index]` still has its names asked for in one place alone.
+//! - `-f`, `--find-links`: a folder, from the folder of the file on, or the URL of a page: beside the indexes.
+//! - `--no-index`: no index is asked.
+//! - `-r`, `-c`: more files, from the folder of the file on. `-e` is refused, as are URLs of files, and checkouts.
+//! - `--hash`, `--require-hashes`: what is installed has hashes, all of it, with its version. What a wheel needs stands there, too.
+//! - `--pre`: pre-releases are as good as releases. `--only-binary`, `--prefer-binary`: where the newest version has no wheel, an
+//!   older one, or a pre-release, is taken without a warning. `--no-binary NAME` is refused, and so are `--global-option` and the
+//!   like.
+//! - `--trusted-host`: certificates are checked all the same, and that is told. `--config-settings` is for builds: it is told that
+//!   there is none. `--use-feature` is of pip's inside, and changes nothing here.
+//! - `${NAME}`: a variable of the environment, which must be there. A password in the URL of an index goes to that host alone,
+//!   and neither into `image.lock` nor into a message; it may also stand in `.netrc`.
+//!
+//! Where a file names an index, `image.lock` says it with each wheel of it, as `index=URL` or `page=URL`, and a build takes the
+//! wheel from there alone. An index that cannot be asked is an error.
+//!
+//! Of a `pyproject`, uv's table is obeyed: `index`, `sources` with an index, `index-url`, `extra-index-url`, `find-links`,
+//! `no-index`, `override-dependencies`, `constraint-dependencies`, `prerelease`, `exclude-newer`, and `requires-python` of the project.
+//! A package comes from the first of its indexes that has it. What would change the packages otherwise is refused, as `resolution`,
+//! `no-binary` and sources by git or path. An index of Poetry or PDM must be named under `[index]`.
+//!
+//! `overrides` take the place of requirements on the same packages, wherever these are asked for: also of a checkout that a
+//! file names, which is not looked at then.
+//!
+//! The newest version that has a wheel is taken; a newer one without is told. A pre-release is taken where a requirement names one,
+//! or where there is no stable version; that a stable one has no wheel is an error.
+//!
 //! `find_links` are folders with wheels of one's own; they come before the indexes. A wheel there that is replaced under its
 //! name is locked again. A wheel whose index says no digest is fetched when it is locked; from then on the lock decides.
 //!
@@ -64,6 +95,7 @@
 //! unless the later one has `on_conflict = "last"`.
 
 mod action;
+mod closed;
 mod export;
 mod foreign;
 mod found;
@@ -73,6 +105,7 @@ mod installed;
 mod meant;
 mod pin;
 mod pinned;
+mod reach;
 mod scheme;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,6 +179,12 @@ const KEYS: &[Key] = &[
         Type::Strings,
         "[]",
         "Constraints files: they narrow what is installed anyway.",
+    ),
+    Key::new(
+        "overrides",
+        Type::Strings,
+        "[]",
+        "Requirements that take the place of those on the same packages, wherever these are asked for, as \"six==1.17.0\".",
     ),
     Key::new(
         "extras",
@@ -229,6 +268,8 @@ struct PipTable {
     package: Option<Spanned<String>>,
     #[serde(default)]
     constraints: Vec<Spanned<String>>,
+    #[serde(default)]
+    overrides: Vec<Spanned<String>>,
     #[serde(default)]
     extras: Vec<String>,
     #[serde(default)]
@@ -401,6 +442,7 @@ impl Rule for Pip {
                 scheme: scheme.clone(),
                 runs_on: is_silent.then(|| place.target.clone()),
                 find_links: links.clone(),
+                reach: inputs.reach.clone(),
                 root: lower.root(),
                 origin: origin.clone(),
             };

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pep440_rs::Version;
 use pep508_rs::PackageName;
 
-use super::action::fetch;
+use super::action::{Folders, fetch};
+use super::closed;
 use super::export::without_secrets;
 use super::index::Sources;
 use super::inputs::Inputs;
@@ -16,7 +17,7 @@ use crate::lock::Lock;
 use crate::python::resolve::{
     Candidate, Conflict, Index, IndexError, Question, ResolveError, elsewhere, resolve,
 };
-use crate::python::{InputError, Locked, Place, Tags, Target, WheelName};
+use crate::python::{InputError, Locked, Place, Tags, Target, WheelName, without_login};
 use crate::rule::Need;
 use crate::rule::host::blob_of;
 use crate::store::Store;
@@ -75,7 +76,7 @@ pub(super) fn pin(
             preferences.entry(package).or_insert(version);
         }
     }
-    let mut warnings = BTreeSet::new();
+    let (mut warnings, mut told) = (BTreeSet::new(), false);
     for payload in payloads {
         let key = payload.target.name();
         if targets.contains_key(&key) {
@@ -94,9 +95,11 @@ pub(super) fn pin(
             context,
         );
         let wheels = wheels.map_err(|error| match error.origins.is_empty() {
-            false => error,
-            true => error.at(&first.origin),
+            false => inputs.reach.explain(error),
+            true => inputs.reach.explain(error).at(&first.origin),
         })?;
+        told |= inputs.reach.said().is_some();
+        warnings.extend(inputs.requested.warnings.iter().cloned());
         warnings.extend(payload.doubt.clone());
         if payload.is_libc_assumed && wheels.keys().any(|it| is_native(it)) {
             let libc = payload.target.libc;
@@ -110,6 +113,9 @@ pub(super) fn pin(
             }
         }
         targets.insert(key, wheels);
+    }
+    if told && let Some(said) = inputs.reach.news(&targets) {
+        (context.note)(&format!("{name}: {said}"));
     }
     warnings
         .iter()
@@ -154,33 +160,61 @@ fn wheels(
     warnings: &mut BTreeSet<String>,
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
-    let sources = Sources::new(context, inputs)?;
+    let packages = inputs.reach.packages(target, context);
+    let sources = Sources::new(context, inputs, packages.get())?;
     let store = context.folder;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     // From where a lock of another tool has its files.
     let mut indexes: BTreeMap<String, String> = BTreeMap::new();
+    warnings.extend(inputs.nothing(target));
+    inputs.check_paths(target)?;
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
             let tags = target.tags();
-            warnings.extend(set.warnings);
+            warnings.extend(set.warnings.iter().cloned());
+            let mut errors = Vec::new();
             for locked in &set.packages {
-                let pinned = of_lock(locked, target, &tags, &sources, store)?;
-                if let Some(index) = &locked.index {
-                    indexes.insert(pinned.0.clone(), index.clone());
+                match of_lock(locked, target, &tags, &sources, store) {
+                    Ok(pinned) => {
+                        if let Some(index) = &locked.index {
+                            indexes.insert(pinned.0.clone(), index.clone());
+                        }
+                        pins.push(pinned);
+                    }
+                    Err(error) if error.failure == Failure::Build => errors.push(error),
+                    Err(error) => return Err(error),
                 }
-                pins.push(pinned);
+            }
+            if let Some(error) = joined(errors) {
+                return Err(error);
+            }
+            if inputs.foreign.is_none() {
+                let names = set.packages.iter().zip(&pins);
+                let named =
+                    names.map(|(locked, (file, _, pin))| (&locked.name, (file.as_str(), pin)));
+                warnings.extend(closed::check(
+                    &set,
+                    &named.collect(),
+                    inputs,
+                    target,
+                    &sources,
+                )?);
             }
         }
         None => {
             let question = Question {
                 asked: &inputs.requested.asked,
                 constraints: &inputs.requested.constraints,
+                overrides: &inputs.requested.overrides,
+                only_wheels: &inputs.requested.options.only_wheels,
                 target,
                 is_pre: inputs.requested.options.is_pre,
                 preferences,
             };
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
             warnings.extend(found.warnings);
+            let all = found.packages.values().map(|it| &it.candidate);
+            warnings.extend(inputs.reach.ambiguous(all, &sources));
             for resolved in found.packages.values() {
                 let candidate = &resolved.candidate;
                 let (file, sha256, mut pin) = of_candidate(candidate, &sources, store)?;
@@ -220,12 +254,30 @@ fn measure(
         file,
         sha256: wheels[file].sha256,
         size: None,
-        hint: wheels[file].url.as_deref(),
+        hint: wheels[file]
+            .url
+            .as_deref()
+            .map(|it| inputs.reach.with_login(it)),
+        home: wheels[file].home.as_ref(),
     });
     let wanted: Vec<WantedWheel<'_>> = wanted.collect();
     let sizes = match wanted.is_empty() {
         true => Vec::new(),
-        false => context.ports.packages().sizes(&wanted),
+        // Those of the indexes of a file, and the others.
+        false => {
+            let homes = wanted.iter().find_map(|it| it.home);
+            let (listed, others): (Vec<WantedWheel<'_>>, Vec<WantedWheel<'_>>) =
+                wanted.iter().partition(|it| it.home.is_some());
+            let mut sizes = [(listed, homes), (others, None)].map(|(wanted, home)| {
+                let packages = inputs.reach.packages_of(home, context);
+                packages.get().sizes(&wanted).into_iter()
+            });
+            let one = |it: &WantedWheel<'_>| {
+                let at = usize::from(it.home.is_none());
+                sizes[at].next().flatten()
+            };
+            wanted.iter().map(one).collect()
+        }
     };
     for ((file, _), size) in names.iter().zip(sizes) {
         if let Some(pin) = wheels.get_mut(file) {
@@ -234,9 +286,13 @@ fn measure(
     }
     for (file, pin) in wheels.iter_mut().filter(|(_, pin)| pin.size.is_none()) {
         // The size is known once it is here.
-        let (links, root) = (&inputs.find_links, &inputs.root);
-        let fetched = fetch(file, pin, links, root, context).map_err(|mut error| {
-            let own = indexes.get(file).map(|it| of_index(it));
+        let at = Folders {
+            find_links: &inputs.find_links,
+            root: &inputs.root,
+            reach: &inputs.reach,
+        };
+        let fetched = fetch(file, pin, &at, context).map_err(|mut error| {
+            let own = indexes.get(file).map(|it| says_index(it));
             let lines: Vec<String> = own.into_iter().chain(error.help.take()).collect();
             error.help = Some(lines.join("\n")).filter(|it| !it.is_empty());
             error
@@ -274,9 +330,10 @@ fn of_candidate(
             size,
             // A URL that a requirement names belongs to what is asked for; that of an index does not.
             url: match candidate.index.is_empty() {
-                true => Some(candidate.url.to_string()),
+                true => Some(without_login(&candidate.url)),
                 false => sources.listed_at(candidate),
             },
+            home: sources.home(candidate),
             metadata: None,
         },
     ))
@@ -311,8 +368,10 @@ fn of_lock(
                 // URLs that the user's own words name stay; those of an index do not.
                 url: wheel
                     .url
-                    .clone()
-                    .filter(|url| wheel.is_direct || !url.contains("://")),
+                    .as_deref()
+                    .filter(|url| wheel.is_direct || !url.contains("://"))
+                    .map(without_login),
+                home: None,
                 metadata: None,
             },
         ));
@@ -324,7 +383,7 @@ fn of_lock(
             IndexError::NotFound { asked } => {
                 let names = sources.similar(&locked.name);
                 let near = names.first().map(|it| format!("did you mean `{it}`?"));
-                let own = locked.index.as_ref().map(|it| of_index(it));
+                let own = locked.index.as_ref().map(|it| says_index(it));
                 let all = near.into_iter().chain(own).chain([elsewhere(&asked, 1)]);
                 let help: Vec<String> = all.collect();
                 at(format!("{} is in no index", locked.name)).help(help.join("\n"))
@@ -375,6 +434,15 @@ fn of_lock(
         }
     });
     let (name, version) = (&locked.name, &locked.version);
+    // No digest could help.
+    if of_version.clone().next().is_some() && of_version.clone().all(|it| it.wheel().is_none()) {
+        let message = format!("{name} {version} has no wheel, only sources");
+        let help = format!(
+            "build a wheel of {name} for the target, point `find_links` at its folder, and add its digest to the file"
+        );
+        let error = ActionError::new("imgdecl::pip::sources", message);
+        return Err(error.at(&origin(&locked.place)).help(help));
+    }
     let message = match of_version.clone().next() {
         None => format!("there is no {name} {version}"),
         Some(_) => format!(
@@ -387,14 +455,53 @@ fn of_lock(
 }
 
 /// Says from which index a lock has a package.
-fn of_index(url: &str) -> String {
+fn says_index(url: &str) -> String {
     format!(
         "the lock has it from {}: name that index in `[index]`",
         without_secrets(url)
     )
 }
 
-fn origin(place: &Place) -> Origin {
+/// Makes one error of those of several packages.
+fn joined(errors: Vec<ActionError>) -> Option<ActionError> {
+    let mut errors = errors.into_iter();
+    let mut first = errors.next()?;
+    for error in errors.by_ref().take(PLACES - 1) {
+        first.causes.push(error.message);
+        first.origins.extend(error.origins);
+        let known = first.help.clone().unwrap_or_default();
+        let lines = error.help.unwrap_or_default();
+        let new: Vec<&str> = lines
+            .lines()
+            .filter(|it| !known.lines().any(|own| own == *it))
+            .collect();
+        let new = [&[known.as_str()][..], &new].concat();
+        first.help = Some(new.join("\n"));
+    }
+    let more = errors.count();
+    if more > 0 {
+        first
+            .causes
+            .push(format!("and so are {more} more packages"));
+    }
+    Some(first)
+}
+
+/// Makes the error of an index that cannot give what is asked for.
+pub(super) fn of_index(error: IndexError, what: String) -> ActionError {
+    let message = format!("{what}: {error}");
+    let found = ActionError::new("imgdecl::pip::index", message);
+    match error {
+        IndexError::Failed { help, .. } => ActionError {
+            help,
+            ..remote(found)
+        },
+        IndexError::Malformed(wheel) => found.help(wheel.help),
+        IndexError::NotFound { .. } => remote(found),
+    }
+}
+
+pub(super) fn origin(place: &Place) -> Origin {
     Origin {
         source: Arc::new(SourceText {
             name: place.source.name.clone(),
@@ -462,6 +569,9 @@ fn of_resolve(error: &ResolveError) -> ActionError {
                 .help(error.help())
                 .at_all(places.map(origin))
         }
+        ResolveError::Missing(missing) => ActionError::of("imgdecl::pip::conflict", error)
+            .help(error.help())
+            .at_all(missing.places().take(PLACES).map(origin)),
         ResolveError::Index { place, .. } => {
             let found = ActionError::of("imgdecl::pip::index", error).help(error.help());
             let found = remote(found);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::graph::WheelHome;
 use crate::lock::{Move, Pin};
 use crate::oci::Digest;
 use crate::python::WheelName;
@@ -56,6 +57,8 @@ pub(super) struct WheelPin {
     pub(super) size: Option<u64>,
     /// Where it is, where the user said so: a URL, or a path in the workspace.
     pub(super) url: Option<String>,
+    /// Where it is listed, where a file of the user's names that place: it is taken from there alone.
+    pub(super) home: Option<WheelHome>,
     /// The digest of the METADATA that it was chosen by, where an index or a server gave that and not the wheel's own bytes:
     /// the wheel must hold just that.
     pub(super) metadata: Option<Digest>,
@@ -64,21 +67,37 @@ pub(super) struct WheelPin {
 /// What stands before the digest of METADATA.
 const METADATA: &str = "metadata=";
 
+/// What stands before the URL of an index, and before that of a page of links.
+const INDEX: &str = "index=";
+const PAGE: &str = "page=";
+
 impl WheelPin {
     /// Tells whether it lies in the workspace.
     pub(super) fn is_own(&self) -> bool {
         self.url.as_ref().is_some_and(|url| !url.contains("://"))
     }
+
+    /// Returns the URL that the user named.
+    pub(super) fn hint(&self) -> Option<&str> {
+        self.url.as_deref().filter(|_| !self.is_own())
+    }
 }
 
-/// `DIGEST SIZE metadata=DIGEST URL`, with `-` for a size that is not known; METADATA and URL only where there are such.
+/// `DIGEST SIZE index=URL metadata=DIGEST URL`, with `-` for a size that is not known, and `page=URL` for a page of links.
+/// What follows the size stands only where there is such.
 impl From<WheelPin> for String {
     fn from(pin: WheelPin) -> Self {
         let size = pin.size.map_or("-".to_owned(), |size| size.to_string());
-        let url = pin.url.map_or(String::new(), |url| format!(" {url}"));
+        let mut text = format!("{} {size}", pin.sha256);
+        text += &match pin.home {
+            None => String::new(),
+            Some(WheelHome::Index(url)) => format!(" {INDEX}{url}"),
+            Some(WheelHome::Page(url)) => format!(" {PAGE}{url}"),
+        };
         let metadata = pin.metadata;
-        let metadata = metadata.map_or(String::new(), |it| format!(" {METADATA}{it}"));
-        format!("{} {size}{metadata}{url}", pin.sha256)
+        text += &metadata.map_or(String::new(), |it| format!(" {METADATA}{it}"));
+        text += &pin.url.map_or(String::new(), |url| format!(" {url}"));
+        text
     }
 }
 
@@ -93,25 +112,27 @@ impl TryFrom<String> for WheelPin {
             Some(size) => size.parse().ok().map(Some),
             None => None,
         };
-        let rest = parts.next();
-        let (metadata, url) = match rest.and_then(|it| it.strip_prefix(METADATA)) {
-            Some(rest) => {
-                let (digest, url) = match rest.split_once(' ') {
-                    Some((digest, url)) => (digest, Some(url)),
-                    None => (rest, None),
-                };
-                let digest = digest.parse();
-                let digest = digest.map_err(|_| "METADATA of a wheel has no digest")?;
-                (Some(digest), url)
-            }
-            None => (None, rest),
+        let mut rest = parts.next();
+        // A word with what it begins with taken off, and then goes on behind it.
+        let mut word = |start: &str| {
+            let after = rest.and_then(|it| it.strip_prefix(start))?;
+            let (word, next) = match after.split_once(' ') {
+                Some((word, next)) => (word, Some(next)),
+                None => (after, None),
+            };
+            rest = next;
+            Some(word.to_owned())
         };
-        let url = url.map(str::to_owned);
+        let index = word(INDEX).map(WheelHome::Index);
+        let home = index.or_else(|| word(PAGE).map(WheelHome::Page));
+        let metadata = word(METADATA).map(|it| it.parse()).transpose();
+        let metadata = metadata.map_err(|_| "METADATA of a wheel has no digest")?;
         match (digest, size) {
             (Some(sha256), Some(size)) => Ok(Self {
                 sha256,
                 size,
-                url,
+                url: rest.map(str::to_owned),
+                home,
                 metadata,
             }),
             _ => Err("a wheel is pinned as `DIGEST SIZE`"),
@@ -190,7 +211,9 @@ impl Pin for PipPin {
                 // What else is known of the same bytes is no change.
                 let is_same = |file, pin: &WheelPin| {
                     let was: Option<&WheelPin> = was.get(file);
-                    was.is_some_and(|was| (was.sha256, &was.url) == (pin.sha256, &pin.url))
+                    was.is_some_and(|was| {
+                        (was.sha256, &was.url, &was.home) == (pin.sha256, &pin.url, &pin.home)
+                    })
                 };
                 let come = is.iter().filter(|(file, pin)| !is_same(*file, pin));
                 files.extend(come.map(|(file, _)| format!("    + {file}")));
@@ -213,6 +236,7 @@ mod tests {
             sha256: Digest::of(b"wheel"),
             size: Some(1),
             url: None,
+            home: None,
             metadata: None,
         };
         let files = ["A_b-1-py3-none-any.whl", "c-2-py3-none-any.whl"];
@@ -247,13 +271,20 @@ mod tests {
     fn wheels_are_pinned_in_a_line() {
         let (wheel, text) = (Digest::of(b"wheel"), Digest::of(b"METADATA"));
         let url = "https://h.example/a b.whl".to_owned();
-        for metadata in [None, Some(text)] {
+        let homes = [
+            None,
+            Some(WheelHome::Index("https://i.example/simple/".to_owned())),
+            Some(WheelHome::Page("https://p.example/w.html".to_owned())),
+        ];
+        let metadata = [None, Some(text)].into_iter();
+        for (metadata, home) in metadata.flat_map(|it| homes.iter().map(move |home| (it, home))) {
             for url in [None, Some(url.clone())] {
                 for size in [None, Some(5)] {
                     let pin = WheelPin {
                         sha256: wheel,
                         size,
                         url: url.clone(),
+                        home: home.clone(),
                         metadata,
                     };
                     let line = String::from(pin.clone());
