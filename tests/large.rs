@@ -83,7 +83,7 @@ fn a_long_history_takes_little_memory() {
 fn measure() -> (u32, u64) {
     match env::var_os("IMGDECL_RELEASE_BIN") {
         Some(_) => (100_000, MOST),
-        None => (20_000, MOST / 2),
+        None => (20_000, MOST / 4 * 3),
     }
 }
 
