@@ -301,19 +301,25 @@ impl Shared<'_> {
                 false => Ok(()),
             }
         };
-        let why = match folder.has_last_key(&identity) {
-            true if self.options.explain => {
-                let mut text = Vec::new();
+        // The text as a whole, where it is compared: it is not made a second time.
+        let mut text = Vec::new();
+        let has_last = folder.has_last_key(&identity);
+        let is_compared = has_last && self.options.explain;
+        let why = match (is_compared, has_last) {
+            (true, _) => {
                 write(&mut text).map_err(|_| ActionError::stopped())?;
                 let last = folder.last_key(&identity)?.map(|(_, text)| text);
                 let text = String::from_utf8_lossy(&text);
                 Why::Changed(compare(&last.unwrap_or_default(), &text))
             }
-            true => Why::Changed(Vec::new()),
-            false => Why::First,
+            (false, true) => Why::Changed(Vec::new()),
+            (false, false) => Why::First,
         };
         if !self.options.dry {
-            let put = folder.put_last_key(&identity, &key.0, &write);
+            let put = folder.put_last_key(&identity, &key.0, &|out| match is_compared {
+                true => out.write_all(&text),
+                false => write(out),
+            });
             put.map_err(|error| match self.stop.is_asked() {
                 true => ActionError::stopped(),
                 false => ActionError::from(error),
