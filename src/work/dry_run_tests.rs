@@ -2,73 +2,15 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
 
 use super::build::{self, build};
 use super::lock::{self, Locked, lock};
-use super::{Choice, Environment, Events, Failed, IndexEnvironment, News, Session};
-use crate::daemon;
-use crate::exec::{Event, Watch};
-use crate::graph::Stop;
+use super::testing::session;
+use super::{Choice, Failed, Session};
 use crate::layer::{decoder, detect};
-use crate::net::{Ended, Monitor, Proxies, Transfer};
-use crate::oci::Platform;
 use crate::output::Output;
 use crate::plan::PlanError;
-use crate::registry::Places;
 use crate::store::Blobs as _;
-
-/// Hears of nothing.
-struct Deaf;
-
-impl Watch for Deaf {
-    fn event(&self, _: &Event<'_>) {}
-}
-
-impl Monitor for Deaf {
-    fn start(&self, _: &Transfer<'_>) -> u64 {
-        0
-    }
-
-    fn more(&self, _: u64, _: u64) {}
-
-    fn end(&self, _: u64, _: Ended) {}
-
-    fn note(&self, _: &str) {}
-
-    fn is_stopped(&self) -> bool {
-        false
-    }
-}
-
-impl Events for Deaf {
-    fn news(&self, _: &News<'_>) {}
-}
-
-fn session(folder: &Path) -> Session {
-    let none = || Err("not in tests".to_owned());
-    Session {
-        environment: Environment {
-            here: Ok(folder.to_owned()),
-            cache: Ok(folder.join("cache")),
-            epoch: Ok(None),
-            is_ci: false,
-            platform: Platform::new("linux", "amd64"),
-            config: None,
-            credentials: Places::default(),
-            proxies: Proxies::default(),
-            daemons: daemon::Settings::default(),
-            indexes: IndexEnvironment::default(),
-            programs: Vec::new(),
-            executable: none(),
-            variables: Arc::default(),
-            settings_of_home: Vec::new(),
-        },
-        stop: Stop::default(),
-        events: Arc::new(Deaf),
-    }
-}
 
 /// A base with a soil, and a manifest that builds on it.
 struct Place {
@@ -133,7 +75,7 @@ impl Place {
     }
 
     fn session(&self) -> Session {
-        session(self.folder.path())
+        session(self.folder.path()).0
     }
 
     fn lock(&self, update: Option<Vec<String>>) -> Result<Locked, Failed> {
