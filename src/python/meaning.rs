@@ -2,7 +2,6 @@
 //! with one meaning ask for the same.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use toml::{Table, Value};
 
@@ -72,10 +71,7 @@ pub(crate) fn one_way(text: &str) -> String {
 
 /// Returns the meaning of a requirements file: its options in order, its requirements sorted.
 fn of_requirements(path: &str, text: &str) -> String {
-    let source = Arc::new(Source {
-        name: path.to_owned(),
-        text: text.to_owned(),
-    });
+    let source = Source::shared(path, text);
     let mut options = String::new();
     let mut asked = BTreeSet::new();
     for line in lines(&source, &|_| None, &mut Vec::new()) {

@@ -43,7 +43,7 @@ pub use pyproject::pyproject;
 pub(crate) use pyproject::pyproject_unless;
 pub use requirements::{Asked, read};
 pub(crate) use requirements::{
-    Direct, NamedIndex, Names, Requested, Spoken, read_unless, without_login,
+    Direct, NamedIndex, Names, Requested, Spoken, read_unless, without_login, without_secrets,
 };
 pub(crate) use tags::Tags;
 pub use target::Target;

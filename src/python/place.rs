@@ -15,6 +15,14 @@ pub struct Source {
     pub text: String,
 }
 
+impl Source {
+    /// Makes the text of a file, for all places in it.
+    pub(crate) fn shared(name: &str, text: &str) -> Arc<Self> {
+        let (name, text) = (name.to_owned(), text.to_owned());
+        Arc::new(Self { name, text })
+    }
+}
+
 /// A place in a text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
@@ -228,10 +236,7 @@ mod tests {
 
     #[test]
     fn pieces_know_their_places() {
-        let source = Arc::new(Source {
-            name: "r.txt".to_owned(),
-            text: "ab\\\n  cd".to_owned(),
-        });
+        let source = Source::shared("r.txt", "ab\\\n  cd");
         let mut piece = Piece::new(&source, 1);
         piece.push(0..2);
         piece.push(4..8);

@@ -1,9 +1,8 @@
 //! Reads pylock.toml (PyPA specifications, "pylock.toml"; formerly PEP 751), for one target.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use pep508_rs::{ExtraName, PackageName};
+use pep508_rs::{ExtraName, MarkerTree, PackageName};
 
 use super::lock::{LockSet, Locked, LockedWheel};
 use super::place::{InputError, Source, beside};
@@ -25,10 +24,7 @@ pub fn pylock(
     groups: Option<&[String]>,
     target: &Target,
 ) -> Result<LockSet, InputError> {
-    let source = Arc::new(Source {
-        name: path.to_owned(),
-        text: text.to_owned(),
-    });
+    let source = Source::shared(path, text);
     let root = Root::parse(&source)?;
     check_version(&root)?;
     let python = target.markers().python_full_version().version.clone();
@@ -79,8 +75,7 @@ pub fn pylock(
         // The project itself, and those beside it, as uv writes them.
         if let Some(folder) = package.get("directory") {
             let folder = beside(path, folder.text_of("path")?.unwrap_or_default());
-            let folder = if folder.is_empty() { "." } else { &folder };
-            warnings.push(super::foreign::folder(&name(&package)?, folder));
+            warnings.push(super::foreign::folder(&name(&package)?, &folder));
             continue;
         }
         let locked = read_package(path, &package)?;
@@ -235,6 +230,11 @@ pub(super) fn name(package: &Node<'_>) -> Result<PackageName, InputError> {
         .map_err(|_| package.error(format!("`{name}` is no name of a package"), AGAIN))
 }
 
+/// Reads a marker of a lock.
+pub(super) fn marker_of(node: &Node<'_>, again: &str) -> Result<MarkerTree, InputError> {
+    pep508::marker(node.text()?).map_err(|error| node.error(error.message, again))
+}
+
 /// Makes a wheel of a lock; checks that it is one of the package.
 pub(super) fn wheel(
     node: &Node<'_>,
@@ -301,8 +301,8 @@ fn with_sets(marker: &str, extras: &[String], groups: &[String]) -> String {
     out + rest
 }
 
-/// Normalises the name of an extra or a group.
-fn normal(name: &str) -> String {
+/// Normalises the name of an extra or a group, as names of packages are.
+pub(super) fn normal(name: &str) -> String {
     let parsed: Result<ExtraName, _> = name.parse();
     parsed.map_or_else(|_| name.to_owned(), |it| it.to_string())
 }

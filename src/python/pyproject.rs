@@ -2,7 +2,6 @@
 //! "Dependency Groups").
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pep440_rs::VersionSpecifiers;
 use pep508_rs::{ExtraName, PackageName};
@@ -51,10 +50,7 @@ pub(crate) fn pyproject_unless(
     groups: &[String],
     overridden: &Names,
 ) -> Result<Project, InputError> {
-    let source = Arc::new(Source {
-        name: path.to_owned(),
-        text: text.to_owned(),
-    });
+    let source = Source::shared(path, text);
     let root = Root::parse(&source)?;
     let given = overridden;
     let mut overridden = given.clone();

@@ -3,15 +3,14 @@
 //! Nothing is resolved: the dependencies are followed from the project, as far as their markers hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pep508_rs::{ExtraName, MarkerEnvironment, PackageName};
 
 use super::lock::{LockSet, Locked};
 use super::place::{InputError, Place, Source, beside};
-use super::pylock::{name, wheel};
+use super::pylock::{marker_of, name, wheel};
 use super::table::{Node, Root};
-use super::{Target, WheelUrl, pep508, specifiers};
+use super::{Target, WheelUrl, specifiers};
 
 const CODE: &str = "imgdecl::python::lock";
 const AGAIN: &str = "run `uv lock` again";
@@ -38,10 +37,7 @@ pub fn uv_lock(
     wanted: &UvWanted<'_>,
     target: &Target,
 ) -> Result<LockSet, InputError> {
-    let source = Arc::new(Source {
-        name: path.to_owned(),
-        text: text.to_owned(),
-    });
+    let source = Source::shared(path, text);
     let root = Root::parse(&source)?;
     let version = root.get("version").and_then(|it| it.number());
     if version != Some(1) {
@@ -232,9 +228,7 @@ impl<'a> Walk<'a> {
     }
 
     fn evaluate(&self, marker: &Node<'_>) -> Result<bool, InputError> {
-        let tree =
-            pep508::marker(marker.text()?).map_err(|error| marker.error(error.message, AGAIN))?;
-        Ok(tree.evaluate(&self.markers, &self.own))
+        marker_of(marker, AGAIN).map(|it| it.evaluate(&self.markers, &self.own))
     }
 
     /// Finds the package that a dependency names: the one of its version and source, and for this target.
@@ -480,10 +474,7 @@ source = { git = "https://h/x" }
             set.packages[3].wheels[0].url.as_deref(),
             Some("app/w/local-3-py3-none-any.whl")
         );
-        let source = Arc::new(Source {
-            name: "image.toml".to_owned(),
-            text: "package = \"lib\"\n".to_owned(),
-        });
+        let source = Source::shared("image.toml", "package = \"lib\"\n");
         let of = |member: &str| {
             let member = (member.parse().unwrap(), Place::new(&source, 10..15));
             let wanted = UvWanted {

@@ -23,7 +23,7 @@ use pep508_rs::{ExtraName, PackageName};
 use super::WheelUrl;
 use super::lock::LockedWheel;
 use super::place::{InputError, Place, beside};
-use super::pylock::wheel;
+use super::pylock::{normal, wheel};
 use super::table::Node;
 
 /// The code for locks.
@@ -40,12 +40,6 @@ pub(crate) struct LockWanted<'a> {
     pub(crate) extras: &'a [String],
     /// Its groups, besides the one that is always there.
     pub(crate) groups: &'a [String],
-}
-
-/// Normalises the name of an extra or a group, as names of packages are.
-fn normal(name: &str) -> String {
-    let parsed: Result<ExtraName, _> = name.parse();
-    parsed.map_or_else(|_| name.to_owned(), |it| it.to_string())
 }
 
 /// Returns the names of extras, without those that are none.
@@ -78,8 +72,9 @@ fn unknown<'a>(
     place.error(CODE, message, known(name, all))
 }
 
-/// Says that a package is a folder, and not installed.
+/// Says that a package is a folder, and not installed. The folder of the lock itself may be empty.
 pub(super) fn folder(name: &PackageName, folder: &str) -> String {
+    let folder = if folder.is_empty() { "." } else { folder };
     format!(
         "`{name}` is the folder `{folder}`, and not in this layer: put it into the image as a `[files]` layer"
     )

@@ -4,7 +4,6 @@
 //! what is needed is followed from what the project asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pep440_rs::Version;
 use pep508_rs::{ExtraName, MarkerEnvironment, PackageName};
@@ -14,10 +13,10 @@ use super::walk::{Edge, Known, walk};
 use super::{CODE, LockWanted, extra_names, folder, normal, source, unknown, wheels};
 use crate::python::lock::{LockSet, Locked};
 use crate::python::place::{InputError, Source, beside};
-use crate::python::pylock::name;
+use crate::python::pylock::marker_of;
 use crate::python::table::{Node, Root};
 use crate::python::target::Libc;
-use crate::python::{Target, pep508, specifiers};
+use crate::python::{Target, specifiers};
 
 /// What to do with a lock that cannot be taken.
 const AGAIN: &str = "run `pdm lock` again";
@@ -35,10 +34,7 @@ pub(crate) fn pdm_lock(
     wanted: &LockWanted<'_>,
     target: &Target,
 ) -> Result<LockSet, InputError> {
-    let source = Arc::new(Source {
-        name: path.to_owned(),
-        text: text.to_owned(),
-    });
+    let source = Source::shared(path, text);
     let root = Root::parse(&source)?;
     let metadata = root.get("metadata");
     let version = metadata.map(|it| it.text_of("lock_version")).transpose()?;
@@ -63,10 +59,7 @@ pub(crate) fn pdm_lock(
                     "put the pyproject.toml beside it, or lock with `--strategy inherit_metadata`";
                 return Err(metadata.error(message, help));
             };
-            let project = Arc::new(Source {
-                name: path.to_owned(),
-                text: text.to_owned(),
-            });
+            let project = Source::shared(path, text);
             let project = Root::parse(&project)?;
             // One name space holds extras and groups.
             let names: Vec<String> = wanted_groups.iter().cloned().collect();
@@ -143,11 +136,7 @@ impl<'a> Lock<'a> {
     ) -> Result<Self, InputError> {
         let mut packages = Vec::new();
         for node in root.get("package").map_or(Ok(Vec::new()), |it| it.list())? {
-            let version = node.needed("version")?;
-            let version: Version = version
-                .parse()
-                .map_err(|_| node.error(format!("`{version}` is no version"), AGAIN))?;
-            let name = name(&node)?;
+            let known = Known::read(&node, AGAIN)?;
             let extras = node.list_of("extras")?;
             let extras: Vec<&str> = extras
                 .iter()
@@ -155,7 +144,7 @@ impl<'a> Lock<'a> {
                 .collect::<Result<_, _>>()?;
             packages.push(Package {
                 node,
-                known: Known { name, version },
+                known,
                 extras: extra_names(extras).into_iter().collect(),
             });
         }
@@ -256,8 +245,7 @@ impl<'a> Lock<'a> {
         let Some(marker) = package.node.get("marker") else {
             return Ok(true);
         };
-        let tree = pep508::marker(marker.text()?).map_err(|it| marker.error(it.message, AGAIN))?;
-        Ok(tree.evaluate(&self.markers, &[]))
+        marker_of(&marker, AGAIN).map(|it| it.evaluate(&self.markers, &[]))
     }
 
     /// Returns the numbers of the packages that are there for one of the groups.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use pep440_rs::Version;
 use pep508_rs::PackageName;
@@ -96,10 +95,7 @@ pub(crate) fn pipfile_lock(
     wanted: &LockWanted<'_>,
     target: &Target,
 ) -> Result<LockSet, InputError> {
-    let source = Arc::new(Source {
-        name: path.to_owned(),
-        text: text.to_owned(),
-    });
+    let source = Source::shared(path, text);
     let text = source.text.as_str();
     let at = |part: &str| {
         // A part of the text itself: as far from its beginning.

@@ -4,7 +4,6 @@
 //! from what the project asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use pep440_rs::Version;
 use pep508_rs::{ExtraName, MarkerEnvironment, PackageName};
@@ -13,11 +12,11 @@ use super::constraint::Constraint;
 use super::project::{MAIN, Tool, entry, group_names, parts, roots};
 use super::walk::{Edge, Known, walk};
 use super::{CODE, LockWanted, extra_names, folder, normal, source, unknown, wheels};
+use crate::python::Target;
 use crate::python::lock::{LockSet, Locked};
 use crate::python::place::{InputError, Source, beside};
-use crate::python::pylock::name;
+use crate::python::pylock::marker_of;
 use crate::python::table::{Node, Root};
-use crate::python::{Target, pep508};
 
 /// What to do with a lock that cannot be taken.
 const AGAIN: &str = "run `poetry lock` again";
@@ -32,17 +31,11 @@ pub(crate) fn poetry_lock(
     wanted: &LockWanted<'_>,
     target: &Target,
 ) -> Result<LockSet, InputError> {
-    let source = Arc::new(Source {
-        name: path.to_owned(),
-        text: text.to_owned(),
-    });
+    let source = Source::shared(path, text);
     let root = Root::parse(&source)?;
-    let project = wanted.project.map(|(path, text)| {
-        Arc::new(Source {
-            name: path.to_owned(),
-            text: text.to_owned(),
-        })
-    });
+    let project = wanted
+        .project
+        .map(|(path, text)| Source::shared(path, text));
     let project = project.as_ref().map(Root::parse).transpose()?;
     let lock = Lock::read(path, &root, wanted, target)?;
     let mut set = LockSet::default();
@@ -118,12 +111,7 @@ impl<'a> Lock<'a> {
         }
         let mut packages = Vec::new();
         for node in root.get("package").map_or(Ok(Vec::new()), |it| it.list())? {
-            let version = node.needed("version")?;
-            let version = version
-                .parse()
-                .map_err(|_| node.error(format!("`{version}` is no version"), AGAIN))?;
-            let name = name(&node)?;
-            let known = Known { name, version };
+            let known = Known::read(&node, AGAIN)?;
             packages.push(Package { node, known });
         }
         let mut files = BTreeMap::new();
@@ -247,8 +235,7 @@ impl<'a> Lock<'a> {
         let Some(marker) = marker else {
             return Ok(true);
         };
-        let tree = pep508::marker(marker.text()?).map_err(|it| marker.error(it.message, AGAIN))?;
-        Ok(tree.evaluate(&self.markers, &self.extras))
+        marker_of(&marker, AGAIN).map(|it| it.evaluate(&self.markers, &self.extras))
     }
 
     /// Follows dependencies from what the project asks for.
@@ -357,7 +344,7 @@ impl<'a> Lock<'a> {
             None | Some("legacy" | "pypi") => {}
             Some("directory") => {
                 let at = beside(self.path, url.unwrap_or_default());
-                set.warnings.push(folder_words(name, &at));
+                set.warnings.push(folder(name, &at));
                 return Ok(());
             }
             Some("file" | "url") => {
@@ -387,9 +374,4 @@ impl<'a> Lock<'a> {
         });
         Ok(())
     }
-}
-
-/// Says that a package is a folder of the workspace.
-fn folder_words(name: &PackageName, at: &str) -> String {
-    folder(name, if at.is_empty() { "." } else { at })
 }

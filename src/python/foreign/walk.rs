@@ -8,6 +8,8 @@ use pep508_rs::{ExtraName, PackageName};
 use super::CODE;
 use super::constraint::Constraint;
 use crate::python::place::{InputError, Place};
+use crate::python::pylock::name;
+use crate::python::table::Node;
 
 /// How often choices may change the choices before them: far more than locks that tools wrote need.
 const MOST_PASSES: usize = 100;
@@ -32,6 +34,18 @@ pub(super) struct Known {
     pub(super) name: PackageName,
     /// The version.
     pub(super) version: Version,
+}
+
+impl Known {
+    /// Reads name and version of a package of a lock.
+    pub(super) fn read(package: &Node<'_>, again: &str) -> Result<Self, InputError> {
+        let text = package.needed("version")?;
+        let version = text
+            .parse()
+            .map_err(|_| package.error(format!("`{text}` is no version"), again))?;
+        let name = name(package)?;
+        Ok(Self { name, version })
+    }
 }
 
 /// Follows dependencies from `roots`: returns the numbers of the packages that are needed. `edges` gives those of a package,
@@ -117,7 +131,6 @@ fn newest(packages: &[Known], edges: &[Edge], again: &str) -> Result<usize, Inpu
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::python::Source;
@@ -127,10 +140,7 @@ mod tests {
         let (name, extra) = name
             .split_once('+')
             .map_or((name, None), |it| (it.0, Some(it.1)));
-        let source = Arc::new(Source {
-            name: "p".to_owned(),
-            text: text.to_owned(),
-        });
+        let source = Source::shared("p", text);
         Edge {
             name: name.parse().unwrap(),
             admits: Constraint::parse(rest).unwrap(),

@@ -105,24 +105,28 @@ fn login(url: &str) -> Option<&str> {
 
 /// Takes a user and a password out of a URL.
 pub(crate) fn without_login(url: &str) -> String {
-    match login(url) {
-        None => url.to_owned(),
-        Some(login) => url.replacen(&format!("{login}@"), "", 1),
-    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    let host = host.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+/// Takes a user, a password and a fragment out of a URL.
+pub(crate) fn without_secrets(url: &str) -> String {
+    without_login(url.split('#').next().unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::python::place::Source;
 
     fn place(text: &str) -> Place {
-        let source = Arc::new(Source {
-            name: "r.txt".to_owned(),
-            text: text.to_owned(),
-        });
+        let source = Source::shared("r.txt", text);
         Place::new(&source, 0..text.len())
     }
 
@@ -160,6 +164,24 @@ mod tests {
             without_login("https://h.example/a@b.whl"),
             "https://h.example/a@b.whl"
         );
+    }
+
+    #[test]
+    fn urls_lose_their_secrets() {
+        for (url, expected) in [
+            ("https://h/a.whl", "https://h/a.whl"),
+            (
+                "https://me:p@ss@h:1/a@b.whl#sha256=0",
+                "https://h:1/a@b.whl",
+            ),
+            ("https://me@h?x=1", "https://h?x=1"),
+            ("https://u:p@h:1/a.whl#sha256=0", "https://h:1/a.whl"),
+            ("https://u@h/a@b.whl", "https://h/a@b.whl"),
+            ("https://u:p@w@h", "https://h"),
+            ("file:///a/b.whl", "file:///a/b.whl"),
+        ] {
+            assert_eq!(without_secrets(url), expected);
+        }
     }
 
     #[test]

@@ -276,16 +276,12 @@ fn direct(piece: &Piece, link: &WheelUrl, file: &str) -> Result<Direct, InputErr
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::python::place::{Place, Source};
 
     fn ask(text: &str) -> Result<Asked, InputError> {
-        let source = Arc::new(Source {
-            name: "reqs/r.txt".to_owned(),
-            text: text.to_owned(),
-        });
+        let source = Source::shared("reqs/r.txt", text);
         Asked::parse(text, &Place::new(&source, 0..text.len()), "reqs/r.txt")
     }
 

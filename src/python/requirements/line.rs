@@ -110,10 +110,7 @@ mod tests {
     use super::*;
 
     fn texts(text: &str) -> Vec<(usize, String)> {
-        let source = Arc::new(Source {
-            name: "r.txt".to_owned(),
-            text: text.to_owned(),
-        });
+        let source = Source::shared("r.txt", text);
         let lookup = |name: &str| (name == "TOKEN_1").then(|| "sec ret".to_owned());
         let lines = lines(&source, &lookup, &mut Vec::new());
         lines
@@ -150,10 +147,7 @@ mod tests {
 
     #[test]
     fn names_variables_without_value() {
-        let source = Arc::new(Source {
-            name: "r.txt".to_owned(),
-            text: "x ${A_B}".to_owned(),
-        });
+        let source = Source::shared("r.txt", "x ${A_B}");
         let mut missing = Vec::new();
         lines(&source, &|_| None, &mut missing);
         let (name, piece) = &missing[0];

@@ -9,7 +9,7 @@ mod line;
 mod option;
 mod read;
 
-pub(crate) use address::without_login;
+pub(crate) use address::{without_login, without_secrets};
 pub(in crate::python) use line::lines;
 pub(in crate::python) use read::pin;
 pub use read::read;

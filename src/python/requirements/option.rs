@@ -195,16 +195,12 @@ fn words(text: &str) -> Result<Vec<(String, Range<usize>)>, usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::python::place::Source;
 
     fn piece(text: &str) -> Piece {
-        let source = Arc::new(Source {
-            name: "r.txt".to_owned(),
-            text: text.to_owned(),
-        });
+        let source = Source::shared("r.txt", text);
         let mut piece = Piece::new(&source, 1);
         piece.push(0..text.len());
         piece

@@ -405,10 +405,7 @@ mod tests {
     }
 
     fn read_all(files: &[(&'static str, &str)]) -> Result<Requested, Vec<InputError>> {
-        let manifest = Arc::new(Source {
-            name: "image.toml".to_owned(),
-            text: "requirements".to_owned(),
-        });
+        let manifest = Source::shared("image.toml", "requirements");
         let memory = Memory(
             files
                 .iter()

@@ -1,7 +1,6 @@
 //! Tests of the resolver with an index in memory.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use super::*;
 use crate::python::{Place, Source};
@@ -127,10 +126,7 @@ impl Index for Memory {
 
 /// A question in words: `REQUIREMENT | … | !c CONSTRAINT | !pre | !keep NAME VERSION | !target …`.
 fn ask(index: &Memory, question: &str) -> Result<Resolution, ResolveError> {
-    let source = Arc::new(Source {
-        name: "r.txt".to_owned(),
-        text: question.to_owned(),
-    });
+    let source = Source::shared("r.txt", question);
     let mut asked = Vec::new();
     let mut constraints = Vec::new();
     let mut preferences = BTreeMap::new();

@@ -13,6 +13,7 @@ use super::info::Info;
 use super::{Problem, Scheme, WheelError, record, script};
 use crate::layer::{Attrs, Clash, Content, Entry, Kind, LayerPath, Tick, Tree};
 use crate::oci::Digest;
+use crate::python::without_secrets;
 
 /// How large a script may be whose first line is replaced, in bytes.
 const SCRIPT: u64 = 16 << 20;
@@ -274,7 +275,7 @@ impl Install<'_> {
             let hash = self.expected.digest.hex();
             let value = serde_json::json!({
                 "archive_info": { "hash": format!("sha256={hash}"), "hashes": { "sha256": hash } },
-                "url": without_credentials(url),
+                "url": without_secrets(url),
             });
             texts.push(("direct_url.json", value.to_string().into_bytes()));
         }
@@ -352,33 +353,4 @@ fn once(placed: &[Placed<'_>], contents: Vec<File>) -> Result<Vec<File>, Problem
         }
     }
     Ok(files)
-}
-
-/// Returns a URL without user, password and fragment.
-fn without_credentials(url: &str) -> String {
-    let url = url.split('#').next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, rest) = rest.split_at(end);
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{rest}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_lose_their_secrets() {
-        for (url, expected) in [
-            ("https://u:p@h:1/a.whl#sha256=0", "https://h:1/a.whl"),
-            ("https://u@h/a@b.whl", "https://h/a@b.whl"),
-            ("https://u:p@w@h", "https://h"),
-            ("file:///a/b.whl", "file:///a/b.whl"),
-        ] {
-            assert_eq!(without_credentials(url), expected);
-        }
-    }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{ExtraName, PackageName, VersionOrUrl};
 
+use super::errors::{of_index, origin};
 use super::index::Sources;
 use super::inputs::Inputs;
-use super::pin::{of_index, origin};
 use super::pinned::WheelPin;
 use crate::graph::ActionError;
 use crate::python::resolve::{Candidate, Index as _, Wanted};

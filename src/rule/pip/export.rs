@@ -8,7 +8,9 @@ use super::pin::Payload;
 use super::pinned::{PipPin, WheelPin, Wheels};
 use crate::graph::{ActionError, Context, PackageError, PackageFile};
 use crate::lock::Lock;
-use crate::python::{Exported, ExportedWheel, WheelName, WheelPlace, export as written};
+use crate::python::{
+    Exported, ExportedWheel, WheelName, WheelPlace, export as written, without_secrets,
+};
 use crate::rule::Need;
 use crate::store::blob_of_file;
 
@@ -114,18 +116,6 @@ fn place(
     }
 }
 
-/// Takes a user, a password and a fragment out of a URL.
-pub(super) fn without_secrets(url: &str) -> String {
-    let url = url.split('#').next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (host, path) = rest.split_at(end);
-    let host = host.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
-}
-
 /// Returns the path from a folder to a file, with `/`.
 fn between(folder: &Path, file: &Path) -> String {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -148,20 +138,6 @@ fn between(folder: &Path, file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_lose_their_secrets() {
-        for (url, expected) in [
-            ("https://h/a.whl", "https://h/a.whl"),
-            (
-                "https://me:p@ss@h:1/a@b.whl#sha256=0",
-                "https://h:1/a@b.whl",
-            ),
-            ("https://me@h?x=1", "https://h?x=1"),
-        ] {
-            assert_eq!(without_secrets(url), expected);
-        }
-    }
 
     #[test]
     fn paths_lead_from_the_folder() {

@@ -11,16 +11,16 @@ use pep508_rs::PackageName;
 use toml::Spanned;
 
 use super::PipTable;
+use super::errors::origin;
 use super::foreign::{self, Foreign};
-use super::meant::Meant;
-use super::pin::origin;
+use super::meant::{Meant, expanded};
 use super::pinned::PipPin;
 use super::reach::Reach;
 use crate::graph::ActionError;
 use crate::oci::{Digest, Hasher};
 use crate::python::{
     Asked, Files, InputError, LockSet, Names, Place, Requested, Source, Target as PythonTarget,
-    hashed, pyproject_unless, read_unless, without_login,
+    hashed, pyproject_unless, read_unless,
 };
 use crate::rule::host::HostPath;
 use crate::rule::{Lower, value::Collect};
@@ -88,10 +88,7 @@ impl Inputs {
             root: &real_root,
             read: RefCell::default(),
         };
-        let manifest = Arc::new(Source {
-            name: at.source.name.clone(),
-            text: at.source.text.clone(),
-        });
+        let manifest = Source::shared(&at.source.name, &at.source.text);
         let mut collect = Collect::default();
         let here = |value: &Spanned<String>| Place::new(&manifest, value.span());
         // Paths from the workspace's root, with `/`: what the readers speak in.
@@ -416,10 +413,7 @@ fn digest(
         field("overrides", &of_project.to_string());
     }
     // The texts do not hold what variables gave them.
-    if requested.has_variables {
-        let all = requested.asked.iter().chain(&requested.constraints);
-        all.for_each(|it| field("expanded", &without_login(&it.requirement.to_string())));
-    }
+    expanded(requested).for_each(|text| field("expanded", &text));
     field("asked", &requested.asked.len().to_string());
     hasher.finish()
 }

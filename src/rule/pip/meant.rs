@@ -49,7 +49,7 @@ impl Meant {
             ("exclude_newer", one(&table.exclude_newer)),
             ("override", form(&table.overrides, one_way)),
             ("reach", reach.text().into_iter().collect()),
-            ("expanded", expanded(requested)),
+            ("expanded", expanded(requested).collect()),
         ] {
             said.extend(values.into_iter().map(|value| (name, value)));
         }
@@ -84,9 +84,8 @@ impl Meant {
 }
 
 /// Returns the requirements in which variables stand, as they are with their values.
-fn expanded(requested: &Requested) -> BTreeSet<String> {
+pub(super) fn expanded(requested: &Requested) -> impl Iterator<Item = String> {
     let all = requested.asked.iter().chain(&requested.constraints);
     let all = all.filter(|_| requested.has_variables);
-    all.map(|it| without_login(&it.requirement.to_string()).to_string())
-        .collect()
+    all.map(|it| without_login(&it.requirement.to_string()))
 }

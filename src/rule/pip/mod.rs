@@ -96,6 +96,7 @@
 
 mod action;
 mod closed;
+mod errors;
 mod export;
 mod foreign;
 mod found;
