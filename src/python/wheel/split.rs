@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// How many layers of wheels an image gets at most: runtimes take no more than 127 layers.
 pub(super) const BUDGET: usize = 40;
-/// How large a group of wheels must be to become a layer of its own, in bytes.
-pub(super) const GROUP: u64 = 1 << 20;
+/// How large a wheel, or a group of them, must be to become a layer of its own, in bytes.
+pub(super) const LARGE: u64 = 1 << 20;
 
 /// How wheels are split into layers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -18,9 +18,12 @@ pub(crate) enum Split {
     None,
     /// A layer a package, for the largest ones; the rest together.
     Package,
-    /// A layer for the wheels that the same services use; the rest together.
+    /// A layer for each large package; the rest together. What one service has decides nothing for another, and what
+    /// several have at the same place is the same layer in each.
     #[default]
     Auto,
+    /// A layer for the wheels that the same services use; the rest together.
+    Workspace,
 }
 
 /// A wheel of a lock.
@@ -41,7 +44,8 @@ pub(crate) fn split(
     services: &BTreeMap<String, (Split, Vec<Wheel>)>,
 ) -> BTreeMap<String, Vec<Vec<usize>>> {
     let mut users: BTreeMap<&Wheel, BTreeSet<&str>> = BTreeMap::new();
-    for (service, (_, wheels)) in services.iter().filter(|(_, it)| it.0 == Split::Auto) {
+    let sharing = |(_, it): &(&String, &(Split, Vec<Wheel>))| it.0 == Split::Workspace;
+    for (service, (_, wheels)) in services.iter().filter(sharing) {
         for wheel in wheels {
             users.entry(wheel).or_default().insert(service);
         }
@@ -51,13 +55,13 @@ pub(crate) fn split(
         for (index, wheel) in wheels.iter().enumerate() {
             let key = match split {
                 Split::None => Key::Rest,
-                Split::Package => Key::Package(&wheel.name),
-                Split::Auto => Key::of(&users[wheel]),
+                Split::Package | Split::Auto => Key::Package(&wheel.name),
+                Split::Workspace => Key::of(&users[wheel]),
             };
             groups.entry(key).or_default().push(index);
         }
         let size = |group: &[usize]| -> u64 { group.iter().map(|it| wheels[*it].size).sum() };
-        let least = if *split == Split::Auto { GROUP } else { 0 };
+        let least = if *split == Split::Package { 0 } else { LARGE };
         let mut own: Vec<(Key<'_>, Vec<usize>)> = Vec::new();
         let mut rest = Vec::new();
         for (key, group) in groups {
@@ -146,13 +150,17 @@ mod tests {
         let layers = names(&[
             (
                 "front",
-                Split::Auto,
+                Split::Workspace,
                 vec![small.clone(), flask, boto.clone()],
             ),
-            ("ingest", Split::Auto, vec![boto.clone(), small.clone()]),
+            (
+                "ingest",
+                Split::Workspace,
+                vec![boto.clone(), small.clone()],
+            ),
             (
                 "qa",
-                Split::Auto,
+                Split::Workspace,
                 vec![b, a, fastapi, boto.clone(), small.clone()],
             ),
             ("one", Split::None, vec![small, boto]),
@@ -164,10 +172,42 @@ mod tests {
     }
 
     #[test]
+    fn large_packages_are_layers_whoever_else_has_them() {
+        let (large, other) = (wheel("large", MIB), wheel("other", 3 * MIB));
+        let (a, b) = (wheel("a", MIB - 1), wheel("b", 1));
+        let own = [&b, &large, &other, &a].map(Clone::clone).to_vec();
+        let alone = names(&[("x", Split::Auto, own.clone())]);
+        assert_eq!(alone["x"], ["large", "other", "a b"]);
+        let beside = names(&[
+            ("x", Split::Auto, own),
+            ("y", Split::Auto, vec![b, large.clone()]),
+            ("z", Split::Workspace, vec![a, large]),
+        ]);
+        assert_eq!(beside["x"], alone["x"]);
+        assert_eq!(beside["y"], ["large", "b"]);
+        assert_eq!(beside["z"], ["a large"]);
+    }
+
+    #[test]
+    fn large_packages_have_a_budget() {
+        let wheels = |count: u64| -> Vec<Wheel> {
+            let one = |n| wheel(&format!("p{n:02}"), MIB + n);
+            (0..count).map(one).collect()
+        };
+        let found = &names(&[("x", Split::Auto, wheels(45))])["x"];
+        assert_eq!(found.len(), BUDGET);
+        assert_eq!(found[39], "p00 p01 p02 p03 p04 p05");
+    }
+
+    #[test]
     fn small_groups_are_the_rest() {
         let layers = names(&[
-            ("x", Split::Auto, vec![wheel("s", 1), wheel("big", MIB)]),
-            ("y", Split::Auto, vec![wheel("s", 1)]),
+            (
+                "x",
+                Split::Workspace,
+                vec![wheel("s", 1), wheel("big", MIB)],
+            ),
+            ("y", Split::Workspace, vec![wheel("s", 1)]),
         ]);
         assert_eq!(layers["x"], ["big", "s"]);
         assert_eq!(layers["y"], ["s"]);
@@ -192,8 +232,8 @@ mod tests {
     #[test]
     fn order_of_the_lock_does_not_matter() {
         let (a, b) = (wheel("a", MIB), wheel("b", MIB));
-        let one = names(&[("x", Split::Auto, vec![a.clone(), b.clone()])]);
-        let two = names(&[("x", Split::Auto, vec![b, a])]);
+        let one = names(&[("x", Split::Workspace, vec![a.clone(), b.clone()])]);
+        let two = names(&[("x", Split::Workspace, vec![b, a])]);
         assert_eq!(one, two);
     }
 }

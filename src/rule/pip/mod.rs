@@ -88,8 +88,13 @@
 //! is compared.
 //!
 //! `layout = "venv"` makes a virtual environment at `prefix`; its `bin` comes first in the `PATH` of images that hold it,
-//! unless their `PATH` names it. With `split = "package"`, large packages are layers of their own; with `"auto"`, what
-//! several targets of the workspace have in common is; `"none"` makes one layer.
+//! unless their `PATH` names it.
+//!
+//! `split` says which packages are layers of their own. With `"auto"`, those whose wheel has at least 1 MiB are, and the rest
+//! is one layer: targets that have the same wheel at the same place share its layer, and what one target has changes no
+//! image of another. `"package"` takes the largest, whatever their size, `"none"` makes one layer, and `"workspace"` one for
+//! all that the same targets of the workspace have: fewer layers, but a target that takes up or drops a package cuts those
+//! of others anew. There are at most 40 layers; the smallest packages join the rest.
 //!
 //! In one folder there is one version of a package: two targets of an image that lock different ones for it are an error,
 //! unless the later one has `on_conflict = "last"`.
@@ -231,9 +236,9 @@ const KEYS: &[Key] = &[
     ),
     Key::new(
         "split",
-        Type::OneOf(&["none", "package", "auto"]),
+        Type::OneOf(&["none", "package", "auto", "workspace"]),
         "\"auto\"",
-        "How packages are split into layers.",
+        "How packages are split into layers: not, each for itself, large ones for themselves, or by which targets have them.",
     ),
     Key::new(
         "exclude_newer",
@@ -281,11 +286,7 @@ struct PipTable {
     #[serde(default)]
     find_links: Vec<Spanned<String>>,
     layout: Option<String>,
-    #[expect(
-        dead_code,
-        reason = "read for all targets of the workspace at once, by SplitKey"
-    )]
-    split: Option<String>,
+    split: Option<Split>,
     exclude_newer: Option<Spanned<String>>,
     on_conflict: Option<String>,
     owner: Option<Spanned<String>>,
@@ -294,7 +295,8 @@ struct PipTable {
 /// The key that decides how the wheels of a target are split.
 #[derive(Deserialize)]
 struct SplitKey {
-    split: Option<String>,
+    #[serde(default)]
+    split: Split,
 }
 
 pub(super) struct Pip;
@@ -423,7 +425,13 @@ impl Rule for Pip {
             .collect();
         let names = wheels.keys().filter_map(|it| WheelName::parse(it).ok());
         installed.versions = names.map(|it| (it.name, it.version)).collect();
-        let groups = groups(target, lower, &name, &wheels);
+        let groups = groups(
+            target,
+            table.split.unwrap_or_default(),
+            lower,
+            &name,
+            &wheels,
+        );
         let links = Arc::new(inputs.find_links.clone());
         let mut nodes = Vec::new();
         if is_venv && let Some(venv) = place.venv() {
@@ -560,25 +568,34 @@ fn owner_of(
 /// The layers of each service, bottom first: the numbers of its wheels in the order of their file names.
 type Splits = BTreeMap<String, Vec<Vec<usize>>>;
 
-/// The layers of all services, by target of Python and platform: made once, since all have a say in it.
-type AllSplits = BTreeMap<(String, Option<Platform>), Splits>;
+/// The layers of services that share them, by target of Python and platform: made once, since all have a say in it.
+type SharedSplits = BTreeMap<(String, Option<Platform>), Splits>;
 
 /// Returns which wheels make a layer together, bottom first: their numbers in the order of their file names.
-fn groups(target: &Target, lower: &mut Lower<'_>, name: &str, wheels: &Wheels) -> Vec<Vec<usize>> {
-    let key = (name.to_owned(), lower.platform().cloned());
-    if !lower.kept::<AllSplits>().contains_key(&key) {
-        let made = splits(target, lower, name);
-        lower.kept::<AllSplits>().insert(key.clone(), made);
+fn groups(
+    target: &Target,
+    split: Split,
+    lower: &mut Lower<'_>,
+    name: &str,
+    wheels: &Wheels,
+) -> Vec<Vec<usize>> {
+    let service = target.id.to_string();
+    if split != Split::Workspace {
+        let services = BTreeMap::from([(service.clone(), (split, listed(wheels)))]);
+        return wheel::split(&services).remove(&service).unwrap_or_default();
     }
-    let splits = lower.kept::<AllSplits>().get(&key);
-    let own = splits
-        .and_then(|it| it.get(&target.id.to_string()))
-        .cloned();
+    let key = (name.to_owned(), lower.platform().cloned());
+    if !lower.kept::<SharedSplits>().contains_key(&key) {
+        let made = shared_splits(target, lower, name);
+        lower.kept::<SharedSplits>().insert(key.clone(), made);
+    }
+    let splits = lower.kept::<SharedSplits>().get(&key);
+    let own = splits.and_then(|it| it.get(&service)).cloned();
     own.unwrap_or_else(|| vec![(0..wheels.len()).collect()])
 }
 
-/// Splits the wheels of all services that have the same target of Python; `target` is one of them.
-fn splits(target: &Target, lower: &Lower<'_>, name: &str) -> Splits {
+/// Splits the wheels of all services that share layers and have the same target of Python; `target` is one of them.
+fn shared_splits(target: &Target, lower: &Lower<'_>, name: &str) -> Splits {
     let pips = lower.spec.targets();
     let pips = pips.filter(|it| it.rule == target.rule);
     let pips: BTreeMap<String, &Target> = pips.map(|it| (it.id.to_string(), it)).collect();
@@ -591,12 +608,10 @@ fn splits(target: &Target, lower: &Lower<'_>, name: &str) -> Splits {
             other
                 .table
                 .read_part(KEYS, |key| key == "split", &lower.vars(other));
-        let split = match key.ok().and_then(|key| key.split).as_deref() {
-            Some("none") => Split::None,
-            Some("package") => Split::Package,
-            _ => Split::Auto,
-        };
-        services.insert(service.clone(), (split, listed(wheels)));
+        let split = key.map(|key| key.split).unwrap_or_default();
+        if split == Split::Workspace {
+            services.insert(service.clone(), (split, listed(wheels)));
+        }
     }
     wheel::split(&services)
 }
