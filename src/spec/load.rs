@@ -6,19 +6,13 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::{self, Document};
 use super::vars::{Host, Vars};
-use super::workspace::{DEFAULTS, INDEX, WORKSPACE};
+use super::workspace::{DEFAULTS, INDEX, WORKSPACE, WorkspaceTable};
 use super::{MANIFEST, Member, Problem, Problems, Spec, Table, Target, TargetId, suggest};
 use crate::graph::SourceText;
-
-#[derive(Deserialize)]
-struct Workspace {
-    members: Vec<Spanned<String>>,
-}
 
 /// Finds the manifest in `folder` or in the nearest folder above it.
 pub(crate) fn find_manifest(folder: &Path) -> Option<PathBuf> {
@@ -48,15 +42,21 @@ impl Spec {
             home,
             members: BTreeMap::new(),
             index: None,
+            allowed: BTreeSet::new(),
+            default: None,
             problems: Problems::default(),
         };
         let mut unset: BTreeSet<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
         let mut vars = BTreeMap::new();
         for (name, (manifest, document)) in documents {
             let mut own = vars.clone();
+            // The root comes first: its name is empty.
+            if name.is_empty() {
+                spec.take_workspace(&document, &mut problems);
+            }
             read_vars(&document, &mut own, &mut problems);
             for (name, value) in set {
-                if super::vars::GIT.contains(&name.as_str()) {
+                if spec.is_free(name) {
                     own.insert(name.clone(), value.clone());
                     unset.remove(name.as_str());
                 }
@@ -98,6 +98,39 @@ impl Spec {
         let (code, message) = ("imgdecl::spec::index", "`[index]` stands in a member");
         let problem = index.problem(code, index.span.clone(), message, "not here");
         problems.push(problem.help("write it in the manifest of the workspace's root"));
+    }
+
+    /// Takes what `[workspace]` of the root says of all manifests. What is wrong with it was told where members were read.
+    fn take_workspace(&mut self, document: &Document, problems: &mut Problems) {
+        let Some(table) = &document.workspace else {
+            return;
+        };
+        let Ok(workspace) = workspace(table) else {
+            return;
+        };
+        for name in workspace.env {
+            let text = name.get_ref();
+            let is_name = |it: u8| it.is_ascii_alphanumeric() || it == b'_';
+            if !text.is_empty() && text.bytes().all(is_name) {
+                self.allowed.insert(name.into_inner());
+                continue;
+            }
+            let message = format!("`{text}` is no name of a variable of the environment");
+            let code = "imgdecl::spec::variable";
+            let problem = table.problem(code, name.span(), message, "not a name");
+            problems.push(
+                problem
+                    .help("list each by its whole name: patterns would let in what nobody meant"),
+            );
+        }
+        self.default = workspace.default.map(|it| (it, table.clone()));
+    }
+
+    /// Tells whether `--set` gives a variable a value that no manifest lists: what git says, and what of the environment is
+    /// let in.
+    fn is_free(&self, name: &str) -> bool {
+        let variable = name.strip_prefix("env.");
+        super::vars::GIT.contains(&name) || variable.is_some_and(|it| self.allowed.contains(it))
     }
 
     /// Makes the error of a variable that is set and that no manifest has.
@@ -216,9 +249,10 @@ fn root_of(folder: &Path, rules: &[&'static str]) -> Option<(PathBuf, String)> {
             text,
         });
         let document = document::parse(source, rules, &mut Problems::default());
-        let Some(members) = document.workspace.and_then(|table| members(&table).ok()) else {
+        let Some(members) = document.workspace.and_then(|it| workspace(&it).ok()) else {
             continue;
         };
+        let members = members.members;
         let name = folder.strip_prefix(above).ok()?.to_str()?.to_owned();
         return members
             .iter()
@@ -228,7 +262,8 @@ fn root_of(folder: &Path, rules: &[&'static str]) -> Option<(PathBuf, String)> {
     None
 }
 
-fn members(table: &Table) -> Result<Vec<Spanned<String>>, Problems> {
+/// Reads `[workspace]`, in which no variables stand.
+fn workspace(table: &Table) -> Result<WorkspaceTable, Problems> {
     struct Nobody;
     impl Host for Nobody {
         fn variable(&self, _: &str) -> Option<String> {
@@ -245,10 +280,11 @@ fn members(table: &Table) -> Result<Vec<Spanned<String>>, Problems> {
     }
     let vars = Vars {
         values: BTreeMap::new(),
+        allowed: BTreeSet::new(),
         host: &Nobody,
         folder: PathBuf::new(),
     };
-    Ok(table.read::<Workspace>(WORKSPACE, &vars)?.members)
+    table.read(WORKSPACE, &vars)
 }
 
 /// Tells whether a member is written as a pattern.
@@ -349,8 +385,8 @@ impl Loader<'_> {
         else {
             return;
         };
-        let members = match members(&table) {
-            Ok(members) => members,
+        let members = match workspace(&table) {
+            Ok(workspace) => workspace.members,
             Err(problems) => return self.problems.extend(problems),
         };
         let mut named = Vec::new();

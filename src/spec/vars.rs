@@ -1,6 +1,6 @@
 //! Variables: `${name}` in strings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::Scope;
@@ -38,6 +38,8 @@ pub trait Host {
 #[derive(Clone)]
 pub struct Vars<'a> {
     pub(super) values: BTreeMap<String, String>,
+    /// The variables of the environment that `[workspace]` lets in.
+    pub(super) allowed: BTreeSet<String>,
     pub(super) host: &'a dyn Host,
     pub(super) folder: PathBuf,
 }
@@ -47,14 +49,27 @@ pub struct Vars<'a> {
 pub enum Part {
     /// Text.
     Text(String),
-    /// A name that is no variable of ours: the image below may have it in its environment.
-    Base(String),
+    /// A name that is no variable of ours: the image below may have it in its environment. What follows it counts where that
+    /// has no such name, or nothing under it.
+    Base(String, Option<String>),
 }
 
 /// The names that have a value once there is a platform.
 const PLATFORM: [&str; 4] = ["platform", "os", "arch", "variant"];
 /// The names that git answers to.
 pub(super) const GIT: [&str; 3] = ["git.commit", "git.tag", "git.dirty"];
+/// What the names of variables of the environment begin with.
+const ENV: &str = "env.";
+
+/// A variable, as a string names it.
+enum Found {
+    /// It has a value.
+    Value(String),
+    /// It is known, and has none: why, and how to mend it.
+    None(String, String),
+    /// There is no variable of that name.
+    Unknown,
+}
 
 impl Vars<'_> {
     /// Adds the variables of a platform.
@@ -79,12 +94,12 @@ impl Vars<'_> {
         for part in self.parts(text, scope)? {
             match part {
                 Part::Text(text) => out.push_str(&text),
-                Part::Base(name) if PLATFORM.contains(&name.as_str()) => {
+                Part::Base(name, _) if PLATFORM.contains(&name.as_str()) => {
                     let message = format!("`{name}` differs from platform to platform");
                     let help = "this is one value for all platforms of the image";
                     return Err((message, Some(help.to_owned())));
                 }
-                Part::Base(name) => {
+                Part::Base(name, _) => {
                     let names = self.values.keys().map(String::as_str).chain(GIT);
                     let help = match suggest(&name, names) {
                         Some(near) => format!("did you mean `${{{near}}}`?"),
@@ -114,18 +129,29 @@ impl Vars<'_> {
                 plain.push_str("${");
                 rest = after;
             } else if let Some(after) = rest.strip_prefix("${") {
-                let Some((name, after)) = after.split_once('}') else {
+                let Some((inside, after)) = after.split_once('}') else {
                     return Err((
                         "a `${` is not closed".into(),
                         Some("write `$${` for the text `${`".into()),
                     ));
                 };
                 rest = after;
-                match self.lookup(name, scope)? {
-                    Some(value) => plain.push_str(&value),
-                    None => {
+                // As in a shell: what follows `:-` counts where there is no value, or an empty one.
+                let (name, instead) = match inside.split_once(":-") {
+                    Some((name, instead)) => (name, Some(instead)),
+                    None => (inside, None),
+                };
+                match (self.lookup(name, scope)?, instead) {
+                    (Found::Value(value), Some(instead)) if value.is_empty() => {
+                        plain.push_str(instead);
+                    }
+                    (Found::Value(value), _) => plain.push_str(&value),
+                    (Found::None(..), Some(instead)) => plain.push_str(instead),
+                    (Found::None(message, help), None) => return Err((message, Some(help))),
+                    (Found::Unknown, instead) => {
                         parts.push(Part::Text(std::mem::take(&mut plain)));
-                        parts.push(Part::Base(name.to_owned()));
+                        let instead = instead.map(str::to_owned);
+                        parts.push(Part::Base(name.to_owned(), instead));
                     }
                 }
             } else {
@@ -139,33 +165,59 @@ impl Vars<'_> {
         Ok(parts)
     }
 
-    fn lookup(&self, name: &str, scope: Scope) -> Result<Option<String>, (String, Option<String>)> {
-        // What git says may be nothing: `${git.tag:-dev}` has a value all the same.
-        let (name, instead) = match name.split_once(":-") {
-            Some((own, instead)) if GIT.contains(&own) => (own, Some(instead)),
-            _ => (name, None),
-        };
+    /// Looks a variable up.
+    ///
+    /// # Errors
+    /// When it cannot be used here at all: why, and how to mend it.
+    fn lookup(&self, name: &str, scope: Scope) -> Result<Found, (String, Option<String>)> {
+        if let Some(variable) = name.strip_prefix(ENV) {
+            return self.of_environment(variable);
+        }
         let what = name.strip_prefix("git.").filter(|_| GIT.contains(&name));
         let Some(what) = what else {
-            return Ok(self.values.get(name).cloned());
+            let value = self.values.get(name).cloned();
+            return Ok(value.map_or(Found::Unknown, Found::Value));
         };
         if scope != Scope::Stamped {
             let help = "it changes with every commit, and would make every layer anew: use it in labels, annotations and tags";
             return Err((format!("`{name}` is not allowed here"), Some(help.into())));
         }
         if let Some(value) = self.values.get(name) {
-            return Ok(Some(value.clone()));
+            return Ok(Found::Value(value.clone()));
         }
-        match (self.host.git(&self.folder, what), instead) {
-            (Ok(value), _) => Ok(Some(value)),
-            (Err(_), Some(instead)) => Ok(Some(instead.to_owned())),
-            (Err(error), None) => {
-                let help = format!(
+        Ok(match self.host.git(&self.folder, what) {
+            Ok(value) => Found::Value(value),
+            Err(error) => Found::None(
+                format!("`{name}` has no value: {error}"),
+                format!(
                     "`--set {name}=VALUE` gives it one, and `${{{name}:-VALUE}}` is one for where git has none"
-                );
-                Err((format!("`{name}` has no value: {error}"), Some(help)))
-            }
+                ),
+            ),
+        })
+    }
+
+    /// Looks a variable of the environment up: the root's manifest must list it, so that it is seen what a build depends on.
+    fn of_environment(&self, name: &str) -> Result<Found, (String, Option<String>)> {
+        if !self.allowed.contains(name) {
+            let near = suggest(name, self.allowed.iter().map(String::as_str));
+            let help = match near {
+                Some(near) => format!("did you mean `${{{ENV}{near}}}`?"),
+                None => format!(
+                    "list it in the root's image.toml:\n    [workspace]\n    env = [\"{name}\"]"
+                ),
+            };
+            let message = format!("`{name}` of the environment is not let in");
+            return Err((message, Some(help)));
         }
+        let own = format!("{ENV}{name}");
+        let value = self.values.get(&own).cloned();
+        Ok(match value.or_else(|| self.host.variable(name)) {
+            Some(value) => Found::Value(value),
+            None => Found::None(
+                format!("the environment has no `{name}`"),
+                format!("set it, or write `${{{own}:-VALUE}}` for where it has none"),
+            ),
+        })
     }
 }
 
@@ -176,8 +228,8 @@ mod tests {
     struct Fake;
 
     impl Host for Fake {
-        fn variable(&self, _: &str) -> Option<String> {
-            None
+        fn variable(&self, name: &str) -> Option<String> {
+            (name == "CI_JOB").then(|| "17".to_owned())
         }
 
         fn git(&self, _: &std::path::Path, what: &str) -> Result<String, String> {
@@ -207,8 +259,10 @@ mod tests {
 
     fn vars() -> Vars<'static> {
         let values = BTreeMap::from([("tag".to_owned(), "v1".to_owned())]);
+        let allowed = ["CI_JOB", "CI_TAG"].map(str::to_owned).into();
         let mut vars = Vars {
             values,
+            allowed,
             host: &Fake,
             folder: PathBuf::new(),
         };
@@ -255,6 +309,43 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_may_have_a_default() {
+        let mut vars = vars();
+        vars.values.insert("variant".into(), String::new());
+        let expand = |text: &str| vars.expand(text, Scope::Stamped);
+        assert_eq!(expand("${tag:-x}-${variant:-v1}").unwrap(), "v1-v1");
+        assert_eq!(expand("${git.dirty:-}").unwrap(), "<dirty>");
+        // A default is no reason to take a slip for a name.
+        let (message, help) = expand("${tga:-x}").unwrap_err();
+        assert_eq!(message, "there is no variable `tga`");
+        assert!(help.unwrap().contains("${tag}"));
+        let parts = vars.parts("${HOME:-/root}", Scope::Plain).unwrap();
+        assert_eq!(parts, [Part::Base("HOME".into(), Some("/root".to_owned()))]);
+    }
+
+    #[test]
+    fn the_environment_is_let_in_by_name() {
+        let expand = |text: &str| vars().expand(text, Scope::Plain);
+        assert_eq!(
+            expand("${env.CI_JOB}-${env.CI_TAG:-none}").unwrap(),
+            "17-none"
+        );
+        let (message, help) = expand("${env.CI_TAG}").unwrap_err();
+        assert_eq!(message, "the environment has no `CI_TAG`");
+        assert!(help.unwrap().contains("${env.CI_TAG:-VALUE}"));
+        for name in ["HOME", "CI_JOBS"] {
+            let (message, _) = expand(&format!("${{env.{name}:-x}}")).unwrap_err();
+            assert_eq!(
+                message,
+                format!("`{name}` of the environment is not let in")
+            );
+        }
+        let mut set = vars();
+        set.values.insert("env.CI_TAG".into(), "v3".into());
+        assert_eq!(set.expand("${env.CI_TAG}", Scope::Plain).unwrap(), "v3");
+    }
+
+    #[test]
     fn parts_keep_unknown_names() {
         let parts = vars()
             .parts("/x:${PATH}:${tag}$${HOME}", Scope::Plain)
@@ -263,7 +354,7 @@ mod tests {
             parts,
             [
                 Part::Text("/x:".into()),
-                Part::Base("PATH".into()),
+                Part::Base("PATH".into(), None),
                 Part::Text(":v1${HOME}".into())
             ]
         );

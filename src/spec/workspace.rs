@@ -1,6 +1,6 @@
 //! All that the manifests of a build say: targets and their names, variables, defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -25,6 +25,10 @@ pub struct Spec {
     pub problems: Problems,
     /// `[index]` of the root.
     pub(super) index: Option<Table>,
+    /// The variables of the environment that the root lets in.
+    pub(super) allowed: BTreeSet<String>,
+    /// What the root builds where nothing is named, and the table that says it.
+    pub(crate) default: Option<(Vec<Spanned<String>>, Table)>,
 }
 
 /// One manifest.
@@ -155,12 +159,40 @@ pub(super) const INDEX: &[Key] = &[
 ];
 
 /// The keys of `[workspace]`.
-pub(super) const WORKSPACE: &[Key] = &[Key::new(
-    "members",
-    Type::Strings,
-    "",
-    "The folders of the members, each with an image.toml of its own. `*` stands for one folder.",
-)];
+pub(super) const WORKSPACE: &[Key] = &[
+    Key::new(
+        "members",
+        Type::Strings,
+        "[]",
+        "The folders of the members, each with an image.toml of its own. `*` stands for one folder.",
+    ),
+    Key::new(
+        "default",
+        Type::Strings,
+        "",
+        "What is built at the root where nothing is named, as in the command line: names, patterns as \"web-*\" and \"services/*:*\", and `!` before what is left out. All images, if nothing is said.",
+    ),
+    Key::new(
+        "env",
+        Type::Strings,
+        "[]",
+        "The variables of the environment that manifests may use, as ${env.NAME}.",
+    ),
+];
+
+/// What `[workspace]` says of its root and all members.
+#[derive(Clone, Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkspaceTable {
+    /// The folders of the members.
+    #[serde(default)]
+    pub(super) members: Vec<Spanned<String>>,
+    /// What is built where nothing is named.
+    pub(super) default: Option<Vec<Spanned<String>>>,
+    /// The variables of the environment that are let in.
+    #[serde(default)]
+    pub(super) env: Vec<Spanned<String>>,
+}
 
 /// Returns the tables of a manifest that are no rules, for the reference and the schema.
 pub(crate) fn top_level() -> [(&'static str, &'static str, &'static [Key]); 3] {
@@ -177,7 +209,7 @@ pub(crate) fn top_level() -> [(&'static str, &'static str, &'static [Key]); 3] {
         ),
         (
             "workspace",
-            "Makes this file the root of a monorepo.",
+            "Makes this file the root of a monorepo, and says what holds for all of it.",
             WORKSPACE,
         ),
     ]
@@ -292,6 +324,7 @@ impl Spec {
         let member = self.members.get(&id.member);
         let mut vars = Vars {
             values: member.map(|it| it.vars.clone()).unwrap_or_default(),
+            allowed: self.allowed.clone(),
             host,
             folder: member.map(|it| it.folder.clone()).unwrap_or_default(),
         };

@@ -186,7 +186,8 @@ fn convert(descriptor: &Descriptor, flavour: Flavour) -> Result<Descriptor, Acti
 fn written(parts: &[Part]) -> String {
     let part = |part: &Part| match part {
         Part::Text(text) => text.replace("${", "$${"),
-        Part::Base(name) => format!("${{{name}}}"),
+        Part::Base(name, None) => format!("${{{name}}}"),
+        Part::Base(name, Some(instead)) => format!("${{{name}:-{instead}}}"),
     };
     parts.iter().map(part).collect()
 }

@@ -135,17 +135,16 @@ impl Edit {
             for part in parts {
                 match part {
                     Part::Text(text) => value.push_str(text),
-                    Part::Base(wanted) => match base.iter().find(|(name, _)| name == wanted) {
-                        Some((_, inherited)) => value.push_str(inherited),
-                        None => {
-                            let message = format!(
-                                "`{wanted}` is no variable, and the base has none of that name in its environment"
-                            );
-                            return Err(ActionError::new("imgdecl::image::env", message)
-                                .at(origin)
-                                .help(format!("write `$${{{wanted}}}` for the text itself")));
-                        }
-                    },
+                    Part::Base(wanted, instead) => {
+                        let inherited = base.iter().find(|(name, _)| name == wanted);
+                        let inherited = inherited.map(|(_, value)| value.as_str());
+                        value.push_str(match (inherited, instead) {
+                            (None | Some(""), Some(instead)) => instead,
+                            (Some(inherited), _) => inherited,
+                            (None, None) if wanted == "PATH" => SEARCHED,
+                            (None, None) => return Err(not_inherited(wanted).at(origin)),
+                        });
+                    }
                 }
             }
             match env.iter_mut().find(|(known, _)| known == name) {
@@ -187,6 +186,16 @@ impl Edit {
         }
         Ok(())
     }
+}
+
+/// Says that the base has no variable of a name in its environment.
+fn not_inherited(name: &str) -> ActionError {
+    let message =
+        format!("`{name}` is no variable, and the base has none of that name in its environment");
+    let help = format!(
+        "write `${{{name}:-VALUE}}` for a value where the base has none; no runtime puts one in later"
+    );
+    ActionError::new("imgdecl::image::env", message).help(help)
 }
 
 /// Reads the variables: names, values and places.
@@ -332,7 +341,7 @@ mod tests {
             config.env()
         };
         let text = |text: &str| Part::Text(text.to_owned());
-        let base = |name: &str| Part::Base(name.to_owned());
+        let base = |name: &str| Part::Base(name.to_owned(), None);
         assert_eq!(
             edited(
                 &[
@@ -342,6 +351,11 @@ mod tests {
                 &[]
             ),
             ["PATH=/opt:/z", "W=", "V=mine"]
+        );
+        let or = |name: &str| Part::Base(name.to_owned(), Some("d".to_owned()));
+        assert_eq!(
+            edited(&[("X", &[or("V"), or("W"), or("Y")])], &[])[3],
+            "X=2dd"
         );
         assert_eq!(edited(&[], &["/bin"]), ["PATH=/bin:/z", "W=", "V=2"]);
         assert_eq!(edited(&[], &[]), ["PATH=/q", "PATH=/z", "V=1", "W=", "V=2"]);
