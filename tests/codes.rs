@@ -58,6 +58,10 @@ const SHARED: &[(&str, &str)] = &[
         "a URL that is none of an index, wherever it is said",
     ),
     (
+        "pip::index",
+        "packages that cannot be had: those of a lock, and those that were looked for",
+    ),
+    (
         "pip::inputs",
         "what is asked for does not go together, in a manifest and in files",
     ),
@@ -132,6 +136,10 @@ const SHARED: &[(&str, &str)] = &[
     (
         "spec::type",
         "a value of the wrong kind, in each kind of table",
+    ),
+    (
+        "spec::unknown_target",
+        "a name that is no target, and a pattern that matches none",
     ),
     ("spec::unknown_rule", "a rule, of a target and in `layers`"),
     (

@@ -108,6 +108,7 @@ fn manifests() {
             return;
         };
         let request = Request {
+            except: Vec::new(),
             lock: &Lock::default(),
             with_bytes: true,
             is_locking: false,

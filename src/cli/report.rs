@@ -286,6 +286,12 @@ fn faults(failed: &Failed) -> Vec<Fault> {
                 format!("{} has no image", manifest.display()),
                 Some("add one: [image.NAME]".into()),
             )],
+            PlanError::NoneLeft => vec![Fault::new(
+                Exit::Usage,
+                "imgdecl::cli::no_images",
+                "nothing is left to build: all that was chosen is left out again",
+                Some("name what is to be built, without a `!`".into()),
+            )],
             PlanError::Platform { wanted, have } => vec![Fault::new(
                 Exit::Usage,
                 "imgdecl::cli::platform",

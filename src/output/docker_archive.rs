@@ -126,6 +126,7 @@ impl DockerArchive {
         let mut blobs = BTreeSet::new();
         let all: Vec<_> = outputs.iter().map(Output::images).collect();
         let planned = outputs.iter().zip(&all).map(|(output, images)| Planned {
+            is_pushed: true,
             target: &output.name,
             repository: output.repository.as_deref(),
             tags: &output.tags,
@@ -213,6 +214,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) repository: Option<&'a str>,
     /// The image tags.
     pub(crate) tags: &'a [String],
+    /// Whether it goes to registries.
+    pub(crate) is_pushed: bool,
     /// The platforms.
     pub(crate) platforms: Vec<Platform>,
     /// Its place in the manifest, where it comes from one.
@@ -280,6 +283,7 @@ mod tests {
             .iter()
             .zip(platforms)
             .map(|(&(target, repository, _), platforms)| Planned {
+                is_pushed: true,
                 target,
                 repository,
                 tags: &tags,

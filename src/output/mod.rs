@@ -50,6 +50,8 @@ pub(crate) struct Output {
     pub(crate) repository: Option<String>,
     /// The image tags.
     pub(crate) tags: Vec<String>,
+    /// Whether it goes to registries.
+    pub(crate) is_pushed: bool,
     /// The image or index.
     pub(crate) product: Product,
     /// What is attached to it, or to the image of one of its platforms.
@@ -88,9 +90,10 @@ impl Output {
         manifests.chain([self.descriptor().digest]).collect()
     }
 
-    /// Returns the repository, or the name where there is none: what stands before the `@`.
+    /// Returns the repository, or the name where it goes to none: what stands before the `@`.
     pub(crate) fn reference(&self) -> String {
-        let name = self.repository.clone().unwrap_or_else(|| self.name.clone());
+        let repository = self.repository.as_ref().filter(|_| self.is_pushed);
+        let name = repository.unwrap_or(&self.name);
         format!("{name}@{}", self.descriptor().digest)
     }
 
@@ -150,6 +153,12 @@ pub(crate) trait Sink: fmt::Display + Send + Sync {
 
     /// Says what the sink takes of images.
     fn needs(&self) -> Needs;
+
+    /// Tells whether the sink is for an image; `is_pushed` says whether that goes to registries.
+    fn takes(&self, is_pushed: bool) -> bool {
+        let _ = is_pushed;
+        true
+    }
 
     /// Makes sure, before anything is planned, that the sink can take images: it is ours, or not there.
     ///

@@ -28,6 +28,10 @@ impl Sink for Registry<'_> {
         Needs::Layers
     }
 
+    fn takes(&self, is_pushed: bool) -> bool {
+        is_pushed
+    }
+
     fn check_images(&self, images: &[Planned<'_>], _: &Platform) -> Result<(), OutputError> {
         check_repositories(images)
     }

@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub host: &'a dyn Host,
     /// The images and groups; all images of the home manifest, and of its members, if empty.
     pub targets: Vec<TargetId>,
+    /// The images and groups that are left out of these.
+    pub except: Vec<TargetId>,
     /// The platforms, if the user says so.
     pub platforms: Vec<Platform>,
     /// What names were resolved to.
@@ -89,6 +91,8 @@ pub enum PlanError {
     },
     /// There is nothing to build.
     NoImages,
+    /// All that was chosen is left out again.
+    NoneLeft,
     /// No image has a platform that the user asked for.
     Platform {
         /// The platform.
@@ -135,7 +139,10 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let mut draft = Draft::default();
     let ids = chosen(request, &mut Lower::new(&given, &mut draft, None))?;
     if ids.is_empty() {
-        return Err(PlanError::NoImages);
+        return Err(match request.except.is_empty() {
+            true => PlanError::NoImages,
+            false => PlanError::NoneLeft,
+        });
     }
     let mut images = Vec::new();
     let mut have = BTreeSet::new();
@@ -213,14 +220,19 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
 
 /// Returns the images that are to be built: those that were named, or all of the home manifest and its members.
 fn chosen(request: &Request<'_>, lower: &mut Lower<'_>) -> Result<BTreeSet<TargetId>, PlanError> {
-    let mut ids = BTreeSet::new();
-    for id in &request.targets {
-        let images = rule::images(id, lower).map_err(|rule| PlanError::NotAnImage {
-            id: id.clone(),
-            rule,
-        })?;
-        ids.extend(images);
-    }
+    let mut images_of = |targets: &[TargetId]| -> Result<BTreeSet<TargetId>, PlanError> {
+        let mut ids = BTreeSet::new();
+        for id in targets {
+            let images = rule::images(id, lower).map_err(|rule| PlanError::NotAnImage {
+                id: id.clone(),
+                rule,
+            })?;
+            ids.extend(images);
+        }
+        Ok(ids)
+    };
+    let mut ids = images_of(&request.targets)?;
+    let except = images_of(&request.except)?;
     if request.targets.is_empty() {
         let home = &request.spec.home;
         let images = request
@@ -233,6 +245,7 @@ fn chosen(request: &Request<'_>, lower: &mut Lower<'_>) -> Result<BTreeSet<Targe
                 .map(|target| target.id.clone()),
         );
     }
+    ids.retain(|id| !except.contains(id));
     Ok(ids)
 }
 

@@ -5,7 +5,8 @@
 //! images = ["frontend", "qa-api"]
 //! ```
 //!
-//! Groups may hold groups.
+//! Groups may hold groups. `*` stands for a part of a name, `MEMBER:NAME` names images of members, and `!` leaves some out:
+//! `images = ["services/*:*", "!services/*:*-test"]`.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -18,7 +19,7 @@ const KEYS: &[Key] = &[Key::new(
     "images",
     Type::Strings,
     "",
-    "The names of images, or of other groups.",
+    "The names of images, or of other groups; patterns, as \"web-*\"; and `!` before what is left out.",
 )];
 
 #[derive(Deserialize)]
@@ -56,10 +57,28 @@ impl Rule for Group {
     fn lower(&self, target: &Target, lower: &mut Lower<'_>) -> Result<Lowered, Problems> {
         let table: GroupTable = lower.read(target, KEYS)?;
         let mut problems = Problems::default();
-        let mut images = Vec::new();
+        let (mut images, mut except) = (Vec::new(), Vec::new());
         for name in &table.images {
+            let (word, images) = match name.get_ref().strip_prefix('!') {
+                Some(word) => (word, &mut except),
+                None => (name.get_ref().as_str(), &mut images),
+            };
+            let is_image = |it: &Target| Role::of(it) == Role::Image;
+            match lower.spec.matching(&target.id.member, word, is_image) {
+                Ok(Some(found)) => {
+                    images.extend(found);
+                    continue;
+                }
+                Ok(None) => {}
+                Err((message, help)) => {
+                    let (code, label) = ("imgdecl::spec::unknown_target", "no such images");
+                    let problem = target.table.problem(code, name.span(), message, label);
+                    problems.push(help.into_iter().fold(problem, |it, help| it.help(help)));
+                    continue;
+                }
+            }
             let fits = |role| matches!(role, Role::Image | Role::Group);
-            let id = match lower.resolve(target, name.get_ref(), name.span(), fits) {
+            let id = match lower.resolve(target, word, name.span(), fits) {
                 Ok(id) => id,
                 Err(problem) => {
                     problems.push(problem);
@@ -82,7 +101,7 @@ impl Rule for Group {
                         .problem(
                             "imgdecl::group::not_an_image",
                             name.span(),
-                            format!("`{}` is no image", name.get_ref()),
+                            format!("`{word}` is no image"),
                             format!("a target of rule {}", RULES[found.rule].name()),
                         )
                         .help("groups hold images and other groups"),
@@ -98,6 +117,17 @@ impl Rule for Group {
                 message,
                 "name some with `images`",
             ));
+        }
+        let before = images.len();
+        images.retain(|id| !except.contains(id));
+        if images.is_empty() && before + except.len() > 0 && problems.is_empty() {
+            let span = target.table.span.clone();
+            let message = format!("the group `{}` leaves all images out", target.id.name);
+            let label = "nothing is left";
+            let problem = target
+                .table
+                .problem("imgdecl::group::empty", span, message, label);
+            problems.push(problem.help("name some without a `!`"));
         }
         match problems.is_empty() {
             true => Ok(Lowered::Group(images)),

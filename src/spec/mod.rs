@@ -3,6 +3,7 @@
 //! Parses, checks keys and types, expands variables and resolves names. Knows no concrete rule: it is told their names
 //! and keys.
 
+mod chosen;
 mod document;
 mod foreign_words;
 mod key;
@@ -13,6 +14,7 @@ mod vars;
 mod words;
 mod workspace;
 
+pub(crate) use chosen::Chosen;
 pub(crate) use key::{Key, Scope, Type};
 pub(crate) use load::{LoadError, find_manifest};
 pub(crate) use problem::{Problem, Problems, nearest, suggest};

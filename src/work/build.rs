@@ -105,8 +105,12 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
     let plan = lock::complete(session, &workspace, with_bytes, lacking, &store, &net)?;
     let images = planned(&workspace, &plan, &request.tags);
     let host = &session.environment.platform;
+    if request.push {
+        check_pushed(session, &workspace, &plan)?;
+    }
     for sink in all() {
-        sink.check_images(&images, host)?;
+        let own = images.iter().filter(|it| sink.takes(it.is_pushed));
+        sink.check_images(&own.cloned().collect::<Vec<_>>(), host)?;
     }
 
     session.news(&News::Phase("run actions"));
@@ -169,17 +173,58 @@ pub(super) const OVER: News<'static> = News::Over {
     only_if_busy: false,
 };
 
-/// Hands images to a sink, and notes in them what it reports.
+/// Hands images to a sink that are for it, and notes in them what it reports.
 pub(super) fn write(
     session: &Session,
     sink: &dyn Sink,
-    images: &mut [Output],
+    images: &mut Vec<Output>,
     supply: &Supply<'_>,
 ) -> Result<(), Failed> {
-    let written = sink.write(images, supply);
+    let all = std::mem::take(images).into_iter().enumerate();
+    let (own, others): (Vec<_>, Vec<_>) = all.partition(|(_, it)| sink.takes(it.is_pushed));
+    let (numbers, mut own): (Vec<usize>, Vec<Output>) = own.into_iter().unzip();
+    let written = sink.write(&own, supply);
     session.go_on()?;
-    for (image, report) in images.iter_mut().zip(written?) {
+    for (image, report) in own.iter_mut().zip(written?) {
         image.reports.push(report);
+    }
+    let mut all: Vec<(usize, Output)> = numbers.into_iter().zip(own).chain(others).collect();
+    all.sort_by_key(|(number, _)| *number);
+    images.extend(all.into_iter().map(|(_, image)| image));
+    Ok(())
+}
+
+/// Tells which images of a plan are not pushed.
+///
+/// # Errors
+/// When the user named one of these, or none is left.
+pub(super) fn check_pushed(
+    session: &Session,
+    workspace: &Workspace,
+    plan: &Plan,
+) -> Result<(), Failed> {
+    let kept = plan.images.iter().filter(|it| !it.names.is_pushed);
+    let kept: Vec<&PlannedImage> = kept.collect();
+    let code = "imgdecl::cli::push";
+    if let Some(image) = kept
+        .iter()
+        .find(|it| workspace.chosen.named.contains(&it.id))
+    {
+        let message = format!("`{}` is never pushed: it has push = false", image.name);
+        let help = "leave it out, or take `push = false` off".to_owned();
+        return Err(Failed::usage(code, message, Some(help)));
+    }
+    if kept.len() == plan.images.len() {
+        let help = "choose others, or take `push = false` off".to_owned();
+        let message = "nothing is pushed: all images that were chosen have push = false";
+        return Err(Failed::usage(code, message, Some(help)));
+    }
+    if !kept.is_empty() {
+        let names: Vec<&str> = kept.iter().map(|it| it.name.as_str()).collect();
+        session.note(&format!(
+            "not pushed, as push = false says: {}",
+            names.join(", ")
+        ));
     }
     Ok(())
 }
@@ -194,6 +239,7 @@ pub(super) fn planned<'a>(
         target: &image.name,
         repository: image.names.repository.as_deref(),
         tags: tags_of(image, tags),
+        is_pushed: image.names.is_pushed,
         platforms: image.platforms.iter().map(|it| it.0.clone()).collect(),
         origin: workspace.origin(&image.id),
     });
@@ -215,6 +261,7 @@ pub(super) fn outputs(
             name: image.name.clone(),
             repository: image.names.repository.clone(),
             tags: tags_of(image, tags).to_vec(),
+            is_pushed: image.names.is_pushed,
             product,
             attached,
             reports: Vec::new(),

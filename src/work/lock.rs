@@ -91,7 +91,7 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
         platforms: Vec::new(),
     };
     let workspace = Workspace::new(session, &choice, Vec::new())?;
-    if let (Some(word), false) = (&request.manifest, workspace.targets.is_empty()) {
+    if let (Some(word), false) = (&request.manifest, !workspace.is_chosen) {
         let message = format!("`{word}` is no manifest");
         let help =
             "`imgdecl lock` locks all bases, and `imgdecl lock --update NAME` resolves one again";

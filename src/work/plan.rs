@@ -1,6 +1,6 @@
 //! `plan`: what would be built, and why; and what a push would send.
 
-use super::build::{failures, options, planned};
+use super::build::{check_pushed, failures, options, planned};
 use super::lock;
 use super::net::{Net, Network};
 use super::push_preview::{PushPreview, push_preview};
@@ -89,7 +89,9 @@ pub(crate) fn plan(session: &Session, request: &Request) -> Result<Outlook, Fail
     if request.push {
         let net = Net::new(session, &request.network)?;
         if let Some(client) = net.client() {
-            let images = planned(&workspace, &plan, &[]);
+            check_pushed(session, &workspace, &plan)?;
+            let mut images = planned(&workspace, &plan, &[]);
+            images.retain(|it| it.is_pushed);
             crate::output::check_repositories(&images)?;
             pushes = push_preview(&plan, &results, client)?;
         }

@@ -46,7 +46,7 @@ pub(super) fn push_preview(
     let mut images = Vec::new();
     // Where the layers of bases lie: what is in the same registry is mounted from there.
     let mut held: BTreeSet<(String, Digest)> = BTreeSet::new();
-    for image in &plan.images {
+    for image in plan.images.iter().filter(|it| it.names.is_pushed) {
         let repository = image.names.repository.as_deref().unwrap_or_default();
         let Ok(repository) = repository.parse::<Reference>() else {
             continue;

@@ -14,7 +14,9 @@ use crate::lock::{self, Lock};
 use crate::oci::Platform;
 use crate::plan::{self, Plan, Request};
 use crate::rule::{self, Role};
-use crate::spec::{LoadError, MANIFEST, Problems, Spec, Target, TargetId, find_manifest, nearest};
+use crate::spec::{
+    Chosen, LoadError, MANIFEST, Problems, Spec, Target, TargetId, find_manifest, nearest,
+};
 use crate::store::Store;
 
 /// The name of the default output folder, beside the manifest.
@@ -35,8 +37,10 @@ pub(crate) struct Choice {
 pub(crate) struct Workspace {
     pub(super) spec: Spec,
     pub(super) manifest: PathBuf,
-    /// The targets that the user named.
-    pub(super) targets: Vec<TargetId>,
+    /// The targets that the user chose, or else the workspace's own default.
+    pub(super) chosen: Chosen,
+    /// Whether the user named any.
+    pub(super) is_chosen: bool,
     platforms: Vec<Platform>,
     /// Which documents about the images are wanted, by the names that rules give them.
     pub(super) documents: Vec<&'static str>,
@@ -57,18 +61,18 @@ impl Workspace {
         written: Vec<PathBuf>,
     ) -> Result<Self, Failed> {
         let (manifest, spec, words) = manifest(choice, session.here()?)?;
-        let mut targets = Vec::new();
-        for word in words {
-            let id = spec
-                .resolve_typed(word, fits)
-                .map_err(|(message, help)| Failed::usage("imgdecl::cli::target", &message, help))?;
-            targets.push(id);
-        }
+        let words = words.iter().map(String::as_str);
+        let chosen = spec
+            .choose(words, fits, is_image)
+            .map_err(|(_, (message, help))| Failed::usage("imgdecl::cli::target", message, help))?;
+        let is_chosen = !chosen.targets.is_empty() || !chosen.except.is_empty();
+        let chosen = or_default(&spec, chosen)?;
         let host = host(session)?;
         Ok(Self {
             spec,
             manifest,
-            targets,
+            chosen,
+            is_chosen,
             platforms: choice.platforms.clone(),
             documents: Vec::new(),
             has_set: !choice.set.is_empty(),
@@ -108,7 +112,8 @@ impl Workspace {
         Ok(Ok(Self {
             spec,
             manifest: path,
-            targets: vec![id],
+            chosen: Chosen::of(vec![id]),
+            is_chosen: true,
             platforms: platforms.to_vec(),
             documents: Vec::new(),
             has_set: !set.is_empty(),
@@ -116,6 +121,11 @@ impl Workspace {
             host,
             cache: session.environment.cache.clone().ok(),
         }))
+    }
+
+    /// Chooses targets, in place of those that were chosen.
+    pub(super) fn choose(&mut self, targets: Vec<TargetId>) {
+        self.chosen = Chosen::of(targets);
     }
 
     /// Opens the cache, and has the digests of the host's files remembered there.
@@ -215,7 +225,8 @@ impl Workspace {
             host: &self.host,
             lock,
             with_bytes,
-            targets: self.targets.clone(),
+            targets: self.chosen.targets.clone(),
+            except: self.chosen.except.clone(),
             platforms: self.platforms.clone(),
             never: self.never(),
             documents: self.documents.clone(),
@@ -301,6 +312,38 @@ fn manifest<'a>(choice: &'a Choice, here: &Path) -> Result<(PathBuf, Spec, &'a [
     let message = || format!("there is no {MANIFEST} in {} or above", here.display());
     let path = nearest().ok_or_else(|| not_found(message()))?;
     load(path).map(|(path, spec)| (path, spec, &choice.words[..]))
+}
+
+/// Fills up what the user chose by what the root builds where nothing is named.
+fn or_default(spec: &Spec, mut chosen: Chosen) -> Result<Chosen, Failed> {
+    let default = spec.default.as_ref().filter(|_| spec.home.is_empty());
+    let Some((words, table)) = default.filter(|_| chosen.targets.is_empty()) else {
+        return Ok(chosen);
+    };
+    let problem = |span, message: String, help| {
+        let problem = table.problem("imgdecl::spec::default", span, message, "no such images");
+        let problems = match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        };
+        Failed::from(Problems::from(problems))
+    };
+    let own = spec.choose(words.iter().map(|it| it.get_ref().as_str()), fits, is_image);
+    let own =
+        own.map_err(|(number, (message, help))| problem(words[number].span(), message, help))?;
+    if own.targets.is_empty() && own.except.is_empty() {
+        let help = "name some, or leave it out: then all images are built";
+        let message = "`default` is empty".to_owned();
+        return Err(problem(table.span.clone(), message, Some(help.to_owned())));
+    }
+    chosen.targets = own.targets;
+    chosen.except.extend(own.except);
+    Ok(chosen)
+}
+
+/// Tells whether a target is an image: patterns mean these alone.
+fn is_image(target: &Target) -> bool {
+    Role::of(target) == Role::Image
 }
 
 /// Tells whether a target can be built: an image or a group.

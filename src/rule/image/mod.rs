@@ -28,7 +28,8 @@
 //! | `annotations` | not inherited; `org.opencontainers.image.base.name` and `.base.digest` are added |
 //!
 //! In the values of `env`, a `${NAME}` that is no variable stands for what the base has under that name: where that is there
-//! twice, for the last one, as a process gets it. An image that changes no variable leaves the base's as they are written.
+//! twice, for the last one, as a process gets it. `${PATH}` is what container runtimes use where the base has none, and
+//! `${NAME:-VALUE}` has a value for where the base has no such name. An image that changes no variable leaves the base's as they are written.
 //! The `bin` of a virtual environment among the layers comes first in `PATH`, unless it is in there already; where there is
 //! no `PATH`, the folders follow that container runtimes use then.
 //!
@@ -156,6 +157,12 @@ const KEYS: &[Key] = &[
         Type::String,
         "",
         "Where the image is kept, as \"registry/team/name\".",
+    ),
+    Key::new(
+        "push",
+        Type::Boolean,
+        "true",
+        "Whether it is pushed. `false` keeps an image of tests or tools out of registries.",
     ),
     Key::new(
         "compression",

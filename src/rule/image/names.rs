@@ -16,6 +16,7 @@ pub(super) struct Where {
     tags: Option<Vec<Spanned<String>>>,
     repository: Option<Spanned<String>>,
     media_types: Option<Spanned<String>>,
+    push: Option<bool>,
 }
 
 impl Where {
@@ -32,6 +33,8 @@ pub struct Names {
     pub repository: Option<String>,
     /// The image tags.
     pub tags: Vec<String>,
+    /// Whether it goes there with the others: images of tests and tools stay here.
+    pub is_pushed: bool,
 }
 
 impl Names {
@@ -107,6 +110,7 @@ pub(crate) fn names(target: &Target, lower: &Lower<'_>) -> Result<Names, Problem
         true => Ok(Names {
             repository: text,
             tags,
+            is_pushed: table.push.unwrap_or(true),
         }),
         false => Err(problems),
     }

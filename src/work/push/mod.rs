@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::build::{Made, OVER, check_metadata, finish, outputs, planned, write};
+use super::build::{Made, OVER, check_metadata, check_pushed, finish, outputs, planned, write};
 use super::net::{Net, Network};
 use super::workspace::{Choice, Workspace};
 use super::{Failed, News, Session, lock};
@@ -48,7 +48,9 @@ pub(crate) fn push(session: &Session, request: &Request) -> Result<Vec<Output>, 
         check_metadata(path, &[])?;
     }
     let workspace = Workspace::new(session, &request.choice, Vec::new())?;
-    let plan = workspace.plan(&lock::load(&workspace.spec.root)?, false)?;
+    let mut plan = workspace.plan(&lock::load(&workspace.spec.root)?, false)?;
+    check_pushed(session, &workspace, &plan)?;
+    plan.images.retain(|it| it.names.is_pushed);
     let images = planned(&workspace, &plan, &request.tags);
     crate::output::check_repositories(&images)?;
     let from = request.from.clone().unwrap_or_else(|| workspace.out());

@@ -59,7 +59,7 @@ impl Catalogue {
             platforms: request.platforms.clone(),
         };
         let mut workspace = Workspace::new(session, &choice, Vec::new())?;
-        if let (Some(word), false) = (&request.manifest, workspace.targets.is_empty()) {
+        if let (Some(word), false) = (&request.manifest, !workspace.is_chosen) {
             let message = format!("`{word}` is no manifest");
             let help = "write `--manifest ./FOLDER`, or leave it out".to_owned();
             return Err(Failed::usage(
@@ -70,7 +70,7 @@ impl Catalogue {
         }
         let targets = workspace.spec.targets();
         let images = targets.filter(|target| Role::of(target) == Role::Image);
-        workspace.targets = images.map(|target| target.id.clone()).collect();
+        workspace.choose(images.map(|target| target.id.clone()).collect());
         let plan = workspace.plan(&lock::load(&workspace.spec.root)?, false)?;
         let images = plan.images.into_iter().map(|image| Image {
             name: image.name,
@@ -178,10 +178,11 @@ impl Catalogue {
         let ids = used
             .iter()
             .filter_map(|index| self.images[*index].id.clone());
-        workspace.targets = ids.collect();
-        if workspace.targets.is_empty() {
+        let ids: Vec<TargetId> = ids.collect();
+        if ids.is_empty() {
             return Ok(());
         }
+        workspace.choose(ids);
         let plan = workspace.plan(&lock::load(&workspace.spec.root)?, false)?;
         let options = Options {
             // Digests are in records: no layer is needed.
