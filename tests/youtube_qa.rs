@@ -184,7 +184,8 @@ fn from_an_empty_cache_to_an_answer() {
 
     let clone = Clone::new(registry.host());
     let first = timed("six images, twice", || six_images(&clone));
-    the_bytes_are_known(&first);
+    the_bytes_are_known(&first, "layers-auto");
+    timed("layers by services", || layers_by_services(registry.host()));
     timed("platforms", || {
         layers_are_for_their_platform(&clone, &first)
     });
@@ -276,22 +277,36 @@ fn six_images(clone: &Clone) -> Images {
 }
 
 /// The layers above the base are the same wherever, and whenever, they are made.
-fn the_bytes_are_known(images: &Images) {
+fn the_bytes_are_known(images: &Images, name: &str) {
     let mut text = String::new();
     for ((name, platform), layers) in &images.layers {
         for (number, (digest, diff_id)) in layers.iter().enumerate().skip(1) {
             text.push_str(&format!("{name} {platform} {number} {digest} {diff_id}\n"));
         }
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/youtube_qa/layers");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/youtube_qa");
+    let path = folder.join(name);
     if bless("youtube-qa") {
-        fs::write(&path, &text).expect("tests/youtube_qa/layers");
+        fs::write(&path, &text).expect("a file of layers");
     }
-    let expected = fs::read_to_string(&path).expect("tests/youtube_qa/layers");
+    let expected = fs::read_to_string(&path).expect("a file of layers");
     assert_eq!(
         text, expected,
         "where the example has changed: IMGDECL_BLESS=youtube-qa"
     );
+}
+
+/// With packages cut by the services that have them, layers are what they always were.
+fn layers_by_services(registry: &str) {
+    let clone = Clone::new(registry);
+    for service in ["frontend", "qa_api", "ingestor"] {
+        let path = clone.space.path().join(service).join("image.toml");
+        let text = fs::read_to_string(&path).expect("a manifest");
+        let split = text.replace("[pip.deps]", "[pip.deps]\nsplit = \"workspace\"");
+        assert_ne!(split, text);
+        fs::write(&path, split).expect("a manifest");
+    }
+    the_bytes_are_known(&clone.build(), "layers");
 }
 
 /// `e_machine` of ELF.
