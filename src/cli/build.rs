@@ -93,13 +93,16 @@ pub(super) fn plan(session: &Session, args: &Plan) -> Result<Exit, Failed> {
             choice: args.common.choice(),
             network: args.net.registries(false),
             push: args.push,
+            locked: args.locked,
             jobs: args.common.jobs,
         },
     )?;
-    print(&match args.common.format {
+    let exit = print(&match args.common.format {
         Format::Json => ui::plan_json(&outlook),
         Format::Text => ui::plan_text(&outlook),
-    })
+    })?;
+    // The plan may say why: it is shown in any case.
+    outlook.unlocked.map_or(Ok(exit), Err)
 }
 
 /// Nothing but an older trace is replaced by a new one.

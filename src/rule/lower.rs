@@ -84,6 +84,9 @@ pub struct Need {
     pub waits: bool,
     /// Whether `wanted` is a reference: only a registry can say what it names now.
     pub is_reference: bool,
+    /// Whether files of the workspace say all of it, down to the digests: then there is nothing to choose, and it can be had
+    /// without an entry in the lock.
+    pub is_given: bool,
     /// What the rule itself needs to resolve it.
     pub payload: Option<Arc<dyn Any + Send + Sync>>,
 }

@@ -274,6 +274,7 @@ impl Rule for Seed {
             is_pinned: pinned.is_some(),
             waits: soil.is_none(),
             is_reference: false,
+            is_given: false,
             payload: payload.map(|it| Arc::new(it) as Arc<dyn Any + Send + Sync>),
         });
         let versions = pinned.clone().unwrap_or_default();

@@ -146,6 +146,9 @@ pub(super) fn lacks(needs: &[Need]) -> BTreeSet<String> {
     let line = |need: &Need| {
         let (file, target) = (lock::FILE, &need.target);
         match &need.was {
+            _ if need.is_given => format!(
+                "{file} does not hold `{target}` as the lock of another tool has it: it is taken from there"
+            ),
             None => format!("{file} lacks `{target}`: `imgdecl lock` resolves it"),
             Some(was) => {
                 // Of what lies on disk, `was` says what it is now.

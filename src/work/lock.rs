@@ -168,9 +168,14 @@ pub(crate) fn check(
     let workspace = Workspace::new(session, &choice, Vec::new())?;
     let old = load(&workspace.spec.root)?;
     let plan = workspace.plan_to_lock(&old)?;
-    if plan.needs.iter().any(|need| !need.is_pinned) {
-        let lacking = problems(&plan.needs, Lacking::Locked, workspace.has_set);
+    let lacking = unlocked(&workspace, &plan.needs);
+    if !lacking.is_empty() {
         return Err(Failed::Problems(lacking, Blame::Build));
+    }
+    let given = given(&plan.needs);
+    if !given.is_empty() {
+        session.note(&of_other_locks(&given));
+        return Ok(());
     }
     let store = workspace.store(session)?;
     let new = resolve(
@@ -346,12 +351,18 @@ pub(super) fn complete(
     if plan.needs.iter().all(|need| need.is_pinned) {
         return Ok(plan);
     }
-    let is_refused = match lacking {
-        Lacking::Resolve => false,
-        Lacking::Locked => true,
-        Lacking::Offline => plan.needs.iter().any(needs_registry),
-    };
-    if is_refused {
+    let to = (store, net.ports());
+    if lacking == Lacking::Locked {
+        let lacking = unlocked(workspace, &plan.needs);
+        if !lacking.is_empty() {
+            return Err(lacking.into());
+        }
+        // It is taken as it is, and nothing is written: whoever changed the other tool's lock need not run this one.
+        session.note(&of_other_locks(&given(&plan.needs)));
+        let new = resolve(session, workspace, plan, &old, Update::Lacking, to)?;
+        return workspace.plan(&new, with_bytes);
+    }
+    if lacking == Lacking::Offline && plan.needs.iter().any(needs_registry) {
         return Err(problems(&plan.needs, lacking, workspace.has_set).into());
     }
     let _turn = turn(session, root, store)?;
@@ -361,11 +372,33 @@ pub(super) fn complete(
     if plan.needs.iter().all(|need| need.is_pinned) {
         return Ok(plan);
     }
-    let to = (store, net.ports());
     let new = resolve(session, workspace, plan, &old, Update::Lacking, to)?;
     save(root, &new)?;
     session.news(&News::Locked(&lock::changes(&old, &new)));
     workspace.plan(&new, with_bytes)
+}
+
+/// Says what image.lock lacks that no file of the workspace gives, down to the digests; nothing if all is there.
+pub(super) fn unlocked(workspace: &Workspace, needs: &[Need]) -> Problems {
+    let is_lacking = |need: &&Need| !need.is_pinned && !need.is_given;
+    let lacking: Vec<Need> = needs.iter().filter(is_lacking).cloned().collect();
+    problems(&lacking, Lacking::Locked, workspace.has_set)
+}
+
+/// Returns the targets that image.lock lacks, and that files of the workspace give.
+fn given(needs: &[Need]) -> BTreeSet<String> {
+    let given = needs.iter().filter(|need| !need.is_pinned && need.is_given);
+    given.map(|need| need.target.to_string()).collect()
+}
+
+/// Says which targets are as the locks of other tools have them.
+fn of_other_locks(targets: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = targets.iter().map(String::as_str).collect();
+    format!(
+        "{}: taken as the lock of another tool has it, which {} does not hold yet",
+        names.join(", "),
+        lock::FILE
+    )
 }
 
 /// Tells whether only a registry can say what is needed: a base's reference has no digest yet.

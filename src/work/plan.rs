@@ -22,6 +22,8 @@ pub(crate) struct Request {
     pub(crate) network: Network,
     /// Registries are asked what a push would send.
     pub(crate) push: bool,
+    /// What image.lock lacks is an error; where nothing is said, a CI system wants it so.
+    pub(crate) locked: Option<bool>,
     /// How many actions run at once.
     pub(crate) jobs: Option<u16>,
 }
@@ -34,6 +36,8 @@ pub(crate) struct Outlook {
     pub(crate) nodes: Vec<Known>,
     /// What a push would do about each image, if that was asked for.
     pub(crate) pushes: Vec<PushPreview>,
+    /// What a locked build would fail for, where that is wanted.
+    pub(crate) unlocked: Option<Failed>,
 }
 
 /// What is known of a node.
@@ -84,7 +88,13 @@ pub(crate) fn plan(session: &Session, request: &Request) -> Result<Outlook, Fail
         &session.stop,
     );
     failures(session, &plan.graph, &results)?;
-    session.news(&News::Lacks(&plan.needs));
+    let is_locked = request.locked.unwrap_or(session.environment.is_ci);
+    let lacking = lock::unlocked(&workspace, &plan.needs);
+    let unlocked = (is_locked && !lacking.is_empty()).then(|| Failed::from(lacking));
+    // An error says it, too.
+    if unlocked.is_none() {
+        session.news(&News::Lacks(&plan.needs));
+    }
     let mut pushes = Vec::new();
     if request.push {
         let net = Net::new(session, &request.network)?;
@@ -104,6 +114,7 @@ pub(crate) fn plan(session: &Session, request: &Request) -> Result<Outlook, Fail
     });
     let nodes = nodes.collect();
     Ok(Outlook {
+        unlocked,
         plan,
         nodes,
         pushes,

@@ -79,6 +79,10 @@ pub(in crate::cli) struct Plan {
     /// Asks the registries, and says how many bytes a push would send of each image
     #[arg(long)]
     pub(in crate::cli) push: bool,
+
+    /// Fails, once the plan is shown, where image.lock lacks something [default: true if CI is set]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(in crate::cli) locked: Option<bool>,
 }
 
 #[derive(clap::Args)]

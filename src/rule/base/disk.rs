@@ -277,6 +277,7 @@ impl OnDisk {
             is_pinned: found.is_some(),
             waits: false,
             is_reference: false,
+            is_given: false,
             payload: Some(Arc::new(Payload {
                 base: self.clone(),
                 root,

@@ -314,6 +314,7 @@ fn in_registry(
         is_pinned: pin.is_some(),
         waits: false,
         is_reference: true,
+        is_given: false,
         payload: None,
     });
     let Some((digest, pin)) = pin else {

@@ -35,6 +35,9 @@
 //! `--hash` are a lock, too, and stay in `requirements`; an environment.yml of conda cannot be taken. `pylock` and `uv_lock`
 //! are other words for `lock`.
 //!
+//! A locked build (`--locked`, or CI) takes what such a lock says by itself, digests and all: where `image.lock` does not hold
+//! it yet, that is told, and nothing is written. So a robot that moves the other tool's lock need not know of this one.
+//!
 //! The other way round, `imgdecl lock --export pylock` writes what is locked as pylock.toml, one file for all platforms of a
 //! target: with markers where platforms differ, and with the URLs that the indexes give that day.
 //!
@@ -383,6 +386,7 @@ impl Rule for Pip {
                 is_pinned: pinned.is_some() && !is_stale,
                 waits: true,
                 is_reference: false,
+                is_given: inputs.is_locked(),
                 payload: None,
             });
             return Ok(unpinned(target, lower, installed));
@@ -407,6 +411,7 @@ impl Rule for Pip {
             is_pinned: wheels.is_some(),
             waits: false,
             is_reference: false,
+            is_given: inputs.is_locked(),
             payload: Some(Arc::new(pin::Payload {
                 inputs: inputs.clone(),
                 target: place.target.clone(),
