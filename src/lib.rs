@@ -23,7 +23,7 @@
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
 //! | 3 | [`lock`] | `image.lock`: sealed entries of what names were resolved to, by rule | any concrete rule, and what its entries say |
-//! | 4 | [`rule`] | one file for each rule: base, files, tar, pip, image, group; the traits of ecosystems | threads, HTTP, the terminal |
+//! | 4 | [`rule`] | one file for each rule: base, files, tar, pip, command, image, group; the traits of ecosystems | threads, HTTP, the terminal |
 //! | 5 | [`pin`] | brings `image.lock` up to date, by the rules and through the ports | threads, HTTP |
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, what is remembered, events | rules, TOML, HTTP, the terminal |

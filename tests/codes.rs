@@ -46,6 +46,19 @@ const SHARED: &[(&str, &str)] = &[
     ("host::changed", "a file, an archive and a whole folder"),
     ("host::unreadable", "a file, an archive and a folder"),
     (
+        "image::config",
+        "the config of an image, and of what a command runs in",
+    ),
+    ("image::env", "a variable of an image, and one of a command"),
+    (
+        "image::platform",
+        "the platforms of an image, and that of a command",
+    ),
+    (
+        "value::duration",
+        "a time of a health check, and that of a command",
+    ),
+    (
         "image::damaged",
         "documents and layers of an image that was opened",
     ),

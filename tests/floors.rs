@@ -348,6 +348,10 @@ const LOCAL_PATHS: &[(&str, &str)] = &[
         "a wheel that was hashed, whose directory is at its end and names places",
     ),
     (
+        "src/rule/command/action.rs",
+        "contents of trees, which are read by their places as a layer is written",
+    ),
+    (
         "src/rule/pip/action.rs",
         "a wheel that was hashed, whose members are contents of a tree",
     ),

@@ -31,7 +31,5 @@ pub(crate) use part::Forgetful;
 pub(crate) use part::{Part, Parts};
 pub(crate) use ports::{Ports, Registry, Sources};
 pub(crate) use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};
-#[cfg(test)]
-pub(crate) use runner::CommandLimits;
-pub(crate) use runner::{Command, End, MakeTree, Ran, Runner};
+pub(crate) use runner::{Command, CommandLimits, End, MakeTree, Ran, Runner};
 pub(crate) use stop::Stop;

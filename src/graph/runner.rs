@@ -2,6 +2,7 @@
 //! and gets back what became of it: a tree of what changed. Who runs it is on a higher floor: an OCI runtime of this
 //! machine, perhaps another machine. Knows no rule.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use super::ports::Offline;
 use super::{ActionError, Context, Layer};
-use crate::layer::{Clash, Tree};
+use crate::layer::{Clash, LayerPath, Tree};
 use crate::oci::Config;
 
 /// A command to be run in the root of an image: without a network, a terminal, or anything of this machine but its kernel.
@@ -29,6 +30,8 @@ pub struct Command<'a> {
     pub user: Option<&'a str>,
     /// What it may take.
     pub limits: CommandLimits,
+    /// What is wanted of its root once it has ended, whether it changed it or not; all that it changed, if nothing is said.
+    pub outputs: Option<&'a BTreeSet<LayerPath>>,
     /// Whether what it changes keeps its modification times, in whole seconds; else they are 0.
     pub keep_mtime: bool,
 }
@@ -86,7 +89,7 @@ pub struct Ran {
     pub end: End,
     /// The end of what it said, as it may be shown.
     pub words: String,
-    /// What it changed, if it ended with 0.
+    /// What it changed, or what was wanted of its root, if it ended with 0.
     pub tree: Option<MakeTree>,
     /// What changed and no layer holds, a line for each: sockets, fifos, devices.
     pub left_out: Vec<String>,

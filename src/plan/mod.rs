@@ -124,6 +124,10 @@ impl Host for AnyGit<'_> {
         self.0.source_date_epoch()
     }
 
+    fn platform(&self) -> Platform {
+        self.0.platform()
+    }
+
     fn digest(&self, path: &Path) -> Result<Digest, String> {
         self.0.digest(path)
     }

@@ -167,6 +167,16 @@ impl<'a> Lower<'a> {
         }
     }
 
+    /// Lowers for another platform, with nothing said of what lies below.
+    pub(super) fn onto_platform(&mut self, platform: &Platform) -> Lower<'_> {
+        Lower {
+            given: self.given,
+            draft: self.draft,
+            platform: Some(platform.clone()),
+            below: Below::default(),
+        }
+    }
+
     /// Returns the platform, if it is lowered for one.
     pub fn platform(&self) -> Option<&Platform> {
         self.platform.as_ref()

@@ -3,6 +3,7 @@
 //! A new rule is a file, a line in [`RULES`], and a case in `golden/rule/`. Knows nothing of threads, HTTP or terminals.
 
 mod base;
+mod command;
 mod dockerignore;
 mod document;
 mod ecosystem;
@@ -172,6 +173,7 @@ pub const RULES: &[&dyn Rule] = &[
     &files::Files,
     &tar::Tar,
     &pip::Pip,
+    &command::Command,
     &image::Image,
     &group::Group,
     #[cfg(test)]

@@ -137,7 +137,18 @@ pub(crate) fn schema() -> Value {
         "type": "object",
         "additionalProperties": false,
         "properties": properties,
+        "$defs": {"layer": layer()},
     })
+}
+
+/// Describes an entry of a list of layers: a name, or a table with one rule. Such a rule may have a list of layers itself.
+fn layer() -> Value {
+    let layers = RULES.iter().filter(|rule| rule.role() == Role::Layer);
+    let rules: Map<String, Value> = layers
+        .map(|rule| (rule.name().to_owned(), table(rule.keys(), rule.summary())))
+        .collect();
+    let inline = json!({"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": rules});
+    json!({"anyOf": [{"type": "string"}, inline]})
 }
 
 fn table(keys: &[Key], doc: &str) -> Value {
@@ -159,15 +170,7 @@ fn property(key: &Key) -> Value {
         Type::Words => json!({"anyOf": [{"type": "string"}, strings]}),
         Type::Ports => json!({"type": "array", "items": {"type": ["integer", "string"]}}),
         Type::StringMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        Type::Layers => {
-            let rules: Map<String, Value> = RULES
-                .iter()
-                .filter(|rule| rule.role() == Role::Layer)
-                .map(|rule| (rule.name().to_owned(), table(rule.keys(), rule.summary())))
-                .collect();
-            let inline = json!({"type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1, "properties": rules});
-            json!({"type": "array", "items": {"anyOf": [{"type": "string"}, inline]}})
-        }
+        Type::Layers => json!({"type": "array", "items": {"$ref": "#/$defs/layer"}}),
         Type::Table(keys) => table(keys, key.doc),
         Type::Tables(keys) => json!({"type": "array", "items": table(keys, key.doc)}),
     };

@@ -86,6 +86,8 @@ pub(crate) struct Options {
     pub pids: Option<u64>,
     /// The host name in the container.
     pub hostname: Option<String>,
+    /// The permission bits that new files lack. What the runtime has, if nothing is said.
+    pub umask: Option<u32>,
     /// The process has a terminal.
     pub terminal: bool,
     /// The root cannot be written.
@@ -228,10 +230,14 @@ pub(crate) fn spec(config: &Config, root: &Path, options: &Options) -> Result<Sp
         }
         user = User::default();
     }
+    let mut owner = json!({"uid": user.uid, "gid": user.gid, "additionalGids": user.groups});
+    if let Some(umask) = options.umask {
+        owner["umask"] = umask.into();
+    }
     let held: &[&str] = if user.uid == 0 { &CAPABILITIES } else { &[] };
     let process = json!({
         "terminal": options.terminal,
-        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
+        "user": owner,
         "args": args,
         "env": env(config, options)?,
         "cwd": cwd,

@@ -53,6 +53,11 @@ pub(crate) enum ProgramError {
 
 impl ProgramError {
     /// Returns what mends it.
+    /// Tells whether there is no program of that name at all.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::NotInPath { .. } | Self::Absent(_))
+    }
+
     pub(crate) fn help(&self) -> String {
         match self {
             Self::NotInPath { .. } | Self::Absent(_) => {

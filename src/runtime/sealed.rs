@@ -36,6 +36,8 @@ pub(crate) struct Sealed<'a> {
     pub words: usize,
     /// Whether what it changed keeps its modification times, in whole seconds; else they are 0.
     pub keep_mtime: bool,
+    /// What is read back of it, whether the command changed it or not; all that it changed, if nothing is said.
+    pub outputs: Option<&'a BTreeSet<LayerPath>>,
     /// How much it may change.
     pub limits: &'a Limits,
 }
@@ -90,17 +92,19 @@ impl Sealed<'_> {
         let ids = self.ids();
         let changed = Changed {
             root: match made {
-                MadeRoot::Overlay(_) => &upper,
-                MadeRoot::Own => &root,
+                MadeRoot::Overlay(_) if self.outputs.is_none() => &upper,
+                _ => &root,
             },
             ids: &ids,
             except: &except,
+            only: self.outputs,
             keep_mtime: self.keep_mtime,
             skip_special: true,
             limits: self.limits,
             tick,
         };
         let snapshot = match made {
+            _ if self.outputs.is_some() => Some(changed.nothing()?),
             MadeRoot::Overlay(_) => None,
             MadeRoot::Own => Some(changed.snapshot()?),
         };
@@ -157,7 +161,8 @@ fn changes(
 ) -> Result<Changes, RunError> {
     run_folder.remove_container(REMOVAL);
     let before = match (made, &snapshot) {
-        (MadeRoot::Overlay(below), _) => {
+        (_, Some(snapshot)) => Before::Snapshot(snapshot),
+        (MadeRoot::Overlay(below), None) => {
             run_folder
                 .unmount()
                 .map_err(io("take the root of the command away"))?;
@@ -166,7 +171,6 @@ fn changes(
                 marks: Marks::Trusted,
             }
         }
-        (MadeRoot::Own, Some(snapshot)) => Before::Snapshot(snapshot),
         (MadeRoot::Own, None) => unreachable!("a snapshot was taken of it"),
     };
     Ok(changed.read(before, contents)?)

@@ -48,8 +48,8 @@ const WORDS: &[(&[&str], &[&str], &str)] = &[
     (
         &["run"],
         &["layers"],
-        "nothing is run to build an image: files, archives and packages are its layers; build what needs a command before, \
-         and take what it made by `files`",
+        "no shell builds an image: files, archives and packages are its layers, and what a command makes is a layer of a \
+         `[command.NAME]`",
     ),
     (
         &["arg", "args", "build_args"],
@@ -121,10 +121,10 @@ const RULES: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "run", "command", "build", "script", "step", "npm", "node", "yarn", "pnpm", "go",
+            "run", "build", "script", "step", "genrule", "npm", "node", "yarn", "pnpm", "go",
             "cargo", "make",
         ],
-        "nothing is run to build an image: run it before, and take what it made by `[files.NAME]`",
+        "a command that makes a layer is a `[command.NAME]`, with `image`, `run` and `outputs`",
     ),
     (
         &["copy", "add", "src", "file", "dir", "folder"],

@@ -20,6 +20,11 @@ pub trait Host {
     /// Returns SOURCE_DATE_EPOCH, in seconds since 1970.
     fn source_date_epoch(&self) -> Option<u64>;
 
+    /// Returns the platform whose images run on the host.
+    fn platform(&self) -> Platform {
+        Platform::new("linux", "amd64")
+    }
+
     /// Returns a variable of the environment, which files of other tools may name; `None` for a host without one.
     fn variable(&self, name: &str) -> Option<String>;
 

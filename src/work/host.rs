@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::graph::Stop;
-use crate::oci::Digest;
+use crate::oci::{Digest, Platform};
 use crate::rule::digest_of;
 use crate::spec::Host;
 use crate::store::{Store, blob_of_file};
@@ -41,6 +41,8 @@ pub(super) fn git_files(top: &Path) -> Vec<PathBuf> {
 /// The host, as the language sees it.
 pub(super) struct RealHost {
     epoch: Option<u64>,
+    /// The platform whose images run on this machine.
+    platform: Platform,
     /// The variables that files of other tools may name.
     variables: Arc<BTreeMap<String, String>>,
     stop: Stop,
@@ -54,11 +56,13 @@ impl RealHost {
     /// `epoch` is SOURCE_DATE_EPOCH, in seconds since 1970.
     pub(super) fn new(
         epoch: Option<u64>,
+        platform: Platform,
         variables: Arc<BTreeMap<String, String>>,
         stop: &Stop,
     ) -> Self {
         Self {
             epoch,
+            platform,
             variables,
             stop: stop.clone(),
             store: OnceLock::new(),
@@ -109,6 +113,10 @@ impl Host for RealHost {
 
     fn source_date_epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    fn platform(&self) -> Platform {
+        self.platform.clone()
     }
 
     fn variable(&self, name: &str) -> Option<String> {

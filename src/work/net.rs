@@ -106,6 +106,7 @@ impl Net {
             #[cfg(target_os = "linux")]
             runner: HostRunner {
                 programs: session.environment.programs.clone(),
+                turn: std::sync::Mutex::default(),
             },
         }
     }

@@ -179,6 +179,7 @@ fn options(session: &Session, request: &Request) -> Result<Options, Failed> {
         millicpus: request.millicpus,
         pids: request.pids,
         hostname: request.hostname.clone(),
+        umask: None,
         terminal: request.tty,
         read_only: request.read_only,
         // Nobody would see them.

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::Duration;
 
 use crate::graph::{ActionError, Command, Context, End, Ran, Runner};
 use crate::runtime::bundle::{Options, Rootless};
@@ -9,13 +11,30 @@ use crate::runtime::{ApplyError, Image, Limits, OCI_RUNTIMES, OciRuntime, RunErr
 use crate::shown;
 use crate::source::{Piece, cached};
 
+/// How long it is waited before it is asked again whether another command runs.
+const WAIT: Duration = Duration::from_millis(20);
+
 /// The runtimes of this machine.
 pub(super) struct HostRunner {
     /// The folders in which programs are looked for.
     pub(super) programs: Vec<PathBuf>,
+    /// Held by the command that runs: what a runtime leaves behind is ended with all its children, and these must be its own.
+    pub(super) turn: Mutex<()>,
 }
 
 impl HostRunner {
+    /// Waits until no other command runs.
+    fn turn(&self, context: &Context<'_>) -> Result<MutexGuard<'_, ()>, ActionError> {
+        loop {
+            match self.turn.try_lock() {
+                Ok(turn) => return Ok(turn),
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if (context.tick)(0) => std::thread::sleep(WAIT),
+                Err(TryLockError::WouldBlock) => return Err(ActionError::stopped()),
+            }
+        }
+    }
+
     /// Finds the runtimes that are installed.
     fn oci_runtimes(&self) -> Result<Vec<OciRuntime>, ActionError> {
         let found = OCI_RUNTIMES.iter();
@@ -62,6 +81,9 @@ impl Runner for HostRunner {
                 memory: limits.memory,
                 millicpus: limits.millicpus,
                 pids: limits.pids,
+                // The same on every machine.
+                hostname: Some("build".to_owned()),
+                umask: Some(0o022),
                 rootless: (!user.0.is_root()).then(|| Rootless {
                     uid: user.0.as_raw(),
                     gid: user.1.as_raw(),
@@ -72,12 +94,14 @@ impl Runner for HostRunner {
             time: limits.time,
             words: limits.words,
             keep_mtime: command.keep_mtime,
+            outputs: command.outputs,
             limits: &Limits {
                 entries: limits.entries,
                 bytes: limits.bytes,
                 ..Limits::default()
             },
         };
+        let _turn = self.turn(context)?;
         let outcome = sealed.run(context.folder, contents, context.note, context.tick);
         let outcome = outcome.map_err(|error| failed(&error))?;
         let left_out = outcome.changes.iter().flat_map(|it| it.left_out());
@@ -106,6 +130,10 @@ fn failed(error: &RunError) -> ActionError {
     let help = match error {
         RunError::Apply(inner) => inner.help(),
         RunError::Bundle(inner) => inner.help().map(str::to_owned),
+        RunError::Program(inner) if inner.is_absent() => Some(
+            "name it by its path, or run it in an image that has it: `image` and `inputs` bring what is there"
+                .to_owned(),
+        ),
         RunError::Program(inner) => Some(inner.help()),
         RunError::Changed(inner) => inner.help().map(str::to_owned),
         RunError::Runtimes(refused) => {
@@ -174,6 +202,7 @@ mod tests {
                 config,
                 runner: HostRunner {
                     programs: vec!["/usr/bin".into(), "/usr/sbin".into()],
+                    turn: Mutex::default(),
                 },
             })
         }
@@ -198,6 +227,7 @@ mod tests {
                     workdir: None,
                     user: None,
                     limits,
+                    outputs: None,
                     keep_mtime: false,
                 },
                 &mut contents,

@@ -256,7 +256,8 @@ fn host(session: &Session) -> Result<RealHost, Failed> {
     let epoch = session.environment.epoch.clone();
     let epoch = epoch.map_err(|why| Failed::usage("imgdecl::cli::environment", why, None))?;
     let variables = session.environment.variables.clone();
-    Ok(RealHost::new(epoch, variables, &session.stop))
+    let platform = session.environment.platform.clone();
+    Ok(RealHost::new(epoch, platform, variables, &session.stop))
 }
 
 /// What was looked at before a word was found to be no target.

@@ -54,6 +54,7 @@ use crate::store::StoreError;
 pub(crate) use disk::OnDisk;
 use disk::{FindLayout, Import};
 use pinned::BasePin;
+pub(super) use remote::fetch_bytes;
 use remote::{Fetch, Known, Unpinned};
 
 const KEYS: &[Key] = &[

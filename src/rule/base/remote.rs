@@ -381,20 +381,26 @@ impl Action for Fetch {
         let [Product::Base(base)] = inputs else {
             return Err(ActionError::bug("a fetch takes one base"));
         };
-        if let Some(remote) = &base.remote {
-            let layers: Vec<Descriptor> = base
-                .layers
-                .iter()
-                .map(|layer| layer.descriptor.clone())
-                .collect();
-            let pulled = context.ports.registry.pull(remote, &layers, context.folder);
-            pulled.map_err(|error| error.at(&self.origin))?;
-        }
+        fetch_bytes(base, context).map_err(|error| error.at(&self.origin))?;
         Ok(Product::Base(Arc::new(Base {
             remote: None,
             ..Base::clone(base)
         })))
     }
+}
+
+/// Fetches those layers of a base that the store lacks.
+///
+/// # Errors
+/// When one cannot be had.
+pub(in crate::rule) fn fetch_bytes(base: &Base, context: &Context<'_>) -> Result<(), ActionError> {
+    let Some(remote) = &base.remote else {
+        return Ok(());
+    };
+    let layers = base.layers.iter().map(|layer| layer.descriptor.clone());
+    let layers: Vec<Descriptor> = layers.collect();
+    let registry = context.ports.registry;
+    registry.pull(remote, &layers, context.folder)
 }
 
 /// A base that the lock lacks: a plan can show it, and nothing can run it.

@@ -12,7 +12,7 @@ use crate::spec::{LayerEntry, Problem, Problems, Table, Target};
 ///
 /// # Errors
 /// All that is wrong with them.
-pub(super) fn layers(
+pub(in crate::rule) fn layers(
     target: &Target,
     lower: &mut Lower<'_>,
     entries: Vec<LayerEntry>,

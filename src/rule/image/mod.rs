@@ -61,7 +61,7 @@ use toml::Spanned;
 
 use action::{ImageAction, IndexAction};
 use edit::Edit;
-use layers::layers;
+pub(super) use layers::layers;
 use names::{Where, flavour};
 use values::{HEALTHCHECK, Healthcheck, Port};
 
@@ -217,6 +217,8 @@ pub struct ImageNodes {
     top: Option<NodeId>,
     /// What its base is to layers.
     below: Below,
+    /// The base at its bottom.
+    bottom: Option<NodeId>,
     /// The packages that it has.
     packages: Vec<Arc<dyn Installed>>,
 }
@@ -259,7 +261,7 @@ impl Rule for Image {
         // Packages in layers depend on the base: it comes first.
         let ground = table.as_ref().map_or_else(
             || Err(Problems::default()),
-            |table| base(target, lower, table),
+            |table| ground(target, lower, &table.base),
         );
         let ground = ground.unwrap_or_else(|problems| {
             collect.0.extend(problems);
@@ -338,6 +340,7 @@ impl Rule for Image {
             image,
             top,
             below: ground.below,
+            bottom: ground.bottom,
             packages,
         }))
     }
@@ -366,7 +369,7 @@ fn add_packages(layers: &[LayerNodes], packages: &mut Vec<Arc<dyn Installed>>) -
 }
 
 /// Adds the nodes of a layer on top of what lies below: its stack, and the layer that is written of it.
-fn add_layer(
+pub(super) fn add_layer(
     layer: &LayerNodes,
     below: Option<NodeId>,
     compression: Compression,
@@ -414,7 +417,7 @@ fn not_dockers(table: &ImageTable, at: &Table, zstd: bool) -> Vec<Problem> {
 }
 
 /// A layer of an image.
-struct LayerNodes {
+pub(super) struct LayerNodes {
     trees: Vec<NodeId>,
     /// Which of the trees that one node makes.
     pick: Option<Vec<usize>>,
@@ -429,17 +432,19 @@ struct LayerNodes {
 }
 
 /// What an image builds on.
-struct Ground {
+pub(super) struct Ground {
     /// The base or image, whose config and layers come first.
-    image: Option<NodeId>,
+    pub(super) image: Option<NodeId>,
+    /// The base at its bottom, whose layers may be in a registry alone.
+    pub(super) bottom: Option<NodeId>,
     /// What layers see below them.
-    top: Option<NodeId>,
+    pub(super) top: Option<NodeId>,
     /// The reference of an image of ours that is the base.
     name: Option<String>,
     /// Whether there is a base that could not be lowered.
     failed: bool,
     /// What it is to layers.
-    below: Below,
+    pub(super) below: Below,
     /// The packages that images below have.
     packages: Vec<Arc<dyn Installed>>,
 }
@@ -448,6 +453,7 @@ impl Default for Ground {
     fn default() -> Self {
         Self {
             image: None,
+            bottom: None,
             top: None,
             name: None,
             failed: false,
@@ -457,9 +463,17 @@ impl Default for Ground {
     }
 }
 
-fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Ground, Problems> {
+/// Finds what a target names as its base: a base, another image, or scratch.
+///
+/// # Errors
+/// When it is none, or closes a circle. Without problems where its own are noted.
+pub(super) fn ground(
+    target: &Target,
+    lower: &mut Lower<'_>,
+    base: &Spanned<String>,
+) -> Result<Ground, Problems> {
     let at = &target.table;
-    let (name, span) = (table.base.get_ref(), table.base.span());
+    let (name, span) = (base.get_ref(), base.span());
     if name == "scratch" && lower.find(target, name).is_none() {
         return Ok(Ground::default());
     }
@@ -474,6 +488,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Gr
     match lower.target(&id, target, span.clone(), &Below::Unasked)? {
         Some(Lowered::Base(node, below)) => Ok(Ground {
             image: Some(node),
+            bottom: Some(node),
             top: Some(node),
             name: None,
             failed: false,
@@ -488,6 +503,7 @@ fn base(target: &Target, lower: &mut Lower<'_>, table: &ImageTable) -> Result<Gr
                 .and_then(|names| names.reference());
             Ok(Ground {
                 image: Some(nodes.image),
+                bottom: nodes.bottom,
                 top: nodes.top,
                 name,
                 failed: false,

@@ -41,6 +41,8 @@ pub struct Changed<'a> {
     pub ids: &'a Ids,
     /// Paths that are not looked at, with all below them: what the runtime mounts, and makes to mount it.
     pub except: &'a BTreeSet<LayerPath>,
+    /// Paths that alone are looked at, with all below them and the folders above; all, if nothing is said.
+    pub only: Option<&'a BTreeSet<LayerPath>>,
     /// Keeps modification times, in whole seconds; else they are 0.
     pub keep_mtime: bool,
     /// Leaves out sockets, fifos and devices, and tells of it; else they are refused.
@@ -160,10 +162,41 @@ impl Changed<'_> {
         Ok(gather.finish())
     }
 
+    /// Returns what the folder was where nothing was in it: then all that is in it has changed.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn nothing(&self) -> Result<Snapshot, ChangedError> {
+        let fail = |source| ChangedError::Io {
+            what: self.root.display().to_string(),
+            source,
+        };
+        let stat = rustix::fs::stat(self.root).map_err(|error| fail(error.into()))?;
+        Ok(Snapshot {
+            top: Seen::of(&stat),
+            folders: BTreeMap::new(),
+        })
+    }
+
     /// Tells whether a path is not to be looked at.
     fn skips(&self, path: &[u8]) -> bool {
+        let is_wanted = |only: &BTreeSet<LayerPath>| {
+            only.iter().any(|it| {
+                let it = it.as_str().as_bytes();
+                is_within(path, it) || is_within(it, path)
+            })
+        };
+        if self.only.is_some_and(|only| !is_wanted(only)) {
+            return true;
+        }
         std::str::from_utf8(path).is_ok_and(|path| self.except.contains(path))
     }
+}
+
+/// Tells whether a path is another one, or lies below it.
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || folder.is_empty())
 }
 
 impl Changes {

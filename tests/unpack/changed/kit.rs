@@ -150,6 +150,7 @@ impl Reader {
 
     pub(super) fn with<T>(&self, root: &Path, go: impl FnOnce(&Changed<'_>) -> T) -> T {
         go(&Changed {
+            only: None,
             root,
             ids: &self.ids,
             except: &self.except,
