@@ -142,7 +142,11 @@ fn failed(error: &RunError) -> ActionError {
         }
         _ => None,
     };
-    let failed = ActionError::of(error.code(), error);
+    let code = match error {
+        RunError::Program(_) => "imgdecl::command::program",
+        other => other.code(),
+    };
+    let failed = ActionError::of(code, error);
     match help {
         Some(help) => failed.help(help),
         None => failed,
