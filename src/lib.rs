@@ -16,6 +16,8 @@
 //! | 0 | [`oci`] | digests, descriptors, platforms, references, configs, manifests, indexes: plain data | files, network, TOML |
 //! | 0 | [`tar`] | the one reader of tar: entries, their contents, and what odd headers mean | folders, compression, images |
 //! | 0 | [`shown`] | what may be shown of texts from outside: no controls, no credentials | where texts come from |
+//! | 0 | [`accounts`] | users and groups as the files of an image name them: numbers for names, and lines for new ones | the host's users, layers |
+//! | 0 | [`program`] | what a script or an ELF file is run by, and for which processor it is | files, images |
 //! | 1 | [`store`] | records and blobs, as traits; the cache folder: both, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
 //! | 2 | [`graph`] | actions, recorded parts, keys, products, origins, the ports to the network and to what runs commands | how anything is run |
@@ -74,6 +76,7 @@
 #[cfg(test)]
 extern crate self as imgdecl;
 
+mod accounts;
 pub mod cli;
 mod daemon;
 mod exec;
@@ -86,6 +89,7 @@ mod oci;
 mod output;
 mod pin;
 mod plan;
+mod program;
 mod python;
 mod registry;
 mod rule;

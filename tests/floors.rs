@@ -9,7 +9,7 @@ use crate::support::{self, File};
 
 /// The floors of the modules. A module uses lower floors only. The table in `src/lib.rs` says the same to people.
 const FLOORS: &[(u32, &[&str])] = &[
-    (0, &["oci", "shown", "tar"]),
+    (0, &["accounts", "oci", "program", "shown", "tar"]),
     (1, &["store", "layer"]),
     (2, &["graph", "python", "source"]),
     (3, &["spec", "lock"]),

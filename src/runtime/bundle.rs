@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{ApplyError, User, UserError, mount_points, read_inside};
+use super::{ApplyError, mount_points, read_inside};
+use crate::accounts::{User, UserError};
 use crate::oci::{Config, last_of_each};
 
 /// The version of the runtime spec that is written: one that all runtimes in use read.

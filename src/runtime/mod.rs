@@ -28,7 +28,6 @@ mod metadata;
 mod mount_points;
 #[cfg(target_os = "linux")]
 mod oci_runtime;
-mod passwd;
 #[cfg(target_os = "linux")]
 mod program;
 #[cfg(target_os = "linux")]
@@ -55,7 +54,6 @@ pub(crate) use container::{Container, Ended, RunError, Watch};
 pub(crate) use error::ApplyError;
 #[cfg(target_os = "linux")]
 pub(crate) use oci_runtime::{OCI_RUNTIMES, OciRuntime};
-pub(crate) use passwd::{User, UserError};
 #[cfg(target_os = "linux")]
 pub(crate) use program::ProgramError;
 #[cfg(target_os = "linux")]

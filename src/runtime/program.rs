@@ -9,11 +9,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::root::Root;
+use crate::program::{HEAD, loader, shebang};
 
-/// How much of a program's head is looked at, in bytes. Kernels look at less of a script's.
-const HEAD: usize = 4096;
-/// How many segments of a program are looked at.
-const MAX_SEGMENTS: usize = 64;
 /// Where the kernel's own files are, which no image holds.
 const KERNELS: [&str; 3] = ["/proc/", "/sys/", "/dev/"];
 
@@ -153,7 +150,7 @@ fn interpreter(root: &Root, file: &File, path: String) -> Result<(), ProgramErro
     let is_script = head.starts_with(b"#!");
     let interpreter = match is_script {
         true => shebang(&head),
-        false => loader(&head, file),
+        false => loader(&head, &mut |part, at| file.read_exact_at(part, at).ok()),
     };
     // One that is named relatively depends on more than the image.
     match interpreter.filter(|it| it.starts_with('/')) {
@@ -166,52 +163,6 @@ fn interpreter(root: &Root, file: &File, path: String) -> Result<(), ProgramErro
         }
         _ => Ok(()),
     }
-}
-
-/// Returns the interpreter that a script names.
-fn shebang(head: &[u8]) -> Option<String> {
-    let line = head[2..].split(|byte| *byte == b'\n').next()?;
-    let line = std::str::from_utf8(line).ok()?;
-    // A script of Windows ends its lines otherwise, and names a file that ends in CR.
-    let line = line.trim_matches([' ', '\t']);
-    let name = line.split([' ', '\t']).next()?;
-    Some(name.replace('\r', "\\r")).filter(|name| !name.is_empty())
-}
-
-/// Returns the loader that an ELF file names in its PT_INTERP (little-endian alone, as all platforms of today are).
-fn loader(head: &[u8], file: &File) -> Option<String> {
-    if !head.starts_with(b"\x7fELF") || head.get(5) != Some(&1) {
-        return None;
-    }
-    let is_wide = head.get(4) == Some(&2);
-    let word = |bytes: &[u8], at: usize, len: usize| -> Option<u64> {
-        let bytes = bytes.get(at..at + len)?.iter().rev();
-        Some(bytes.fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
-    };
-    let (table, size, count) = match is_wide {
-        true => (word(head, 32, 8)?, word(head, 54, 2)?, word(head, 56, 2)?),
-        false => (word(head, 28, 4)?, word(head, 42, 2)?, word(head, 44, 2)?),
-    };
-    let count = usize::try_from(count).ok()?.min(MAX_SEGMENTS);
-    for index in 0..count as u64 {
-        let mut segment = [0; 56];
-        let part = &mut segment[..if is_wide { 56 } else { 32 }];
-        let at = index.checked_mul(size)?.checked_add(table)?;
-        file.read_exact_at(part, at).ok()?;
-        // PT_INTERP.
-        if word(part, 0, 4)? != 3 {
-            continue;
-        }
-        let (at, len) = match is_wide {
-            true => (word(part, 8, 8)?, word(part, 32, 8)?),
-            false => (word(part, 4, 4)?, word(part, 16, 4)?),
-        };
-        let mut name = vec![0; usize::try_from(len).ok().filter(|len| *len <= HEAD)?];
-        file.read_exact_at(&mut name, at).ok()?;
-        let name = name.split(|byte| *byte == 0).next()?;
-        return std::str::from_utf8(name).ok().map(str::to_owned);
-    }
-    None
 }
 
 #[cfg(test)]
@@ -302,6 +253,12 @@ mod tests {
         }
     }
 
+    /// Returns the loader that a file names.
+    fn named(head: &[u8], path: &Path) -> Option<String> {
+        let file = File::open(path).unwrap();
+        loader(head, &mut |part, at| file.read_exact_at(part, at).ok())
+    }
+
     #[test]
     fn damaged_programs_are_left_to_the_kernel() {
         let folder = tempfile::tempdir().unwrap();
@@ -309,17 +266,16 @@ mod tests {
         let whole = elf("/lib/ld.so");
         for len in 0..whole.len() {
             fs::write(&path, &whole[..len]).unwrap();
-            assert_eq!(loader(&whole[..len], &File::open(&path).unwrap()), None);
+            assert_eq!(named(&whole[..len], &path), None);
         }
         fs::write(&path, &whole).unwrap();
-        let file = File::open(&path).unwrap();
-        assert_eq!(loader(&whole, &file).as_deref(), Some("/lib/ld.so"));
+        assert_eq!(named(&whole, &path).as_deref(), Some("/lib/ld.so"));
         // Numbers that lead nowhere.
         for at in 32..whole.len() - 12 {
             let mut bytes = whole.clone();
             bytes[at] = 0xff;
             fs::write(&path, &bytes).unwrap();
-            let _ = loader(&bytes, &File::open(&path).unwrap());
+            let _ = named(&bytes, &path);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Users and groups of an image: names become numbers by its own `etc/passwd` and `etc/group`. Knows nothing of the host's.
+//! Names of users and groups become numbers, by an image's own `etc/passwd` and `etc/group`. Knows nothing of the host's.
 
 use std::fmt::Write as _;
 
@@ -24,6 +24,23 @@ pub(crate) struct UserError {
     name: String,
     file: &'static str,
     have: Vec<String>,
+}
+
+impl UserError {
+    /// Returns `user` or `group`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Returns the name that is unknown.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the names that there are.
+    pub(crate) fn have(&self) -> &[String] {
+        &self.have
+    }
 }
 
 fn list(names: &[String]) -> String {
