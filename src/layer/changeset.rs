@@ -1,6 +1,7 @@
 //! The content of a layer, in the order in which it is written; and what the image is like above it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +51,40 @@ impl Changeset {
             }
         }
         found
+    }
+
+    /// Returns what the layer has at a real path, if that is no folder.
+    pub fn find(&self, path: &LayerPath) -> Option<&Arc<Entry>> {
+        self.parts.iter().find_map(|part| part.get(path))
+    }
+
+    /// Returns what the layer has in a folder itself: names and entries, but for folders.
+    pub fn entries_in<'a>(
+        &'a self,
+        folder: &'a LayerPath,
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<Entry>)> + 'a {
+        let prefix = folder.prefix();
+        let parts = self.parts.iter().flat_map(move |part| {
+            let from = (Bound::Included(&*prefix), Bound::Unbounded);
+            let below: Vec<_> = part
+                .range::<str, _>(from)
+                .map_while(|(path, entry)| Some((path.as_str().strip_prefix(&*prefix)?, entry)))
+                .collect();
+            below
+        });
+        parts.filter(|(name, _)| !name.is_empty() && !name.contains('/'))
+    }
+
+    /// Tells whether the layer hides what lower layers have at a real path.
+    pub fn hides(&self, path: &LayerPath) -> bool {
+        let mut at = Some(path.clone());
+        while let Some(path) = at.filter(|it| !it.is_root()) {
+            if self.gone.contains(&path) || self.find(&path).is_some() {
+                return true;
+            }
+            at = path.parent();
+        }
+        false
     }
 
     /// Returns the facts about the image with this layer on top of `below`.

@@ -183,14 +183,16 @@ impl Facts {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Escapes what would end a line or a field.
+pub(super) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('\t', "\\t")
         .replace('\n', "\\n")
         .replace('\r', "\\r")
 }
 
-fn unescape(text: &str) -> Option<String> {
+/// Reads what [`escape`] wrote; `None` if it is anything else.
+pub(super) fn unescape(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(char) = chars.next() {

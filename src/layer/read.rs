@@ -1,10 +1,10 @@
 //! Reads layers, and gathers the facts about the image that they make up.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Bound;
 
-use super::{Attrs, Fact, Facts, LayerPath, Owner, Tick};
+use super::{Attrs, Fact, Facts, LayerPath, Owner, Programs, Tick};
 use crate::tar::{self, Entries, TarError, WHITEOUT, Whiteout};
 
 /// How many bytes the paths and symlinks of an image may have in all, with the folders above them: they are held in memory.
@@ -34,13 +34,58 @@ impl From<io::Error> for ReadError {
 #[derive(Default)]
 pub struct FactsBuilder {
     facts: Facts,
-    /// What is neither folder nor symlink: a symlink to it is no fact that a layer above could depend on.
-    files: BTreeSet<LayerPath>,
+    /// What is neither folder nor symlink: a symlink to it is no fact that a layer above could depend on. Of each,
+    /// whether it is a file that may be run.
+    files: BTreeMap<LayerPath, bool>,
+    /// Files whose content is wanted, by their paths in the image.
+    wanted: &'static [&'static str],
+    /// How many bytes of each are wanted at most.
+    most: u64,
+    /// The wanted files that there are.
+    kept: BTreeMap<LayerPath, KeptFile>,
     /// How many bytes the names have that were taken in.
     names: usize,
 }
 
+/// A file whose content was wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptFile {
+    /// Its mode and owner.
+    pub attrs: Attrs,
+    /// Its content; `None` if that is larger than was wanted.
+    pub content: Option<Vec<u8>>,
+}
+
+/// All that is gathered about an image.
+pub struct Gathered {
+    /// All folders, and all symlinks but those to files.
+    pub facts: Facts,
+    /// What can be started; `None` if there are too many files to say.
+    pub programs: Option<Programs>,
+    /// The files whose content was wanted, as far as there are regular files of these paths.
+    pub kept: BTreeMap<LayerPath, KeptFile>,
+}
+
+/// What an entry of a layer makes of its path.
+enum Change {
+    /// A folder or a symlink.
+    Fact(Fact),
+    /// Something else: whether it may be run, and its content, if that is wanted.
+    File(bool, Option<KeptFile>),
+    /// Another name of a file.
+    Hardlink(LayerPath),
+}
+
 impl FactsBuilder {
+    /// Makes one that keeps the content of the files at these paths, up to so many bytes each.
+    pub fn keeping(wanted: &'static [&'static str], most: u64) -> Self {
+        Self {
+            wanted,
+            most,
+            ..Self::default()
+        }
+    }
+
     /// Applies the next layer, whose uncompressed tar `reader` gives.
     ///
     /// # Errors
@@ -59,7 +104,7 @@ impl FactsBuilder {
         tick: Tick<'_>,
         show: &mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>,
     ) -> Result<(), ReadError> {
-        let mut changes: Vec<(LayerPath, Option<Fact>)> = Vec::new();
+        let mut changes: Vec<(LayerPath, Change)> = Vec::new();
         let mut tar = Entries::new(reader);
         while let Some(entry) = tar.next_entry()? {
             if !tick(0) {
@@ -69,8 +114,13 @@ impl FactsBuilder {
             let Some(path) = LayerPath::clean(&entry.path) else {
                 continue;
             };
+            let mut kept = None;
             if entry.kind == tar::Kind::File {
-                show(&path, &mut tar)?;
+                kept = self.keep(&path, &entry, &mut tar)?;
+                match kept.as_ref().and_then(|it| it.content.as_deref()) {
+                    Some(mut content) => show(&path, &mut content)?,
+                    None => show(&path, &mut tar)?,
+                }
             }
             match (Whiteout::of(path.name().as_bytes()), path.parent()) {
                 (Whiteout::None, _) | (_, None) => {}
@@ -90,26 +140,31 @@ impl FactsBuilder {
                 }
                 (Whiteout::Meaningless | Whiteout::Invalid, _) => continue,
             }
-            let fact = match entry.kind {
-                tar::Kind::Folder => Some(Fact::Folder(attrs(&entry)?)),
+            let change = match entry.kind {
+                tar::Kind::Folder => Change::Fact(Fact::Folder(attrs(&entry)?)),
                 tar::Kind::Symlink => {
                     let target = entry.link.unwrap_or_default();
                     let target = String::from_utf8_lossy(&target).into_owned();
-                    Some(Fact::Link {
+                    Change::Fact(Fact::Link {
                         target,
                         folder: false,
                     })
                 }
-                _ => None,
+                tar::Kind::File => Change::File(entry.mode & 0o111 != 0, kept),
+                tar::Kind::Hardlink => {
+                    let target = entry.link.as_deref().and_then(LayerPath::clean);
+                    target.map_or(Change::File(false, None), Change::Hardlink)
+                }
+                _ => Change::File(false, None),
             };
-            let target = match &fact {
-                Some(Fact::Link { target, .. }) => target.len(),
+            let target = match &change {
+                Change::Fact(Fact::Link { target, .. }) => target.len(),
                 _ => 0,
             };
             self.count(path.as_str().len() + target)?;
-            changes.push((path, fact));
+            changes.push((path, change));
         }
-        for (path, fact) in changes {
+        for (path, change) in changes {
             if !tick(0) {
                 return Err(ReadError::Stopped);
             }
@@ -119,8 +174,8 @@ impl FactsBuilder {
             }
             // A folder joins a folder; everything else takes the place of what was there.
             if !matches!(
-                (self.facts.get(&place), &fact),
-                (None | Some(Fact::Folder(_)), Some(Fact::Folder(_)))
+                (self.facts.get(&place), &change),
+                (None | Some(Fact::Folder(_)), Change::Fact(Fact::Folder(_)))
             ) {
                 self.remove(&place);
             }
@@ -134,14 +189,45 @@ impl FactsBuilder {
                 self.count(folder.as_str().len())?;
                 self.facts.insert(folder, Fact::Folder(Attrs::FOLDER));
             }
-            match fact {
-                Some(fact) => self.facts.insert(place, fact),
-                None => {
-                    self.files.insert(place);
+            match change {
+                Change::Fact(fact) => self.facts.insert(place, fact),
+                Change::File(is_program, kept) => {
+                    if let Some(kept) = kept {
+                        self.kept.insert(place.clone(), kept);
+                    }
+                    self.files.insert(place, is_program);
+                }
+                Change::Hardlink(target) => {
+                    let target = self.place(&target);
+                    if let Some(kept) = self.kept.get(&target).cloned() {
+                        self.kept.insert(place.clone(), kept);
+                    }
+                    let is_program = self.files.get(&target).copied();
+                    self.files.insert(place, is_program.unwrap_or_default());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Reads the content of a file, if it is wanted and not too large.
+    fn keep(
+        &self,
+        path: &LayerPath,
+        entry: &tar::Entry,
+        content: &mut dyn Read,
+    ) -> Result<Option<KeptFile>, ReadError> {
+        if !self.wanted.contains(&path.as_str()) {
+            return Ok(None);
+        }
+        let attrs = attrs(entry)?;
+        let mut bytes = None;
+        if entry.size <= self.most {
+            let read = bytes.insert(Vec::new());
+            content.read_to_end(read)?;
+        }
+        let content = bytes;
+        Ok(Some(KeptFile { attrs, content }))
     }
 
     /// Counts the bytes of a name.
@@ -157,14 +243,32 @@ impl FactsBuilder {
     fn remove(&mut self, path: &LayerPath) {
         self.facts.remove(path);
         self.files.remove(path);
+        self.kept.remove(path);
         let prefix = path.prefix();
         let below = (Bound::Included(&*prefix), Bound::Unbounded);
-        let below = self.files.range::<str, _>(below);
+        let below = self.files.range::<str, _>(below).map(|(path, _)| path);
         let below = below.take_while(|it| it.as_str().starts_with(&prefix));
         let gone: Vec<LayerPath> = below.cloned().collect();
         gone.iter().for_each(|path| {
             self.files.remove(path);
+            self.kept.remove(path);
         });
+    }
+
+    /// Returns all that was gathered.
+    pub fn finish_all(mut self) -> Gathered {
+        let kept = std::mem::take(&mut self.kept);
+        let programs = self.files.iter().filter(|(_, is_program)| **is_program);
+        let links = self.facts.iter().filter_map(|(path, fact)| match fact {
+            Fact::Link { target, .. } => Some((path.clone(), target.clone())),
+            Fact::Folder(_) => None,
+        });
+        let programs = Programs::new(programs.map(|(path, _)| path.clone()), links);
+        Gathered {
+            programs,
+            kept,
+            facts: self.finish(),
+        }
     }
 
     /// Returns what was gathered: all folders, and all symlinks but those to files.
@@ -176,7 +280,7 @@ impl FactsBuilder {
                 let parent = path.parent().unwrap_or_default();
                 *folder = self.facts.leads_to_folder(&parent, target);
                 let end = self.facts.end(&parent, target);
-                if end.is_some_and(|end| self.files.contains(&end)) {
+                if end.is_some_and(|end| self.files.contains_key(&end)) {
                     continue;
                 }
             }
