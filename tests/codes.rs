@@ -45,6 +45,7 @@ const SHARED: &[(&str, &str)] = &[
     ),
     ("host::changed", "a file, an archive and a whole folder"),
     ("host::unreadable", "a file, an archive and a folder"),
+    ("image::config", "the config of an image that is made"),
     (
         "image::config",
         "the config of an image, and of what a command runs in",
@@ -161,6 +162,10 @@ const SHARED: &[(&str, &str)] = &[
     ),
     ("stdout", "stdout cannot be written"),
     ("stopped", "the user stopped it"),
+    (
+        "users::unreadable",
+        "the users of a base, in its layers and for image.lock",
+    ),
     ("value::path", "a path in the image"),
     (
         "wheel::malformed",

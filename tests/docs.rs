@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -145,6 +146,8 @@ fn with_examples() -> Space {
         .for_each(|path| fs::remove_dir_all(path).expect("a copy"));
     // build.sh compiles it; what it does is not the matter here.
     space.write("examples/hello-cloud/hello", "not a program\n");
+    let hello = space.path().join("examples/hello-cloud/hello");
+    fs::set_permissions(hello, fs::Permissions::from_mode(0o755)).expect("a program");
     space
 }
 

@@ -246,7 +246,8 @@ fn add(
         }
         return Err(problems);
     };
-    let bottom = ground.bottom.filter(|it| *it != image);
+    let bottom = ground.base.as_ref().map(|it| it.node);
+    let bottom = bottom.filter(|it| *it != image);
     let mut top = ground.top;
     let mut nodes = vec![image];
     nodes.extend(bottom);

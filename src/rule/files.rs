@@ -13,6 +13,8 @@
 //! that matches a folder takes all of it. A pattern of `include` that matches nothing is an error.
 //!
 //! Files are owned by `owner` and have mode 0755 where the host lets anyone execute them, else 0644. Folders are 0755.
+//! `mode` is that of all files; `modes` has patterns as `include`, and the modes of the files that they match: the last
+//! one that is written wins, one that matches a folder holds for all files in it, and one that matches no file is an error.
 //! `dest` and the folders above it keep what the image below says of them. Nothing else of the host reaches the layer:
 //! no times, no names, no umask. Symlinks are copied as they are, and must not lead out of the workspace; links to
 //! places in the image are written under `symlinks`. Empty folders are kept.
@@ -26,6 +28,27 @@
 //! What is named is taken all the same: a `src` that is such a file or folder, and what a pattern of `include` names letter
 //! for letter, as `include = ["**", ".env", "web/node_modules"]`. An ignore file gives way to a path of `include` without
 //! `*`.
+//!
+//! Users and groups are added to those of the image below, or to root alone where it has none, with the lines that
+//! `useradd` writes; the day of the last change of the password stays empty:
+//!
+//! ```toml
+//! [files.people]
+//! groups = { data = { gid = 2000 } }
+//! users  = { app = { uid = 1000, home = "/srv/app", groups = ["data"] } }
+//!
+//! [files.code]
+//! src   = "app"
+//! dest  = "/srv/app"
+//! owner = "app"
+//! ```
+//!
+//! The password is locked. `gid` is the number of the user's own group; where it is not written, it is `uid`, and the group
+//! has the user's name. The home folder is made with 0700, and is the user's; `dirs` may say another mode of it; a folder of
+//! the image below that belongs to somebody, or is not 0755, stays as it is; `create_home = false` makes none. Nothing of
+//! `/etc/skel` is copied. Who is there already and is the same stays; another name with the number, or another number with
+//! the name, is an error. Several layers may add users, each to those below it; one that replaces `/etc/passwd` and drops
+//! users is warned of. `owner` takes the names of users and groups that the image has, or that the layer adds.
 //!
 //! `image.lock`, the cache, what this build writes, and layouts that earlier builds wrote are never copied.
 //!
@@ -44,6 +67,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -51,25 +75,30 @@ use toml::Spanned;
 
 use super::host::HostPath;
 use super::left_out::{DOCKERIGNORE, GITIGNORE, IgnoreFiles};
+use super::modes::Modes;
+use super::new_people::{GROUP, Groups, USER, Users, people};
 use super::patterns::Patterns;
-use super::scan::{Scan, TreeSpec};
-use super::value::{Collect, fields, image_path, mode, owner};
-use super::{Lower, Lowered, Role, Rule};
-use crate::layer::{Attrs, Content, Kind};
+use super::scan::{Names, Scan, TreeSpec};
+use super::users::{NewPeople, UsersBelow};
+use super::value::{Belongs, Collect, belongs, fields, image_path, mode};
+use super::{Lower, Lowered, OnUsers, Role, Rule};
+use crate::graph::{NodeId, Origin};
+use crate::layer::{Attrs, Content, Kind, LayerPath, Owner};
 use crate::spec::{Key, Problems, Table, Target, Type};
 
 macro_rules! keys {
     ($($more:expr),*) => {
         &[
-            Key::new("src", Type::String, "\".\"", "A file or folder of the host, relative to the manifest. Where only `symlinks`, `dirs`, `text`, `remove` or `entries` are written, there is none."),
+            Key::new("src", Type::String, "\".\"", "A file or folder of the host, relative to the manifest. Where only `symlinks`, `dirs`, `text`, `remove`, `entries`, `users` or `groups` are written, there is none."),
             Key::new("dest", Type::String, "\"/\"", "Where it goes in the image."),
             Key::new("include", Type::Strings, "[\"**\"]", "Patterns of what to take from a folder."),
             Key::new("exclude", Type::Strings, "[]", "Patterns of what to leave out. They win over `include`."),
             Key::new("ignore", Type::Strings, "[\".dockerignore\"]", "Which ignore files count, of \".dockerignore\" and \".gitignore\"."),
             Key::new("gitignore", Type::Boolean, "false", "Leaves out what the workspace's .gitignore files name: the same as \".gitignore\" in `ignore`."),
             Key::new("allow_empty", Type::Boolean, "false", "Lets patterns match nothing."),
-            Key::new("owner", Type::String, "\"0:0\"", "The numeric owner of all entries, as UID:GID."),
+            Key::new("owner", Type::String, "\"0:0\"", "The owner of all entries, as UID:GID, or as names that the image has or the layer adds."),
             Key::new("mode", Type::String, "", "The mode of all files, in octal. By default 0755 for executable files, else 0644."),
+            Key::new("modes", Type::StringMap, "{}", "Modes of single files: pattern, relative to `src` = mode in octal. They win over `mode`."),
             Key::new("mtime", Type::Integer, "0", "The modification time of all entries, in seconds since 1970."),
             Key::new("replace", Type::Boolean, "false", "Lets entries replace folders of the image below, or symlinks to folders."),
             Key::new("symlinks", Type::StringMap, "{}", "Symlinks to make: path in the image = text of the link."),
@@ -82,12 +111,26 @@ macro_rules! keys {
 }
 
 const ENTRY: &[Key] = keys!();
-const KEYS: &[Key] = keys!(Key::new(
-    "entries",
-    Type::Tables(ENTRY),
-    "[]",
-    "Several trees for one layer: tables with the keys above."
-));
+const KEYS: &[Key] = keys!(
+    Key::new(
+        "entries",
+        Type::Tables(ENTRY),
+        "[]",
+        "Several trees for one layer: tables with the keys above."
+    ),
+    Key::new(
+        "users",
+        Type::Named(USER),
+        "{}",
+        "Users to add: name = table of `uid`, `gid`, `home`, `create_home`, `shell`, `comment`, `groups`."
+    ),
+    Key::new(
+        "groups",
+        Type::Named(GROUP),
+        "{}",
+        "Groups to add: name = table of `gid`."
+    )
+);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +147,8 @@ struct FilesTable {
     allow_empty: bool,
     owner: Option<Spanned<String>>,
     mode: Option<Spanned<String>>,
+    #[serde(default)]
+    modes: BTreeMap<Spanned<String>, Spanned<String>>,
     mtime: Option<Spanned<i64>>,
     #[serde(default)]
     replace: bool,
@@ -116,6 +161,10 @@ struct FilesTable {
     #[serde(default)]
     remove: Vec<Spanned<String>>,
     entries: Option<Vec<FilesTable>>,
+    #[serde(default)]
+    users: Users,
+    #[serde(default)]
+    groups: Groups,
 }
 
 pub(super) struct Files;
@@ -150,7 +199,8 @@ impl Rule for Files {
         let mut collect = Collect::default();
         let mut trees = Vec::new();
         let nested = table.entries.take();
-        let has_entries = nested.is_some();
+        let mut people = people(&target.table, &table.users, &table.groups, &mut collect);
+        let has_entries = nested.is_some() || !people.is_empty();
         for nested in nested.into_iter().flatten() {
             trees.push(TreeSpec::new(
                 &target.table,
@@ -172,11 +222,75 @@ impl Rule for Files {
         let members = lower.spec.members.values();
         let manifests = members.map(|member| member.manifest.clone()).collect();
         let name = lower.spec.short_name(&target.id);
+        people.mtime = trees.last().map_or(0, |tree| tree.mtime);
+        people.modes = home_modes(&people, &mut trees);
+        let names = people.origin().or(trees.iter().find_map(TreeSpec::name));
+        let names = names.cloned();
         let scan = Scan::new(trees, name, lower.never.clone(), Arc::new(manifests));
         let scan = collect.finish(scan)?;
-        let node = lower.add(target, scan, vec![], target.table.origin());
-        Ok(Lowered::Layer(vec![node]))
+        let Some(origin) = names else {
+            let node = lower.add(target, scan, vec![], target.table.origin());
+            return Ok(Lowered::Layer(vec![node]));
+        };
+        Ok(Lowered::OnUsers(Arc::new(OnPeople {
+            scan,
+            people: Arc::new(people),
+            origin,
+            target: target.clone(),
+        })))
     }
+}
+
+/// A layer of files whose owners are named, or that adds users.
+struct OnPeople {
+    scan: Scan,
+    people: Arc<NewPeople>,
+    /// The place of the first name.
+    origin: Origin,
+    target: Target,
+}
+
+impl fmt::Debug for OnPeople {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.target.id)
+    }
+}
+
+impl OnUsers for OnPeople {
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn add(&self, below: &UsersBelow, lower: &mut Lower<'_>) -> NodeId {
+        let names = Names {
+            below: below.clone(),
+            people: self.people.clone(),
+            origin: self.origin.clone(),
+        };
+        let origin = self.target.table.origin();
+        lower.add(
+            &self.target,
+            self.scan.with_names(names),
+            below.inputs(),
+            origin,
+        )
+    }
+}
+
+/// Takes folders that are homes of users who are added out of the trees: `dirs` says only which modes they have.
+fn home_modes(people: &NewPeople, trees: &mut [TreeSpec]) -> BTreeMap<LayerPath, u16> {
+    let homes = people.homes();
+    let mut modes = BTreeMap::new();
+    for tree in trees {
+        tree.made.retain(|(path, kind, _)| match kind {
+            Kind::Folder { attrs, .. } if homes.contains(path) => {
+                modes.insert(path.clone(), attrs.mode);
+                false
+            }
+            _ => true,
+        });
+    }
+    modes
 }
 
 impl TreeSpec {
@@ -189,11 +303,17 @@ impl TreeSpec {
         lower: &Lower<'_>,
         collect: &mut Collect,
     ) -> Self {
-        let owner = table
+        let belongs = table
             .owner
             .as_ref()
-            .map(|value| collect.take(owner(at, value)))
+            .map(|value| collect.take(belongs(at, value)))
             .unwrap_or_default();
+        // What is named gets its numbers where the users are known.
+        let owner = match belongs {
+            Belongs::To(owner) => owner,
+            Belongs::Named(..) => Owner::default(),
+        };
+        let modes = Modes::new(at, &table.modes, collect);
         let file_mode = table
             .mode
             .as_ref()
@@ -299,6 +419,7 @@ impl TreeSpec {
                     .and_then(|list| list.first())
                     .map(Spanned::span),
             ),
+            ("modes", table.modes.keys().next().map(Spanned::span)),
             ("dest", table.dest.as_ref().map(Spanned::span)),
         ] {
             if let (Some(span), None, true) = (span, &table.src, only_made) {
@@ -345,8 +466,9 @@ impl TreeSpec {
             exclude: Patterns::new(at, &table.exclude, collect),
             ignore,
             allow_empty: table.allow_empty,
-            owner,
+            belongs,
             mode: file_mode,
+            modes,
             mtime: collect.take(mtime),
             replace: table.replace,
             made,

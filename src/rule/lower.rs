@@ -2,12 +2,14 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ecosystem::{Found, Installed};
-use super::{ImageNodes, OnDisk, RULES, Role};
+use super::users::UsersBelow;
+use super::{BaseUsers, ImageNodes, OnDisk, RULES, Role};
 use crate::graph::{Action, Graph, Label, NodeId, Origin};
 use crate::lock::Lock;
 use crate::oci::{Platform, Reference};
@@ -18,16 +20,38 @@ use crate::spec::{
 /// What a target becomes.
 #[derive(Clone, Debug)]
 pub enum Lowered {
-    /// An image to build on, and what it is to layers.
-    Base(NodeId, Below),
+    /// An image to build on.
+    Base(BaseNodes),
     /// A layer: its trees, one for each part.
     Layer(Vec<NodeId>),
+    /// A layer that depends on the users of the image below it.
+    OnUsers(Arc<dyn OnUsers>),
     /// Several layers of packages, bottom first.
     Layers(Vec<LayerTrees>, Arc<dyn Installed>),
     /// An image of one platform.
     Image(ImageNodes),
     /// Other targets.
     Group(Vec<TargetId>),
+}
+
+/// An image to build on.
+#[derive(Clone, Debug)]
+pub struct BaseNodes {
+    /// The node.
+    pub node: NodeId,
+    /// What it is to layers.
+    pub below: Below,
+    /// Where its users are known from.
+    pub users: BaseUsers,
+}
+
+/// A layer that depends on the users of the image below it. It is lowered to nodes where that image is known.
+pub trait OnUsers: fmt::Debug + Send + Sync {
+    /// Returns the place that cannot do without them.
+    fn origin(&self) -> &Origin;
+
+    /// Adds the node that makes the layer's tree; `below` is what its users are found in.
+    fn add(&self, below: &UsersBelow, lower: &mut Lower<'_>) -> NodeId;
 }
 
 /// The trees of a layer that one node makes, along with those of others.

@@ -15,6 +15,8 @@ mod layer;
 mod left_out;
 mod lend;
 mod lower;
+mod modes;
+mod new_people;
 mod patterns;
 mod pip;
 mod reference;
@@ -26,16 +28,17 @@ mod toy_document_testing;
 mod toy_ecosystem_testing;
 #[cfg(test)]
 mod toy_rule_testing;
+mod users;
 mod value;
 mod walk;
 
-pub(crate) use base::OnDisk;
+pub(crate) use base::{BaseUsers, OnDisk};
 pub(crate) use document::documents;
 use ecosystem::Ecosystem;
 pub(crate) use host::digest_of;
 pub(crate) use image::{ImageNodes, Names, images, index, names as image_names, platforms};
 pub(crate) use lend::{Cache, lend};
-pub(crate) use lower::{Below, Draft, Given, LayerTrees, Lower, Lowered, Need};
+pub(crate) use lower::{BaseNodes, Below, Draft, Given, LayerTrees, Lower, Lowered, Need, OnUsers};
 pub(crate) use reference::{TABLES, reference, reference_of_table, schema, table_of_rules};
 #[cfg(test)]
 pub(crate) use toy_ecosystem_testing::connect;

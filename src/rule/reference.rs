@@ -173,6 +173,9 @@ fn property(key: &Key) -> Value {
         Type::Layers => json!({"type": "array", "items": {"$ref": "#/$defs/layer"}}),
         Type::Table(keys) => table(keys, key.doc),
         Type::Tables(keys) => json!({"type": "array", "items": table(keys, key.doc)}),
+        Type::Named(keys) => {
+            json!({"type": "object", "additionalProperties": table(keys, key.doc)})
+        }
     };
     value["description"] = key.doc.into();
     value

@@ -13,7 +13,10 @@ use rayon::prelude::*;
 
 use super::host::HostPath;
 use super::left_out::IgnoreFiles;
+use super::modes::Modes;
 use super::patterns::Patterns;
+use super::users::{NewPeople, People, UsersBelow};
+use super::value::Belongs;
 use super::walk::{Item, ItemKind, Walk, digests, is_executable, no_file, unreadable};
 use crate::graph::{Action, ActionError, Context, KeyWriter, Origin, Part, Product, TreeProduct};
 use crate::layer::{Attrs, Clash, Content, Entry, Kind, LayerPath, Owner, Source, Tree};
@@ -30,8 +33,11 @@ pub(super) struct TreeSpec {
     pub(super) exclude: Patterns,
     pub(super) ignore: IgnoreFiles,
     pub(super) allow_empty: bool,
-    pub(super) owner: Owner,
+    /// Whom all belongs to. The owner of what is named is resolved when the scan runs.
+    pub(super) belongs: Belongs,
     pub(super) mode: Option<u16>,
+    /// The modes of single files.
+    pub(super) modes: Modes,
     pub(super) mtime: i64,
     pub(super) replace: bool,
     /// Entries that the manifest itself holds.
@@ -40,6 +46,23 @@ pub(super) struct TreeSpec {
 }
 
 impl TreeSpec {
+    /// Returns the place of the owner's name, if it is written as one.
+    pub(super) fn name(&self) -> Option<&Origin> {
+        match &self.belongs {
+            Belongs::To(_) => None,
+            Belongs::Named(_, origin) => Some(origin),
+        }
+    }
+
+    /// Returns the numbers of the owner.
+    fn owner(&self, people: Option<&People>) -> Result<Owner, ActionError> {
+        match (&self.belongs, people) {
+            (Belongs::To(owner), _) => Ok(*owner),
+            (Belongs::Named(name, origin), Some(people)) => people.owner(name, origin),
+            (Belongs::Named(..), None) => Err(ActionError::bug("nobody knows an owner")),
+        }
+    }
+
     fn write_key(&self, key: &mut dyn KeyWriter) {
         // The path of the host may stand here: these parameters tell nodes apart within one build; what is cached
         // depends on the tree that comes out.
@@ -59,9 +82,13 @@ impl TreeSpec {
         key.flag("gitignore", self.ignore.git);
         key.flag("allow_empty", self.allow_empty);
         key.flag("replace", self.replace);
-        key.field("owner", &self.owner.key_text());
+        match &self.belongs {
+            Belongs::To(owner) => key.field("owner", &owner.key_text()),
+            Belongs::Named(name, _) => key.field("owner", name),
+        }
         let mode = self.mode.map(|mode| format!("{mode:04o}"));
         key.field("mode", mode.as_deref().unwrap_or("-"));
+        self.modes.write_key(key);
         key.field("mtime", &self.mtime.to_string());
         for (path, kind, _) in &self.made {
             key.field("made", &format!("/{path}"));
@@ -86,26 +113,56 @@ impl TreeSpec {
         if let Some(told) = found.told {
             (context.note)(&format!("files {} of `{}`: {told}", scan.name, src.text));
         }
+        self.see_modes(&found.items, &src.text)?;
         Ok(Seen::Folder(real.into(), found.items, found.ignored_by))
     }
 
+    /// Makes sure that each pattern of `modes` matches a file.
+    fn see_modes(&self, items: &[Item], src: &str) -> Result<(), ActionError> {
+        if self.modes.is_empty() {
+            return Ok(());
+        }
+        for item in items {
+            if matches!(item.kind, ItemKind::File { .. }) {
+                self.modes.see(&item.path);
+            }
+        }
+        match self.modes.unused() {
+            Some((pattern, origin)) if !self.allow_empty => {
+                let message =
+                    format!("the pattern `{pattern}` of `modes` matches no file of `{src}`");
+                let help = "patterns are relative to `src`; `*` stops at a `/`, `**` does not; `dirs` says modes of folders";
+                Err(ActionError::new("imgdecl::files::no_mode", message)
+                    .at(origin)
+                    .help(help))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the tree of what was seen.
-    fn make(&self, seen: &Seen, context: &Context<'_>) -> Result<Tree, ActionError> {
+    fn make(&self, seen: &Seen, owner: Owner, context: &Context<'_>) -> Result<Tree, ActionError> {
         let mut tree = match (seen, &self.src) {
-            (Seen::Folder(root, items, _), Some(src)) => self.folder(src, root, items, context)?,
+            (Seen::Folder(root, items, _), Some(src)) => {
+                self.folder(src, root, items, owner, context)?
+            }
             (Seen::File(path, entry), Some(src)) => {
                 let mut tree = Tree::default();
-                let inserted = tree.insert(path.clone(), entry.clone());
+                let mut entry = entry.clone();
+                set_owner(&mut entry.kind, owner);
+                let inserted = tree.insert(path.clone(), entry);
                 inserted.map_err(|clash| explain_clash(&clash).at(&src.origin))?;
                 tree
             }
             _ => Tree::default(),
         };
         for (path, kind, origin) in &self.made {
+            let mut kind = kind.clone();
+            set_owner(&mut kind, owner);
             let entry = Entry {
                 mtime: self.mtime,
                 replace: self.replace,
-                ..Entry::new(kind.clone())
+                ..Entry::new(kind)
             };
             tree.insert(path.clone(), entry)
                 .map_err(|clash| explain_clash(&clash).at(origin))?;
@@ -121,12 +178,13 @@ impl TreeSpec {
         src: &HostPath,
         root: &Arc<Path>,
         items: &[Item],
+        owner: Owner,
         context: &Context<'_>,
     ) -> Result<Tree, ActionError> {
         let digests = digests(root, items, context).map_err(|error| error.at(&src.origin))?;
         let place = |(item, digest): (&Item, Option<Digest>)| {
             let path = self.dest.join(&item.path);
-            path.map(|path| (path, Arc::new(self.entry(root, item, digest))))
+            path.map(|path| (path, Arc::new(self.entry(root, item, owner, digest))))
         };
         let entries: Result<Vec<_>, _> = items.par_iter().zip(digests).map(place).collect();
         let entries = entries.map_err(|error| explain_clash(&error.into()).at(&src.origin))?;
@@ -142,6 +200,16 @@ impl TreeSpec {
         context: &Context<'_>,
     ) -> Result<Seen, ActionError> {
         let is_empty = |patterns: &Patterns| patterns.is_empty();
+        if !self.modes.is_empty() {
+            let message = format!("`{}` is a file, whose mode `mode` says", src.text);
+            let origin = self
+                .modes
+                .unused()
+                .map_or(&src.origin, |(_, origin)| origin);
+            return Err(ActionError::new("imgdecl::files::no_mode", message)
+                .at(origin)
+                .help("write `mode`, without a pattern"));
+        }
         if !self.include.as_ref().is_none_or(is_empty) || !self.exclude.is_empty() {
             let message = format!(
                 "`{}` is a file: there is nothing to include or exclude",
@@ -166,10 +234,9 @@ impl TreeSpec {
         let path = path.map_err(|error| explain_clash(&error.into()).at(&src.origin))?;
         let executable = is_executable(metadata);
         let mode = self.mode.unwrap_or(if executable { 0o755 } else { 0o644 });
-        let attrs = Attrs {
-            mode,
-            owner: self.owner,
-        };
+        // The owner is put in where the tree is made.
+        let owner = Owner::default();
+        let attrs = Attrs { mode, owner };
         let content = src.content(context)?;
         let entry = Entry {
             mtime: self.mtime,
@@ -179,8 +246,7 @@ impl TreeSpec {
         Ok(Seen::File(path, entry))
     }
 
-    fn entry(&self, root: &Arc<Path>, item: &Item, digest: Option<Digest>) -> Entry {
-        let owner = self.owner;
+    fn entry(&self, root: &Arc<Path>, item: &Item, owner: Owner, digest: Option<Digest>) -> Entry {
         let kind = match &item.kind {
             ItemKind::Folder => Kind::Folder {
                 attrs: Attrs { mode: 0o755, owner },
@@ -191,7 +257,8 @@ impl TreeSpec {
                 owner,
             },
             ItemKind::File { stamp, executable } => {
-                let mode = self.mode.unwrap_or(if *executable { 0o755 } else { 0o644 });
+                let own = self.modes.of(&item.path).or(self.mode);
+                let mode = own.unwrap_or(if *executable { 0o755 } else { 0o644 });
                 let source = Source::Host {
                     folder: root.clone(),
                     below: item.path.as_str().into(),
@@ -213,6 +280,16 @@ impl TreeSpec {
             replace: self.replace,
             ..Entry::new(kind)
         }
+    }
+}
+
+/// Gives an entry to somebody.
+fn set_owner(kind: &mut Kind, to: Owner) {
+    match kind {
+        Kind::Folder { attrs, .. } | Kind::File { attrs, .. } | Kind::Hardlink { attrs, .. } => {
+            attrs.owner = to;
+        }
+        Kind::Symlink { owner, .. } => *owner = to,
     }
 }
 
@@ -266,7 +343,8 @@ impl Seen {
     }
 }
 
-fn explain_clash(clash: &Clash) -> ActionError {
+/// Says that entries do not go together.
+pub(super) fn explain_clash(clash: &Clash) -> ActionError {
     let (code, help) = match clash {
         Clash::Twice { .. } => (
             "imgdecl::layer::clash",
@@ -290,6 +368,25 @@ pub(super) struct Scan {
     manifests: Arc<BTreeSet<PathBuf>>,
     /// What people call the layer.
     name: String,
+    /// Who the names of owners are, and who is added; `None` where there are numbers alone.
+    names: Option<Arc<Names>>,
+}
+
+/// Who the names in a layer are.
+pub(super) struct Names {
+    /// Where the users below are found.
+    pub(super) below: UsersBelow,
+    /// Who is added to them.
+    pub(super) people: Arc<NewPeople>,
+    /// The place of the first name.
+    pub(super) origin: Origin,
+}
+
+impl Names {
+    fn write_key(&self, key: &mut dyn KeyWriter) {
+        self.below.write_key(key);
+        self.people.write_key(key);
+    }
 }
 
 impl Scan {
@@ -305,6 +402,18 @@ impl Scan {
             never,
             manifests,
             name,
+            names: None,
+        }
+    }
+
+    /// Makes the same action where names are known: its inputs are those that `names` look at.
+    pub(super) fn with_names(&self, names: Names) -> Self {
+        Self {
+            trees: self.trees.clone(),
+            never: self.never.clone(),
+            manifests: self.manifests.clone(),
+            name: self.name.clone(),
+            names: Some(Arc::new(names)),
         }
     }
 }
@@ -320,9 +429,10 @@ impl Action for Scan {
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
         self.trees.iter().for_each(|tree| tree.write_key(key));
+        self.names.iter().for_each(|names| names.write_key(key));
     }
 
-    fn run(&self, context: &Context<'_>, _: &[Product]) -> Result<Product, ActionError> {
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
         // Taken first: what changes from here on must not be remembered.
         #[expect(
             clippy::disallowed_methods,
@@ -332,16 +442,29 @@ impl Action for Scan {
         let looked = self.trees.iter().map(|spec| spec.look(context, self));
         let seen: Vec<Seen> = looked.collect::<Result<_, _>>()?;
 
+        let people = self.names.as_ref().map(|names| {
+            let Names {
+                below,
+                people,
+                origin,
+            } = &**names;
+            People::new(below, people, origin, context, inputs)
+        });
+        let people = people.transpose()?;
+        let owners = self.trees.iter().map(|spec| spec.owner(people.as_ref()));
+        let owners: Vec<Owner> = owners.collect::<Result<_, _>>()?;
         let is_recent = seen.iter().any(|seen| seen.is_recent(now));
         let scanned = Scanned {
             trees: self.trees.clone(),
             seen,
+            owners,
+            people: people.and_then(|it| it.tree),
         };
         if let Some(digest) = context.parts.known(&scanned)? {
-            let make = move |context: &Context<'_>| merge(&scanned.trees, &scanned.seen, context);
+            let make = move |context: &Context<'_>| scanned.merge(context);
             return Ok(Product::Tree(TreeProduct::lazy(digest, make)));
         }
-        let product = TreeProduct::new(merge(&self.trees, &scanned.seen, context)?);
+        let product = TreeProduct::new(scanned.merge(context)?);
         if !is_recent {
             let blobs = Vec::new();
             context.parts.keep(&scanned, &product.digest, blobs)?;
@@ -354,6 +477,10 @@ impl Action for Scan {
 struct Scanned {
     trees: Arc<Vec<TreeSpec>>,
     seen: Vec<Seen>,
+    /// The owner of each tree.
+    owners: Vec<Owner>,
+    /// The files of users, and their homes.
+    people: Option<Tree>,
 }
 
 impl Part for Scanned {
@@ -364,20 +491,36 @@ impl Part for Scanned {
     fn parameters(&self, key: &mut dyn KeyWriter) {
         self.trees.iter().for_each(|tree| tree.write_key(key));
         self.seen.iter().for_each(|seen| seen.write_key(key));
+        for (tree, owner) in self.trees.iter().zip(&self.owners) {
+            if tree.name().is_some() {
+                key.field("owner is", &owner.key_text());
+            }
+        }
+        if let Some(people) = &self.people {
+            key.field("users", &people.digest().to_string());
+        }
     }
 }
 
-/// Makes one tree of all that was seen.
-fn merge(trees: &[TreeSpec], seen: &[Seen], context: &Context<'_>) -> Result<Tree, ActionError> {
-    let mut all = Tree::default();
-    for (spec, seen) in trees.iter().zip(seen) {
-        all.merge(spec.make(seen, context)?).map_err(|clash| {
-            let error = explain_clash(&clash);
-            match &spec.src {
-                Some(src) => error.at(&src.origin),
-                None => error,
-            }
-        })?;
+impl Scanned {
+    /// Makes one tree of all that was seen.
+    fn merge(&self, context: &Context<'_>) -> Result<Tree, ActionError> {
+        let mut all = Tree::default();
+        let seen = self.seen.iter().zip(&self.owners);
+        for (spec, (seen, owner)) in self.trees.iter().zip(seen) {
+            let made = spec.make(seen, *owner, context)?;
+            all.merge(made).map_err(|clash| {
+                let error = explain_clash(&clash);
+                match &spec.src {
+                    Some(src) => error.at(&src.origin),
+                    None => error,
+                }
+            })?;
+        }
+        if let Some(people) = &self.people {
+            let merged = all.merge(people.clone());
+            merged.map_err(|clash| explain_clash(&clash))?;
+        }
+        Ok(all)
     }
-    Ok(all)
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::de::{self, Deserialize};
 use toml::Spanned;
 
+use crate::accounts::{has_name, is_name};
 use crate::graph::{ActionError, Origin};
 use crate::layer::{LayerPath, Owner};
 use crate::spec::{Problem, Problems, Table};
@@ -25,6 +26,33 @@ pub(super) fn owner(table: &Table, value: &Spanned<String>) -> Result<Owner, Pro
             )
             .help("names differ from image to image: write the numeric user and group id")),
     }
+}
+
+/// Whom entries belong to.
+#[derive(Clone, Debug)]
+pub(super) enum Belongs {
+    /// Numbers.
+    To(Owner),
+    /// `USER` or `USER:GROUP`, of which at least one is a name that the image must know.
+    Named(String, Origin),
+}
+
+impl Default for Belongs {
+    fn default() -> Self {
+        Self::To(Owner::default())
+    }
+}
+
+/// Parses an owner that may have names, as `"app"`, `"app:www-data"` and `"1000:app"`.
+pub(super) fn belongs(table: &Table, value: &Spanned<String>) -> Result<Belongs, Problem> {
+    let text = value.get_ref();
+    let is_part = |part: &str| is_name(part) || part.parse().is_ok_and(|it: u32| it != u32::MAX);
+    if has_name(text) && text.splitn(2, ':').all(is_part) {
+        return Ok(Belongs::Named(text.clone(), table.place(value.span())));
+    }
+    owner(table, value).map(Belongs::To).map_err(|problem| {
+        problem.help("write numbers, or names of users and groups that the image has, as \"app\" or \"app:app\"")
+    })
 }
 
 /// Parses permission bits in octal, as `"0755"`.

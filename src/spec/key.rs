@@ -42,6 +42,8 @@ pub enum Type {
     Table(&'static [Key]),
     /// A list of tables with keys of their own.
     Tables(&'static [Key]),
+    /// A table from names to tables with keys of their own.
+    Named(&'static [Key]),
 }
 
 /// Which variables the strings of a key may use.
@@ -98,6 +100,7 @@ impl Type {
             Self::Layers => "list of layers".into(),
             Self::Table(_) => "table".into(),
             Self::Tables(_) => "list of tables".into(),
+            Self::Named(_) => "table of tables".into(),
         }
     }
 
@@ -124,6 +127,9 @@ impl Type {
             Self::Layers => all(value, |it| it.is_str() || it.is_table()),
             Self::Table(_) => value.is_table(),
             Self::Tables(_) => all(value, |it| it.is_table()),
+            Self::Named(_) => value
+                .as_table()
+                .is_some_and(|map| map.values().all(|it| it.get_ref().is_table())),
         }
     }
 }

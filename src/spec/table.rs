@@ -89,6 +89,10 @@ impl Table {
                 let problem = self.problem("imgdecl::spec::type", span.clone(), message, label);
                 let text = self.source.text.get(span).unwrap_or_default();
                 problems.push(match wrong {
+                    DeValue::Integer(_) if key.name == "groups" => {
+                        problem.help(format!("write it as a table: {{ gid = {text} }}"))
+                    }
+                    _ if matches!(key.kind, Type::Named(_)) => problem,
                     DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
                         problem.help(format!("write it as a string: \"{text}\""))
                     }
@@ -126,6 +130,11 @@ impl Table {
                 }
                 (Type::Tables(keys), DeValue::Array(tables)) => {
                     for table in tables.iter().filter_map(|it| it.get_ref().as_table()) {
+                        self.check_table(table, keys, problems);
+                    }
+                }
+                (Type::Named(keys), DeValue::Table(tables)) => {
+                    for table in tables.values().filter_map(|it| it.get_ref().as_table()) {
                         self.check_table(table, keys, problems);
                     }
                 }
@@ -299,11 +308,14 @@ fn offender<'a>(
     let fits = |value: &DeValue<'_>| match kind {
         Type::Strings | Type::Words | Type::StringMap => value.is_str(),
         Type::Layers => value.is_str() || value.is_table(),
+        Type::Named(_) => value.is_table(),
         Type::Ports => value.is_str() || value.is_integer(),
         _ => true,
     };
     let wrong = match (kind, value.get_ref()) {
-        (Type::StringMap, DeValue::Table(table)) => table.values().find(|it| !fits(it.get_ref())),
+        (Type::StringMap | Type::Named(_), DeValue::Table(table)) => {
+            table.values().find(|it| !fits(it.get_ref()))
+        }
         (Type::Strings | Type::Words | Type::Layers | Type::Ports, DeValue::Array(list)) => {
             list.iter().find(|it| !fits(it.get_ref()))
         }

@@ -61,6 +61,7 @@ impl std::fmt::Display for TargetId {
 }
 
 /// One target.
+#[derive(Clone)]
 pub struct Target {
     /// Its name.
     pub id: TargetId,

@@ -49,9 +49,19 @@ pub(super) fn changes(moves: &[Move<'_, BasePin>]) -> Vec<String> {
             if was == Some(pin) {
                 continue;
             }
-            lines.push(moved(platform, was.map(|was| was.manifest), pin.manifest));
+            let before = was.map(|was| was.manifest);
+            lines.push(match before == Some(pin.manifest) {
+                true => format!("  {platform}"),
+                false => moved(platform, before, pin.manifest),
+            });
             if let Some(was) = was {
                 lines.extend(facts_changed(&was.facts, &pin.facts));
+                if was.accounts != pin.accounts {
+                    lines.push(match pin.accounts {
+                        Some(_) => "    its users and groups".to_owned(),
+                        None => "    its users and groups are no longer needed".to_owned(),
+                    });
+                }
             }
         }
         let gone = before.keys().filter(|it| !is.platforms.contains_key(*it));

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use super::look;
 use crate::graph::{ActionError, Base, Context, Layer, Lazy, Product};
 use crate::layer::{self, Facts, FactsBuilder, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference, last_of_each};
@@ -28,6 +29,11 @@ type ShowOne<'a> = &'a mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()
 struct Checked {
     bytes: Vec<u8>,
     diff_ids: Vec<DiffId>,
+}
+
+/// Returns the diff_ids of an image, checked against its manifest.
+pub(super) fn diff_ids(found: &Found, source: &dyn Source) -> Result<Vec<DiffId>, ActionError> {
+    Ok(check(found, source)?.diff_ids)
 }
 
 fn check(found: &Found, source: &dyn Source) -> Result<Checked, ActionError> {
@@ -65,15 +71,18 @@ pub(super) fn import(
     show: Show<'_>,
 ) -> Result<Base, ActionError> {
     let checked = check(found, source)?;
-    let mut facts = FactsBuilder::default();
+    let mut facts = look::builder();
     let mut layers = Vec::new();
-    for (number, (piece, diff_id)) in found.layers.iter().zip(checked.diff_ids).enumerate() {
+    let diff_ids = checked.diff_ids.iter().copied();
+    for (number, (piece, diff_id)) in found.layers.iter().zip(diff_ids).enumerate() {
         let blob = copy(context, piece, source)?;
         let show: ShowOne<'_> = &mut |path, content| show(number, path, content);
         let compression = examine(context, &blob, piece, diff_id, (&mut facts, show), source)?;
         layers.push(layer(piece, diff_id, blob, compression));
     }
-    let facts = facts.finish();
+    let gathered = facts.finish_all();
+    look::remember(context, &checked.diff_ids, &gathered)?;
+    let facts = gathered.facts;
     Ok(Base {
         name: found.name.clone(),
         digest: found.digest,

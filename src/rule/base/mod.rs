@@ -22,6 +22,10 @@
 //! 0755 0:0. So the base's layers are fetched once to make the lock, and after that only where an output holds them: a
 //! push to the same registry moves none. One `image` serves all platforms, so `${arch}` cannot stand in it.
 //!
+//! Where a layer adds users or groups to the base, or is owned by a name, the lock holds the base's `etc/passwd`,
+//! `etc/group`, `etc/shadow` and `etc/gshadow`, too, as texts. Where an image only runs as a user of the base by name, they
+//! come into the lock when the base is locked anew.
+//!
 //! Where packages of a `pip` target are for a base on disk, the lock holds what it says about Python, and the digest of
 //! its archive or of the layout's image: a base that was replaced is looked into again.
 //!
@@ -33,8 +37,10 @@
 mod changes;
 mod disk;
 mod import;
+mod look;
 mod pinned;
 mod remote;
+mod users;
 
 use std::sync::Arc;
 
@@ -44,7 +50,7 @@ use toml::Spanned;
 use super::host::HostPath;
 use super::tar::Find;
 use super::value::{Collect, fields};
-use super::{Below, Cache, Lower, Lowered, Need, Role, Rule};
+use super::{BaseNodes, Below, Cache, Lower, Lowered, Need, Role, Rule};
 use crate::graph::{ActionError, Context};
 use crate::lock::{Form, FormOf, Lock, Pin};
 use crate::oci::{Platform, Reference};
@@ -53,9 +59,11 @@ use crate::spec::{Key, Problem, Problems, Target, Type};
 use crate::store::StoreError;
 pub(crate) use disk::OnDisk;
 use disk::{FindLayout, Import};
+pub(in crate::rule) use look::{accounts, listed_programs, programs};
 use pinned::BasePin;
 pub(super) use remote::fetch_bytes;
 use remote::{Fetch, Known, Unpinned};
+pub(crate) use users::BaseUsers;
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -217,7 +225,11 @@ impl Rule for Base {
         };
         let origin = import.path.origin.clone();
         let node = lower.add(target, import, vec![find], origin);
-        Ok(Lowered::Base(node, Below::OnDisk(Arc::new(on_disk))))
+        Ok(Lowered::Base(BaseNodes {
+            node,
+            below: Below::OnDisk(Arc::new(on_disk)),
+            users: BaseUsers::InLayers,
+        }))
     }
 
     fn form(&self) -> Option<&'static dyn Form> {
@@ -305,7 +317,7 @@ fn in_registry(
         let platform = pin.platforms.get(&platform.to_string()).cloned();
         platform.map(|platform| (pin.digest, platform))
     });
-    lower.need(Need {
+    let need = Need {
         target: target.id.clone(),
         rule: target.rule,
         platform: platform.clone(),
@@ -317,10 +329,17 @@ fn in_registry(
         is_reference: true,
         is_given: false,
         payload: None,
-    });
+    };
+    lower.need(need.clone());
+    let accounts = pin.as_ref().and_then(|(_, pin)| pin.accounts.clone());
+    let users = BaseUsers::locked(accounts, need);
     let Some((digest, pin)) = pin else {
         let node = lower.add(target, Unpinned { image, platform }, vec![], origin);
-        return Lowered::Base(node, Below::Unlocked);
+        return Lowered::Base(BaseNodes {
+            node,
+            below: Below::Unlocked,
+            users,
+        });
     };
     let below = Below::Known(pin.found.clone());
     let known = Known {
@@ -338,7 +357,11 @@ fn in_registry(
         };
         lower.add(target, fetch, vec![base], origin);
     }
-    Lowered::Base(base, below)
+    Lowered::Base(BaseNodes {
+        node: base,
+        below,
+        users,
+    })
 }
 
 const DAMAGED: &str = "the base is damaged: copy it again from where it came";

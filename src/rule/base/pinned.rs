@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem::take;
+use std::sync::Arc;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::changes;
+use crate::accounts::{AccountFile, Accounts, FILES};
 use crate::layer::{Attrs, Fact, Facts, LayerPath, Owner};
 use crate::lock::{Move, Pin};
 use crate::oci::{Digest, Reference};
@@ -65,6 +67,8 @@ pub(in crate::rule) struct PlatformPin {
     pub(in crate::rule) facts: Facts,
     /// What ecosystems found in the base.
     pub(in crate::rule) found: Found,
+    /// The users and groups of the base, if somebody asked for them.
+    pub(in crate::rule) accounts: Option<Arc<Accounts>>,
 }
 
 /// What was found in a base on disk.
@@ -109,6 +113,17 @@ struct PlatformEntry {
     links: BTreeMap<String, String>,
     /// Symlinks to what the image does not have.
     dangling: BTreeMap<String, String>,
+    /// The files of users and groups; none stand there where the base has none, and nobody asked where this is `None`.
+    accounts: Option<BTreeMap<String, AccountEntry>>,
+}
+
+/// The form of a file of users or groups.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountEntry {
+    /// Its mode and owner, as those of folders.
+    attrs: String,
+    text: String,
 }
 
 impl Serialize for PlatformEntry {
@@ -128,6 +143,9 @@ impl Serialize for PlatformEntry {
         for (key, paths) in paths.into_iter().filter(|(_, paths)| !paths.is_empty()) {
             map.serialize_entry(key, paths)?;
         }
+        if let Some(accounts) = &self.accounts {
+            map.serialize_entry("accounts", accounts)?;
+        }
         map.end()
     }
 }
@@ -145,7 +163,7 @@ impl<'de> Deserialize<'de> for PlatformKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let key = String::deserialize(deserializer)?;
         let keys = ["manifest"].into_iter().chain(Found::keys());
-        let keys = keys.chain(["folders", "links", "dangling"]);
+        let keys = keys.chain(["folders", "links", "dangling", "accounts"]);
         let keys: Vec<&str> = keys.collect();
         if keys.contains(&&*key) {
             return Ok(Self(key));
@@ -176,6 +194,7 @@ impl<'de> Visitor<'de> for Platforms {
                 "folders" => entry.folders = map.next_value()?,
                 "links" => entry.links = map.next_value()?,
                 "dangling" => entry.dangling = map.next_value()?,
+                "accounts" => entry.accounts = Some(map.next_value()?),
                 _ => {
                     found.insert(key, map.next_value()?);
                 }
@@ -264,9 +283,8 @@ impl PlatformEntry {
         for (path, fact) in pin.facts.notable() {
             let path = format!("/{}", path.as_str());
             match fact {
-                Fact::Folder(Attrs { mode, owner }) => {
-                    let text = format!("{mode:04o} {}:{}", owner.uid, owner.gid);
-                    entry.folders.insert(path, text);
+                Fact::Folder(attrs) => {
+                    entry.folders.insert(path, attrs_text(attrs));
                 }
                 Fact::Link { target, folder } => {
                     let links = match folder {
@@ -277,6 +295,22 @@ impl PlatformEntry {
                 }
             }
         }
+        let entries = pin.accounts.as_ref().map(|accounts| {
+            let files = accounts.iter().map(|(path, file)| {
+                let owner = Owner {
+                    uid: file.uid,
+                    gid: file.gid,
+                };
+                let attrs = attrs_text(&Attrs {
+                    mode: file.mode,
+                    owner,
+                });
+                let text = file.text.clone();
+                (format!("/{path}"), AccountEntry { attrs, text })
+            });
+            files.collect()
+        });
+        entry.accounts = entries;
         entry
     }
 
@@ -291,17 +325,7 @@ impl PlatformEntry {
         let mut facts = Facts::default();
         let path = |text: &str| LayerPath::parse(text.strip_prefix('/')?).ok();
         for (name, text) in &self.folders {
-            let (mode, owner) = text.split_once(' ')?;
-            let (uid, gid) = owner.split_once(':')?;
-            let attrs = Attrs {
-                mode: u16::from_str_radix(mode, 8)
-                    .ok()
-                    .filter(|it| *it <= 0o7777)?,
-                owner: Owner {
-                    uid: uid.parse().ok()?,
-                    gid: gid.parse().ok()?,
-                },
-            };
+            let attrs = attrs_of(text)?;
             facts.insert(path(name)?, Fact::Folder(attrs));
         }
         let (links, dangling) = (take(&mut self.links), take(&mut self.dangling));
@@ -310,12 +334,53 @@ impl PlatformEntry {
                 facts.insert(path(&name)?, Fact::Link { target, folder });
             }
         }
+        let accounts = self.accounts.map(accounts_of);
         Some(PlatformPin {
             manifest: self.manifest?,
             facts,
             found: self.found?,
+            accounts: match accounts {
+                Some(accounts) => Some(Arc::new(accounts?)),
+                None => None,
+            },
         })
     }
+}
+
+/// Writes a mode and an owner.
+fn attrs_text(Attrs { mode, owner }: &Attrs) -> String {
+    format!("{mode:04o} {}:{}", owner.uid, owner.gid)
+}
+
+/// Reads what [`attrs_text`] wrote; `None` if it is anything else.
+fn attrs_of(text: &str) -> Option<Attrs> {
+    let (mode, owner) = text.split_once(' ')?;
+    let (uid, gid) = owner.split_once(':')?;
+    let mode = u16::from_str_radix(mode, 8).ok();
+    let owner = Owner {
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+    };
+    let mode = mode.filter(|it| *it <= 0o7777)?;
+    Some(Attrs { mode, owner })
+}
+
+/// Reads the files of users and groups; `None` if they make no sense.
+fn accounts_of(entries: BTreeMap<String, AccountEntry>) -> Option<Accounts> {
+    let mut accounts = Accounts::default();
+    for (path, entry) in entries {
+        let path = path.strip_prefix('/')?;
+        let path = FILES.into_iter().find(|it| *it == path)?;
+        let Attrs { mode, owner } = attrs_of(&entry.attrs)?;
+        let file = AccountFile {
+            mode,
+            uid: owner.uid,
+            gid: owner.gid,
+            text: entry.text,
+        };
+        accounts.put(path, file);
+    }
+    Some(accounts)
 }
 
 #[cfg(test)]
@@ -355,6 +420,7 @@ mod tests {
             manifest: Digest::of(b"manifest"),
             facts,
             found,
+            accounts: None,
         };
         let pin = RegistryPin {
             image: "python:3.11-slim".parse().unwrap(),

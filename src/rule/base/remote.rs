@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::explain;
-use super::import::{Source, import_and_probe, import_remote};
+use super::import::{Source, diff_ids, import_and_probe, import_remote};
 use super::pinned::{BasePin, PlatformPin, RegistryPin};
+use super::users::UsersWanted;
+use super::{explain, look};
+use crate::accounts::Accounts;
 use crate::graph::{Action, ActionError, Base, Context, KeyWriter, Lane, Origin, Part, Product};
 use crate::layer::Facts;
 use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference};
 use crate::rule::ecosystem::Found as FoundInBase;
+use crate::rule::users::UNREADABLE;
 use crate::rule::{Cache, Need};
 use crate::source::{Blobs, Found, Piece, SourceError, cached, resolve};
 use crate::store::{Blob, Blobs as _, Health, StoreError};
@@ -222,8 +225,8 @@ pub(super) fn pin(
     };
     let old = lock.get::<BasePin>(&name);
     let old = old.and_then(BasePin::in_registry);
-    let old = old.filter(|old| old.image == image);
-    let digest = match (old, image.digest) {
+    let was = old.filter(|old| old.image == image);
+    let digest = match (was, image.digest) {
         (_, Some(digest)) => digest,
         (Some(old), None) if !update => old.digest,
         _ => {
@@ -231,39 +234,54 @@ pub(super) fn pin(
             resolved.map_err(|error| error.at(&first.origin))?.digest
         }
     };
+    let old = was.filter(|old| old.digest == digest);
     let mut platforms = BTreeMap::new();
-    let mut missing = Vec::new();
+    let mut missing: BTreeMap<String, (&Need, Option<bool>)> = BTreeMap::new();
     for need in needs {
         let key = need.platform.to_string();
-        match old.filter(|old| old.digest == digest) {
-            Some(old) if old.platforms.contains_key(&key) => {
-                platforms.insert(key.clone(), old.platforms[&key].clone());
+        let wanted = needs
+            .iter()
+            .filter(|it| it.platform == need.platform)
+            .filter_map(|it| it.payload.as_ref()?.downcast_ref::<UsersWanted>());
+        let wanted = wanted.map(|it| it.is_needed).max();
+        // What is locked stays as it is, unless something cannot do without more.
+        let is_lacking = wanted == Some(true);
+        match old.and_then(|old| old.platforms.get(&key)) {
+            Some(pin) if pin.accounts.is_some() || !is_lacking => {
+                platforms.insert(key, pin.clone());
             }
-            _ => missing.push(need),
+            _ => {
+                missing.insert(key, (need, wanted));
+            }
         }
     }
     if !missing.is_empty() {
-        let root = remote.manifest(digest).map_err(|error| match old {
+        let root = remote.manifest(digest).map_err(|error| match was {
             Some(_) if !update => error.help(format!(
                 "if the registry no longer has it: imgdecl lock --update {name}"
             )),
             _ => error,
         })?;
         let found: Result<Vec<Found>, ActionError> = missing
-            .iter()
-            .map(|need| remote.find(&root, &need.platform))
+            .values()
+            .map(|(need, _)| remote.find(&root, &need.platform))
             .collect();
         let found = found?;
         fetch_layers(&remote, &found)?;
-        for (need, found) in missing.into_iter().zip(&found) {
+        for ((key, (_, wanted)), found) in missing.into_iter().zip(&found) {
             let manifest = found.manifest.unwrap_or(digest);
             let (facts, in_base) = gather(&remote, found, manifest)?;
+            let accounts = match wanted {
+                Some(is_needed) => users_of(&remote, found, is_needed)?,
+                None => None,
+            };
             let pin = PlatformPin {
                 manifest,
                 facts,
                 found: in_base,
+                accounts,
             };
-            platforms.insert(need.platform.to_string(), pin);
+            platforms.insert(key, pin);
         }
     }
     let pin = RegistryPin {
@@ -303,6 +321,26 @@ fn gather(
     parts.keep(&FullFacts { manifest }, &blob, vec![blob])?;
     let facts = base.facts.get(remote.context)?;
     Ok((facts.only_notable(), in_base))
+}
+
+/// Returns the users and groups of an image whose layers were just looked at. Where they cannot be read, that is an error if
+/// something cannot do without.
+fn users_of(
+    remote: &Remote<'_>,
+    found: &Found,
+    is_needed: bool,
+) -> Result<Option<Arc<Accounts>>, ActionError> {
+    let diff_ids = diff_ids(found, remote)?;
+    let known = look::known(remote.context, &diff_ids)?.flatten();
+    match known {
+        None if is_needed => {
+            let message = format!("{} has users that cannot be read", remote.image);
+            Err(ActionError::new("imgdecl::users::unreadable", message)
+                .at(remote.origin)
+                .help(UNREADABLE))
+        }
+        known => Ok(known.map(Arc::new)),
+    }
 }
 
 /// Knows a base by the documents that the lock names; none of its layers is needed.

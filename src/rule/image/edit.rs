@@ -12,7 +12,7 @@ use crate::spec::{Defaults, Part, Scope, Table, Target};
 use serde_json::{Value, json};
 
 /// What runtimes search for commands where an image has no `PATH` (moby and containerd).
-const SEARCHED: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const SEARCHED: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Puts a folder first in `PATH`, unless it is in there.
 fn put_first(folder: &str, env: &mut Vec<(String, String)>) {
@@ -100,8 +100,8 @@ impl Edit {
                 ("Labels", labels),
                 ("Volumes", volumes),
             ]),
-            entrypoint: table.entrypoint.map(|words| words.0),
-            cmd: table.cmd.map(|words| words.0),
+            entrypoint: table.entrypoint.map(|words| words.into_inner().0),
+            cmd: table.cmd.map(|words| words.into_inner().0),
             commands: layers
                 .iter()
                 .filter_map(|layer| Some(layer.packages.as_ref()?.commands()?.to_owned()))
@@ -245,7 +245,10 @@ fn replaced(
     }
     let text = |value: &Option<String>| value.as_ref().map(|value| json!(value));
     let optional = [
-        ("User", text(&table.user)),
+        (
+            "User",
+            table.user.as_ref().map(|user| json!(user.get_ref())),
+        ),
         ("StopSignal", text(&table.stop_signal)),
         ("Shell", table.shell.as_ref().map(|shell| json!(shell))),
         (

@@ -121,6 +121,17 @@ fn add_entry(target: &Target, entry: Entry, layers: &mut Vec<LayerNodes>) -> Res
             label,
             origin: at.place(span),
             packages: None,
+            on_users: None,
+        }),
+        Some(Lowered::OnUsers(on_users)) => layers.push(LayerNodes {
+            trees: Vec::new(),
+            pick: None,
+            rule,
+            name,
+            label,
+            origin: at.place(span),
+            packages: None,
+            on_users: Some(on_users),
         }),
         Some(Lowered::Layers(all, packages)) => {
             let several = all.len() > 1;
@@ -136,6 +147,7 @@ fn add_entry(target: &Target, entry: Entry, layers: &mut Vec<LayerNodes>) -> Res
                     },
                     origin: at.place(span.clone()),
                     packages: (number == 1).then(|| packages.clone()),
+                    on_users: None,
                 });
             }
         }

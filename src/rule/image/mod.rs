@@ -42,6 +42,12 @@
 //! bytes and digests stay. Docker's manifests know neither zstd nor annotations: both are errors there, and the
 //! annotations about the base are left out.
 //!
+//! The build looks whether the image can start: its first word is looked for in `PATH` and `workdir`, in all layers and, where
+//! its files are known, in the base. A program that is there and cannot be run is an error: no file may be run whose `mode` has
+//! no x, that is a folder, that is for another processor, or whose `#!` line ends as on Windows. What is not there, be it the
+//! program or what runs it, is a warning, since it may be mounted. A `user` or group by a name that the image does not have is
+//! an error; numbers need no name.
+//!
 //! A health check is a table: `healthcheck = { test = ["CMD", "curl", "-f", "localhost"], interval = "30s" }`, with
 //! `timeout`, `start_period`, `start_interval` and `retries`; `test = ["NONE"]` turns the base's off.
 
@@ -49,7 +55,9 @@ mod action;
 mod edit;
 mod layers;
 mod names;
+mod start;
 mod values;
+mod view;
 
 pub(crate) use names::{Names, images, names, platforms};
 
@@ -63,11 +71,13 @@ use action::{ImageAction, IndexAction};
 use edit::Edit;
 pub(super) use layers::layers;
 use names::{Where, flavour};
+use start::{Check, Start};
 use values::{HEALTHCHECK, Healthcheck, Port};
 
 use super::layer::{LayerAction, StackAction};
+use super::users::UsersBelow;
 use super::value::{Collect, fields};
-use super::{Lower, Lowered, RULES, Role, Rule};
+use super::{BaseNodes, Lower, Lowered, OnUsers, RULES, Role, Rule};
 use crate::graph::{NodeId, Origin};
 use crate::oci::{Annotations, Compression, Flavour};
 use crate::rule::Below;
@@ -188,12 +198,12 @@ const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 struct ImageTable {
     base: Spanned<String>,
-    entrypoint: Option<Words>,
-    cmd: Option<Words>,
+    entrypoint: Option<Spanned<Words>>,
+    cmd: Option<Spanned<Words>>,
     #[serde(default)]
     env: BTreeMap<Spanned<String>, Spanned<String>>,
     workdir: Option<Spanned<String>>,
-    user: Option<String>,
+    user: Option<Spanned<String>>,
     #[serde(default)]
     ports: Vec<Spanned<Port>>,
     #[serde(default)]
@@ -217,10 +227,12 @@ pub struct ImageNodes {
     top: Option<NodeId>,
     /// What its base is to layers.
     below: Below,
-    /// The base at its bottom.
-    bottom: Option<NodeId>,
     /// The packages that it has.
     packages: Vec<Arc<dyn Installed>>,
+    /// The base at its bottom, if there is one.
+    base: Option<BaseNodes>,
+    /// The stacks of all layers above that, bottom first.
+    stacks: Vec<NodeId>,
 }
 
 pub(super) struct Image;
@@ -273,7 +285,7 @@ impl Rule for Image {
         let entries = at.layers("layers", &lower.vars(target));
         let is_bare = entries.as_ref().is_ok_and(Vec::is_empty);
         let layers = entries.and_then(|entries| layers(target, lower, entries, &ground.below));
-        let layers = layers.unwrap_or_else(|problems| {
+        let mut layers = layers.unwrap_or_else(|problems| {
             collect.0.extend(problems);
             Vec::new()
         });
@@ -312,6 +324,7 @@ impl Rule for Image {
                 collect.0.push(problem);
             }
         }
+        let start = Start::of(&table, at);
         let edit = Edit::new(
             target,
             lower,
@@ -325,10 +338,23 @@ impl Rule for Image {
 
         let mut top = ground.top;
         let mut inputs: Vec<NodeId> = ground.image.into_iter().collect();
-        for layer in &layers {
+        let (base, mut stacks) = (ground.base, ground.stacks);
+        let own = stacks.len();
+        for layer in &mut layers {
+            if let Some(on_users) = &layer.on_users {
+                if let Some(base) = &base {
+                    base.users.want(Some(on_users.origin()), lower);
+                }
+                let below = UsersBelow::new(base.as_ref(), &stacks);
+                layer.trees = vec![on_users.add(&below, lower)];
+            }
             let (stack, written) = add_layer(layer, top, compression, lower);
             inputs.push(written);
+            stacks.push(stack);
             top = Some(stack);
+        }
+        if let (Some(base), true) = (&base, start.has_user_name()) {
+            base.users.want(None, lower);
         }
         let action = ImageAction {
             edit,
@@ -336,12 +362,25 @@ impl Rule for Image {
             flavour,
         };
         let image = lower.add(target, action, inputs, at.origin());
+        let check = Check {
+            name: lower.spec.short_name(&target.id),
+            start,
+            users: UsersBelow::new(base.as_ref(), &stacks),
+            lacking: base.as_ref().and_then(|it| it.users.lacking()),
+            layers: layers.iter().map(|it| it.label.clone()).collect(),
+            below: own,
+        };
+        if check.has_work() {
+            let inputs = [vec![image], check.users.inputs()].concat();
+            lower.add(target, check, inputs, at.origin());
+        }
         Ok(Lowered::Image(ImageNodes {
             image,
             top,
             below: ground.below,
-            bottom: ground.bottom,
             packages,
+            base,
+            stacks,
         }))
     }
 }
@@ -429,14 +468,14 @@ pub(super) struct LayerNodes {
     origin: Origin,
     /// The packages that begin with this layer.
     packages: Option<Arc<dyn Installed>>,
+    /// What makes its tree, where that depends on the users below.
+    on_users: Option<Arc<dyn OnUsers>>,
 }
 
 /// What an image builds on.
 pub(super) struct Ground {
     /// The base or image, whose config and layers come first.
     pub(super) image: Option<NodeId>,
-    /// The base at its bottom, whose layers may be in a registry alone.
-    pub(super) bottom: Option<NodeId>,
     /// What layers see below them.
     pub(super) top: Option<NodeId>,
     /// The reference of an image of ours that is the base.
@@ -447,18 +486,23 @@ pub(super) struct Ground {
     pub(super) below: Below,
     /// The packages that images below have.
     packages: Vec<Arc<dyn Installed>>,
+    /// The base at the bottom, if there is one.
+    pub(super) base: Option<BaseNodes>,
+    /// The stacks of all layers above that, bottom first.
+    stacks: Vec<NodeId>,
 }
 
 impl Default for Ground {
     fn default() -> Self {
         Self {
             image: None,
-            bottom: None,
             top: None,
             name: None,
             failed: false,
             below: Below::Nothing,
             packages: Vec::new(),
+            base: None,
+            stacks: Vec::new(),
         }
     }
 }
@@ -486,14 +530,12 @@ pub(super) fn ground(
         Err(problem) => return Err(problem.into()),
     };
     match lower.target(&id, target, span.clone(), &Below::Unasked)? {
-        Some(Lowered::Base(node, below)) => Ok(Ground {
-            image: Some(node),
-            bottom: Some(node),
-            top: Some(node),
-            name: None,
-            failed: false,
-            below,
-            packages: Vec::new(),
+        Some(Lowered::Base(base)) => Ok(Ground {
+            image: Some(base.node),
+            top: Some(base.node),
+            below: base.below.clone(),
+            base: Some(base),
+            ..Ground::default()
         }),
         Some(Lowered::Image(nodes)) => {
             let name = lower
@@ -503,12 +545,13 @@ pub(super) fn ground(
                 .and_then(|names| names.reference());
             Ok(Ground {
                 image: Some(nodes.image),
-                bottom: nodes.bottom,
                 top: nodes.top,
                 name,
                 failed: false,
                 below: nodes.below,
                 packages: nodes.packages,
+                base: nodes.base,
+                stacks: nodes.stacks,
             })
         }
         Some(_) => {
