@@ -21,7 +21,7 @@
 //! | 1 | [`store`] | records and blobs, as traits; the cache folder: both, stamps of host files, locks, gc | rules, layers, the graph |
 //! | 1 | [`layer`] | format 1: trees, facts, changesets, tar, segments, compressors, and reading them | rules, the graph, network |
 //! | 2 | [`graph`] | actions, recorded parts, keys, products, origins, the ports to the network and to what runs commands | how anything is run |
-//! | 2 | [`python`] | targets, requirements, the resolver, and what wheels become in layers | rules, HTTP, the graph |
+//! | 2 | [`python`] | targets, requirements, the resolver, what wheels become in layers, and the wheels of projects | rules, HTTP, the graph |
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
 //! | 3 | [`lock`] | `image.lock`: sealed entries of what names were resolved to, by rule | any concrete rule, and what its entries say |
@@ -154,6 +154,11 @@ pub mod parts {
             Asked, Files, Metadata, Place, Source, Target, UvWanted, WheelName, hashed, pylock,
             pyproject, read, uv_lock,
         };
+
+        /// Projects as wheels.
+        pub mod project {
+            pub use crate::python::project::{Folder, Kind, Listed, Part, Wheel, wheel};
+        }
 
         /// Wheels as layers.
         pub mod wheel {

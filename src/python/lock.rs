@@ -42,11 +42,26 @@ pub struct LockedWheel {
     pub is_direct: bool,
 }
 
+/// A project that a lock knows as a folder.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LockedProject {
+    /// The name.
+    pub name: PackageName,
+    /// The version, where the lock says it.
+    pub version: Option<Version>,
+    /// The folder, from where the paths of the set begin.
+    pub folder: String,
+    /// Where the lock says it.
+    pub place: Place,
+}
+
 /// What a lock asks for on a target.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LockSet {
     /// The packages, sorted by name.
     pub packages: Vec<Locked>,
+    /// The projects of the workspace that are to be there, too.
+    pub projects: Vec<LockedProject>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -136,6 +151,7 @@ pub fn hashed(requested: &Requested, target: &Target) -> Option<LockSet> {
     }
     packages.sort_by(|a, b| a.name.cmp(&b.name));
     Some(LockSet {
+        projects: Vec::new(),
         packages,
         warnings: Vec::new(),
     })

@@ -14,6 +14,7 @@ mod name_guesses;
 mod pep508;
 mod place;
 mod probe;
+pub(crate) mod project;
 mod project_tools;
 mod pylock;
 mod pyproject;
@@ -27,9 +28,10 @@ pub(crate) mod wheel;
 
 pub(crate) use export::{Exported, ExportedWheel, WheelPlace, export};
 pub use filename::WheelName;
+pub(crate) use foreign::folder as left_out_folder;
 pub(crate) use foreign::{FileKind, LockWanted, file_kind, pdm_lock, pipfile_lock, poetry_lock};
 pub use lock::hashed;
-pub(crate) use lock::{LockSet, Locked};
+pub(crate) use lock::{LockSet, Locked, LockedProject};
 pub(crate) use meaning::{meaning, one_way};
 pub use metadata::Metadata;
 pub(crate) use metadata::specifiers;
@@ -40,10 +42,11 @@ pub use place::{Files, Place, Source};
 pub(crate) use probe::{Interpreter, Probe, Pythons};
 pub use pylock::pylock;
 pub use pyproject::pyproject;
-pub(crate) use pyproject::pyproject_unless;
+pub(crate) use pyproject::{Project, pyproject_unless};
 pub use requirements::{Asked, read};
 pub(crate) use requirements::{
-    Direct, NamedIndex, Names, Requested, Spoken, read_unless, without_login, without_secrets,
+    AskedFolder, Direct, NamedIndex, Names, Requested, Spoken, read_unless, without_login,
+    without_secrets,
 };
 pub(crate) use tags::Tags;
 pub use target::Target;

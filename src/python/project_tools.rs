@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use pep508_rs::{MarkerTree, PackageName};
 
-use super::place::InputError;
-use super::requirements::{NamedIndex, Names, ProjectIndexes, Requested, Spoken, address};
+use super::place::{InputError, beside};
+use super::requirements::{
+    AskedFolder, NamedIndex, Names, ProjectIndexes, Requested, Spoken, address,
+};
 use super::table::{Node, Root};
 use super::{Asked, pep508};
 
@@ -250,7 +252,7 @@ fn sources(
     table: &Node<'_>,
     wanted: &Wanted<'_>,
     indexes: &[(NamedIndex, Kind)],
-    requested: &Requested,
+    requested: &mut Requested,
     project: &mut ProjectIndexes,
 ) -> Result<(), InputError> {
     for (name, value) in table.entries()? {
@@ -300,12 +302,32 @@ fn sources(
             }
             let kinds = ["git", "path", "url", "workspace"];
             let kind = kinds.into_iter().find(|kind| part.get(kind).is_some());
-            return Err(part.place().error(
+            let refused = part.place().error(
                 SOURCE,
                 format!("uv takes `{name}` from a {} here", kind.unwrap_or("source of its own")),
                 "name `uv_lock` instead of `pyproject`; or build a wheel of it, point `find_links` at its folder, and name it in \
                  `overrides`",
-            ));
+            );
+            let path = part.text_of("path")?.map(|it| beside(wanted.path, it));
+            let is_wheel = path.as_ref().is_some_and(|it| it.contains(".whl"));
+            let is_folder = matches!(kind, Some("path" | "workspace")) && !is_wheel;
+            if !is_folder || !marker.is_true() {
+                return Err(refused);
+            }
+            let all = std::mem::take(&mut requested.asked);
+            let (own, others): (Vec<Asked>, Vec<Asked>) =
+                all.into_iter().partition(|it| *it.name() == name);
+            requested.asked = others;
+            requested
+                .folders
+                .extend(own.into_iter().map(|asked| AskedFolder {
+                    path: path.clone(),
+                    name: Some(name.clone()),
+                    extras: asked.requirement.extras,
+                    marker: asked.requirement.marker,
+                    place: asked.place,
+                    refused: refused.clone(),
+                }));
         }
     }
     Ok(())

@@ -94,6 +94,7 @@ pub fn pylock(
         packages.insert(locked.name.clone(), locked);
     }
     Ok(LockSet {
+        projects: Vec::new(),
         packages: packages.into_values().collect(),
         warnings,
     })

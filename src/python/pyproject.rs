@@ -461,6 +461,30 @@ format = "flat"
     }
 
     #[test]
+    fn sources_may_be_folders() {
+        let text = "[project]\ndependencies = ['a[x]; os_name == \"posix\"', 'b', 'c']\n[tool.uv.sources]\n\
+                    a = {workspace = true}\nb = {path = '../b', editable = true}";
+        let requested = pyproject("app/pyproject.toml", text, &[], &[])
+            .unwrap()
+            .requested;
+        assert_eq!(requested.asked.len(), 1);
+        let folders = requested.folders.iter();
+        let folders = folders.map(|it| (it.path.as_deref(), it.extras.len(), it.marker.is_true()));
+        assert_eq!(
+            folders.collect::<Vec<_>>(),
+            [(None, 1, false), (Some("b"), 0, true)]
+        );
+        for part in [
+            "{path = '../b-1-py3-none-any.whl'}",
+            "{path = 'b', marker = 'os_name == \"x\"'}",
+        ] {
+            let text = format!("[project]\ndependencies = ['a']\n[tool.uv.sources]\na = {part}");
+            let error = read(&text, &[], &[]).unwrap_err();
+            assert!(error.message.contains("from a path"), "{error}");
+        }
+    }
+
+    #[test]
     fn refuses_with_advice() {
         for (text, extras, groups, message, help) in [
             (TEXT, vec!["web"], vec![], "no extra `web`", "there are"),
@@ -537,13 +561,6 @@ format = "flat"
             ),
             ("", vec![], vec![], "no `[project]`", "requirements file"),
             ("[project", vec![], vec![], "", "mend the TOML"),
-            (
-                "[project]\ndependencies = ['a']\n[tool.uv.sources]\na = {workspace = true}",
-                vec![],
-                vec![],
-                "from a workspace",
-                "uv_lock",
-            ),
             (
                 "[dependency-groups]\na-b = []\nA_b = []",
                 vec![],

@@ -85,6 +85,13 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Returns the keys of a table with their values, in the order of the text.
+    pub(super) fn ordered(&self) -> Result<Vec<(&'a str, Self)>, InputError> {
+        let mut entries = self.entries()?;
+        entries.sort_by_key(|(_, it)| it.value.span().start);
+        Ok(entries)
+    }
+
     /// Returns the values of an array.
     pub(super) fn list(&self) -> Result<Vec<Self>, InputError> {
         let source = self.source;

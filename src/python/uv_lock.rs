@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{ExtraName, MarkerEnvironment, PackageName};
 
-use super::lock::{LockSet, Locked};
+use super::lock::{LockSet, Locked, LockedProject};
 use super::place::{InputError, Place, Source, beside};
 use super::pylock::{marker_of, name, wheel};
 use super::table::{Node, Root};
@@ -75,7 +75,11 @@ pub fn uv_lock(
         chosen: BTreeMap::new(),
         set: LockSet::default(),
         member: member.place().span.start,
+        takes_projects: wanted.member.is_some(),
     };
+    if walk.takes_projects {
+        walk.project(&member)?;
+    }
     for dependency in member.list_of("dependencies")? {
         walk.dependency(&dependency)?;
     }
@@ -99,7 +103,7 @@ pub fn uv_lock(
         }
     }
     let mut set = walk.set;
-    if set.packages.is_empty() {
+    if set.packages.is_empty() && set.projects.is_empty() {
         let own = name(&member)?;
         let all = packages
             .iter()
@@ -119,6 +123,7 @@ pub fn uv_lock(
         ));
     }
     set.packages.sort_by(|a, b| a.name.cmp(&b.name));
+    set.projects.sort_by(|a, b| a.name.cmp(&b.name));
     set.warnings.sort();
     set.warnings.dedup();
     Ok(set)
@@ -192,6 +197,8 @@ struct Walk<'a> {
     chosen: BTreeMap<PackageName, usize>,
     set: LockSet,
     member: usize,
+    /// Whether projects are to be there, and not only what they need.
+    takes_projects: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -266,11 +273,31 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Takes a project into the set, unless it is no package. Returns whether it did.
+    fn project(&mut self, package: &Node<'a>) -> Result<bool, InputError> {
+        let source = package.get("source");
+        let is_package = source.is_some_and(|it| it.get("virtual").is_none());
+        let Some(folder) = local(package).filter(|_| is_package) else {
+            return Ok(false);
+        };
+        let version = package.text_of("version")?;
+        self.set.projects.push(LockedProject {
+            name: name(package)?,
+            version: version.and_then(|it| it.parse().ok()),
+            folder: beside(self.path, folder),
+            place: package.place(),
+        });
+        Ok(true)
+    }
+
     /// Takes a package into the set.
     fn take(&mut self, package: &Node<'a>) -> Result<(), InputError> {
         let name = name(package)?;
         let place = package.place();
         if place.span.start == self.member {
+            return Ok(());
+        }
+        if self.takes_projects && self.project(package)? {
             return Ok(());
         }
         if let Some(folder) = local(package) {
@@ -484,6 +511,15 @@ source = { git = "https://h/x" }
             uv_lock("uv.lock", &text(), &wanted, &target("amd64", "3.11"))
         };
         assert_eq!(names(&of("lib").unwrap()), ["six 1"]);
+        // One that is named is to be there, and those that it needs.
+        let own = |member: &str| -> Vec<String> {
+            let set = of(member).unwrap();
+            assert!(set.warnings.is_empty(), "{:?}", set.warnings);
+            set.projects.iter().map(|it| it.folder.clone()).collect()
+        };
+        assert_eq!(own("lib"), ["libs/lib"]);
+        // The root is no package here.
+        assert_eq!(own("demo"), ["libs/lib"]);
         // One that is in the lock, and no project of it, is none either.
         for member in ["nothing", "six"] {
             let error = of(member).unwrap_err();

@@ -73,7 +73,7 @@ fn unknown<'a>(
 }
 
 /// Says that a package is a folder, and not installed. The folder of the lock itself may be empty.
-pub(super) fn folder(name: &PackageName, folder: &str) -> String {
+pub(crate) fn folder(name: &PackageName, folder: &str) -> String {
     let folder = if folder.is_empty() { "." } else { folder };
     format!(
         "`{name}` is the folder `{folder}`, and not in this layer: put it into the image as a `[files]` layer"

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pep508_rs::{ExtraName, MarkerTree, VersionOrUrl};
 
-use super::{Asked, Direct, Names};
+use super::{Asked, AskedFolder, Direct, Names};
 use crate::oci::Digest;
 use crate::python::place::{InputError, Piece, beside};
 use crate::python::{Requirement, WheelName, WheelUrl, pep508};
@@ -62,6 +62,75 @@ pub(super) fn parse(
         hashes,
         place,
         url,
+    })
+}
+
+/// Returns the folder of sources that a requirement names. `refused` is what is wrong with it as a requirement of a wheel.
+pub(super) fn folder(
+    piece: &Piece,
+    file: &str,
+    refused: InputError,
+) -> Result<AskedFolder, InputError> {
+    if refused.code != SOURCE {
+        return Err(refused);
+    }
+    let unread = || refused.clone();
+    let (address, name, extras, marker) = match unnamed(&piece.text) {
+        Some(end) => {
+            let (address, extras) = match piece.text[..end].split_once('[') {
+                Some((address, extras)) => (address, extras.trim_end_matches(']')),
+                None => (&piece.text[..end], ""),
+            };
+            let rest = piece.text[end..].trim();
+            let marker = match rest.strip_prefix(';') {
+                None if rest.is_empty() => MarkerTree::TRUE,
+                None => return Err(refused),
+                Some(marker) => pep508::marker(marker).map_err(|_| unread())?,
+            };
+            let extras = extras.split(',').map(str::trim).filter(|it| !it.is_empty());
+            let extras: Result<Vec<ExtraName>, _> = extras.map(str::parse).collect();
+            (
+                address.to_owned(),
+                None,
+                extras.map_err(|_| unread())?,
+                marker,
+            )
+        }
+        None => {
+            let requirement = pep508::requirement(&piece.text).map_err(|_| unread())?;
+            let Some(VersionOrUrl::Url(url)) = requirement.version_or_url else {
+                return Err(refused);
+            };
+            let name = Some(requirement.name);
+            (
+                url.as_str().to_owned(),
+                name,
+                requirement.extras,
+                requirement.marker,
+            )
+        }
+    };
+    let link = WheelUrl::new(&address).map_err(|_| unread())?;
+    let path = match link.scheme().as_deref() {
+        None => address.clone(),
+        Some("file") => {
+            let path = address.split_once(':').map_or("", |(_, it)| it);
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let path = path.strip_prefix("localhost").unwrap_or(path);
+            super::super::filename::percent_decode(path).ok_or_else(unread)?
+        }
+        Some(_) => return Err(refused),
+    };
+    if path.starts_with('~') || is_archive(&path) || path.contains(['#', '?']) {
+        return Err(refused);
+    }
+    Ok(AskedFolder {
+        path: Some(beside(file, &path)),
+        name,
+        extras,
+        marker,
+        place: piece.place(),
+        refused,
     })
 }
 

@@ -17,7 +17,7 @@ pub(crate) use read::read_unless;
 
 use std::collections::BTreeSet;
 
-use pep508_rs::{MarkerTree, PackageName};
+use pep508_rs::{ExtraName, MarkerTree, PackageName};
 
 use super::place::Piece;
 use super::{InputError, Place, Requirement, WheelName, WheelUrl};
@@ -50,11 +50,31 @@ pub struct Direct {
     pub is_local: bool,
 }
 
+/// A folder of sources that is asked for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AskedFolder {
+    /// The folder, from where the paths of the set begin; an absolute one begins with `/`. `None` for one that is somewhere in
+    /// the workspace of the project that asks for it.
+    pub path: Option<String>,
+    /// The name of its package, where it is said.
+    pub name: Option<PackageName>,
+    /// Its extras.
+    pub extras: Vec<ExtraName>,
+    /// Where it is asked for.
+    pub marker: MarkerTree,
+    /// Where it stands.
+    pub place: Place,
+    /// What is wrong with it where it holds no project.
+    pub refused: InputError,
+}
+
 /// All that requirements files ask for.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Requested {
     /// The requirements, in the order of the files.
     pub asked: Vec<Asked>,
+    /// The folders of sources.
+    pub folders: Vec<AskedFolder>,
     /// The constraints: they narrow what is installed anyway.
     pub constraints: Vec<Asked>,
     /// What takes the place of requirements, wherever these are asked for.
@@ -182,6 +202,7 @@ impl Requested {
     /// Adds what other files ask for.
     pub fn extend(&mut self, other: Self) {
         self.asked.extend(other.asked);
+        self.folders.extend(other.folders);
         self.constraints.extend(other.constraints);
         self.overrides.extend(other.overrides);
         self.files.extend(other.files);

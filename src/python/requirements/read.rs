@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::line::{self, Lookup};
 use super::option::{self, Given, Name};
-use super::{Asked, Names, Requested, Spoken, address, entry};
+use super::{Asked, AskedFolder, Names, Requested, Spoken, address, entry};
 use crate::oci::Digest;
 use crate::python::place::{Files, InputError, Piece, Place, Source, beside};
 
@@ -180,7 +180,14 @@ impl Reader<'_> {
                 "add `--hash=sha256:…`: files are known by their sha256 here",
             ));
         }
-        let asked = entry::parse(&requirement, hashes, path, self.overridden)?;
+        let is_bare = hashes.is_empty() && !is_constraint;
+        let asked = match entry::parse(&requirement, hashes, path, self.overridden) {
+            Ok(asked) => asked,
+            Err(refused) if is_bare => {
+                return self.folder(entry::folder(&requirement, path, refused)?);
+            }
+            Err(refused) => return Err(refused),
+        };
         // The fragment of a URL is for this wheel alone; an option is for all.
         self.requested.options.is_hashed |= options.iter().any(|it| it.name == Name::Hash);
         if is_constraint {
@@ -195,6 +202,35 @@ impl Reader<'_> {
         } else {
             self.requested.asked.push(asked);
         }
+        Ok(())
+    }
+
+    /// Takes the folder of an editable install: images get what it is now.
+    fn editable(&mut self, value: &str, place: &Place, path: &str) -> Result<(), InputError> {
+        let piece = Piece::at(value, place);
+        let mut folder = entry::folder(&piece, path, editable(place))?;
+        folder.place = place.clone();
+        self.folder(folder)
+    }
+
+    /// Takes a folder that holds a project.
+    fn folder(&mut self, folder: AskedFolder) -> Result<(), InputError> {
+        let path = folder.path.clone().unwrap_or_default();
+        let is_there = |name: &str| {
+            let file = if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}/{name}")
+            };
+            self.files.read(&file).is_ok()
+        };
+        if !["pyproject.toml", "setup.cfg", "setup.py"]
+            .into_iter()
+            .any(is_there)
+        {
+            return Err(folder.refused);
+        }
+        self.requested.folders.push(folder);
         Ok(())
     }
 
@@ -226,10 +262,10 @@ impl Reader<'_> {
                     Ok(asked) if self.overridden.contains(asked.name()) => {
                         self.requested.asked.push(asked);
                     }
-                    _ => return Err(editable(&place)),
+                    _ => self.editable(&value, &place, path)?,
                 }
             }
-            Name::Editable => return Err(editable(&place)),
+            Name::Editable => self.editable(&value, &place, path)?,
             Name::IndexUrl | Name::ExtraIndexUrl => {
                 let warning = address::check_index(&value, &place)?;
                 self.requested.warnings.extend(warning);
@@ -488,9 +524,44 @@ mod tests {
     }
 
     #[test]
+    fn folders_are_taken_as_such() {
+        let asked = |text: &str| {
+            read_all(&[
+                ("sub/r.txt", text),
+                ("sub/pyproject.toml", ""),
+                ("sub/lib/setup.cfg", ""),
+                ("name/setup.py", ""),
+            ])
+        };
+        let all = "./lib[x] ; os_name == 'posix'\n-e .\nname @ file:../name";
+        let requested = asked(all).unwrap();
+        let folders = requested.folders.iter().map(|it| {
+            let name = it.name.as_ref().map(ToString::to_string);
+            (it.path.clone().unwrap(), name, it.extras.len())
+        });
+        assert_eq!(
+            folders.collect::<Vec<_>>(),
+            [
+                ("sub/lib".to_owned(), None, 1),
+                ("sub".to_owned(), None, 0),
+                ("name".to_owned(), Some("name".to_owned()), 0),
+            ]
+        );
+        assert!(!requested.folders[0].marker.is_true() && requested.asked.is_empty());
+        for text in [
+            "./lib --hash=sha256:00",
+            "-e git+https://h/x",
+            "~/lib",
+            "./none",
+            "./lib x",
+        ] {
+            assert!(asked(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn refuses_with_advice() {
         for (text, code, message, underlined) in [
-            ("a\n-e .", "imgdecl::python::source", "editable", "-e ."),
             (
                 "--editable=git+https://h/x",
                 "imgdecl::python::source",
