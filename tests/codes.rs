@@ -80,6 +80,10 @@ const SHARED: &[(&str, &str)] = &[
         "what is asked for does not go together, in a manifest and in files",
     ),
     (
+        "python::project",
+        "a project whose wheel cannot be made: in its folder, in what leads there, and as it is laid out",
+    ),
+    (
         "python::pyproject",
         "the project's own table, those of tools, and the Python that it is for",
     ),

@@ -6,5 +6,6 @@ mod hosted;
 mod layers;
 mod local;
 mod pinned;
+mod projects;
 mod replaced;
 mod sets;

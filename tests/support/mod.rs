@@ -13,7 +13,7 @@ pub(crate) mod wheel;
 
 pub(crate) use debian::{debian, debian_root};
 pub(crate) use files::{File, files};
-pub(crate) use peers::{absent, peer, pip_and_uv, temporary};
+pub(crate) use peers::{absent, peer, pip_and_uv, pip_with_index, temporary};
 pub(crate) use random::Random;
 pub(crate) use space::{BINARY, Output, Space, copy};
 pub(crate) use validate::{Entry, Layer, Layout, PlatformImage, check_runtime_config, validate};

@@ -39,14 +39,20 @@ pub(crate) fn temporary() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Finds pip, and uv as pip installs it from the index of this machine. Without that index, the caller skips.
-pub(crate) fn pip_and_uv() -> Option<(PathBuf, PathBuf)> {
-    static UV_HERE: OnceLock<Option<PathBuf>> = OnceLock::new();
+/// Finds pip, where it has an index to ask. Without, the caller skips.
+pub(crate) fn pip_with_index() -> Option<PathBuf> {
     let pip = peer("pip")?;
     if !has_index(&pip) {
         absent("an index");
         return None;
     }
+    Some(pip)
+}
+
+/// Finds pip, and uv as pip installs it from the index of this machine. Without that index, the caller skips.
+pub(crate) fn pip_and_uv() -> Option<(PathBuf, PathBuf)> {
+    static UV_HERE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let pip = pip_with_index()?;
     let uv = UV_HERE.get_or_init(|| {
         let folder = temporary().join(UV.replace("==", "-"));
         let program = folder.join("bin/uv");

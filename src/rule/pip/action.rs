@@ -45,25 +45,11 @@ impl Action for Install {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
-        let Scheme {
-            prefix,
-            site,
-            platsite,
-            interpreter,
-            python,
-            owner,
-        } = &self.scheme;
         key.field("wheel", &self.file);
         key.field("digest", &self.pin.sha256.to_string());
         // A path in the workspace leaves no trace in what is installed.
         key.field("url", self.pin.hint().unwrap_or("-"));
-        key.field("prefix", &format!("/{prefix}"));
-        key.field("site", &format!("/{site}"));
-        let platsite = platsite.as_ref().map(|path| format!("/{path}"));
-        key.field("platsite", platsite.as_deref().unwrap_or("-"));
-        key.field("interpreter", interpreter);
-        key.field("python", &format!("{}.{}", python.0, python.1));
-        key.field("owner", &owner.key_text());
+        write_scheme(&self.scheme, key);
         if let Some(target) = &self.runs_on {
             key.field("runs on", &target.name());
         }
@@ -81,17 +67,48 @@ impl Action for Install {
             wheel = fetch()?;
             context.store.sound(&wheel.digest)?;
         }
-        let path = context.store.local_path(&wheel.digest);
         if let Some(target) = &self.runs_on {
+            let path = context.store.local_path(&wheel.digest);
             let (file, digest) = (&self.file, wheel.digest);
             wheel::check_compiled(&path, file, digest, target, context.tick)
                 .map_err(|error| explain(&error).at(&self.origin))?;
         }
-        let tree = wheel::install(&path, &self.expected()?, &self.scheme, context.tick);
-        let tree = tree.map_err(|error| explain(&error).at(&self.origin))?;
-        let kept = TreeProduct::keep(tree, wheel, &self.file, context.store)?;
-        Ok(Product::Tree(kept))
+        let tree = laid_out(wheel, &self.expected()?, &self.scheme, context);
+        tree.map_err(|error| error.at(&self.origin))
     }
+}
+
+/// Lays a wheel out that is in the store.
+pub(super) fn laid_out(
+    wheel: Blob,
+    expected: &Expected,
+    scheme: &Scheme,
+    context: &Context<'_>,
+) -> Result<Product, ActionError> {
+    let path = context.store.local_path(&wheel.digest);
+    let tree = wheel::install(&path, expected, scheme, context.tick);
+    let tree = tree.map_err(|error| explain(&error))?;
+    let kept = TreeProduct::keep(tree, wheel, &expected.file, context.store)?;
+    Ok(Product::Tree(kept))
+}
+
+/// Writes what decides how a wheel is laid out into a key.
+pub(super) fn write_scheme(scheme: &Scheme, key: &mut dyn KeyWriter) {
+    let Scheme {
+        prefix,
+        site,
+        platsite,
+        interpreter,
+        python,
+        owner,
+    } = scheme;
+    key.field("prefix", &format!("/{prefix}"));
+    key.field("site", &format!("/{site}"));
+    let platsite = platsite.as_ref().map(|path| format!("/{path}"));
+    key.field("platsite", platsite.as_deref().unwrap_or("-"));
+    key.field("interpreter", interpreter);
+    key.field("python", &format!("{}.{}", python.0, python.1));
+    key.field("owner", &owner.key_text());
 }
 
 impl Install {

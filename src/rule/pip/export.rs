@@ -1,6 +1,6 @@
 //! Writes what a target is pinned to as pylock.toml.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::inputs::Inputs;
@@ -37,6 +37,16 @@ pub(super) fn export(
     }
     if targets.is_empty() {
         return Ok(None);
+    }
+    let own = targets
+        .values()
+        .flat_map(|(it, _)| it.inputs.own(&it.target).unwrap_or_default());
+    let own: BTreeSet<String> = own.map(|it| it.wheel.name.to_string()).collect();
+    for name in own {
+        let text = format!(
+            "warning: `{name}` is a project of the workspace, and not in the exported file"
+        );
+        (context.note)(&text);
     }
     // All pages at once; each is then waited for.
     for wheel in targets.values().flat_map(|(_, wheels)| wheels.iter()) {

@@ -34,6 +34,14 @@ pub(super) struct Foreign {
 }
 
 impl Foreign {
+    /// Tells whether it may know projects as folders that are to be installed.
+    pub(super) fn names_projects(&self) -> bool {
+        let is_said = ["editable = ", "directory = "]
+            .iter()
+            .any(|it| self.text.contains(it));
+        self.kind == FileKind::Uv && self.package.is_some() && is_said
+    }
+
     /// Returns what it holds for a target of Python.
     pub(super) fn read(&self, target: &PythonTarget) -> Result<LockSet, InputError> {
         let (path, text) = (self.path.as_str(), self.text.as_str());

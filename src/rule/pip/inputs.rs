@@ -1,7 +1,7 @@
 //! What a pip target asks for, read from files of the workspace.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,12 +15,13 @@ use super::errors::origin;
 use super::foreign::{self, Foreign};
 use super::meant::{Meant, expanded};
 use super::pinned::PipPin;
+use super::projects::{self, HostFolder, Own};
 use super::reach::Reach;
 use crate::graph::ActionError;
 use crate::oci::{Digest, Hasher};
 use crate::python::{
-    Asked, Files, InputError, LockSet, Names, Place, Requested, Source, Target as PythonTarget,
-    hashed, pyproject_unless, read_unless,
+    Asked, Files, InputError, LockSet, Locked, LockedProject, Names, Place, Requested, Source,
+    Target as PythonTarget, WheelName, hashed, left_out_folder, pyproject_unless, read_unless,
 };
 use crate::rule::host::HostPath;
 use crate::rule::{Lower, value::Collect};
@@ -33,6 +34,10 @@ pub(super) struct Inputs {
     pub(super) requested: Requested,
     /// A lock of another tool, which is taken as it is.
     pub(super) foreign: Option<Foreign>,
+    /// The projects whose wheels are made here.
+    projects: Vec<Own>,
+    /// Paths that are never inputs.
+    pub(super) never: Arc<BTreeSet<PathBuf>>,
     /// The folders with wheels.
     pub(super) find_links: Vec<PathBuf>,
     /// Where packages come from, as files of the user's say.
@@ -109,6 +114,8 @@ impl Inputs {
         let [project, lock, pylock, uv_lock] =
             [&table.pyproject, &table.lock, &table.pylock, &table.uv_lock]
                 .map(|value| value.as_ref().and_then(&mut path));
+        let own = table.project.as_ref();
+        let own = own.and_then(|value| Some((path(value)?, here(value))));
         let mut errors: Vec<InputError> = Vec::new();
         let requirements = foreign::requirements_of(requirements, &texts, &mut errors);
         let mut overrides: Vec<Asked> = Vec::new();
@@ -170,6 +177,38 @@ impl Inputs {
                 Err(error) => errors.push(error),
             }
         }
+        let links: Vec<PathBuf> = find_links
+            .iter()
+            .map(|(path, _)| real_root.join(path))
+            .collect();
+        let walk = projects::Walk {
+            root: &real_root,
+            files: &texts,
+            never: &lower.never,
+            find_links: &links,
+            overridden: &overridden,
+        };
+        if requested.options.is_hashed {
+            errors.extend(requested.folders.iter().map(|it| it.refused.clone()));
+            requested.folders.clear();
+        }
+        let own =
+            own.map(|(folder, place)| (folder, place, table.extras.clone(), table.groups.clone()));
+        let (mut projects, mut said) = (Vec::new(), Vec::new());
+        match walk.run(own, &requested.folders) {
+            Ok(found) => {
+                requested.extend(found.requested);
+                if let Some(first) = found.first {
+                    exclude_newer = first.exclude_newer.map(|(time, _)| time);
+                    requires_python = first.requires_python;
+                    let is_set = lower.spec.index(lower.host).is_ok_and(|it| it.is_some());
+                    errors.extend(first.unasked.filter(|_| !is_set));
+                }
+                projects = found.own.into_values().collect();
+                said = found.said;
+            }
+            Err(error) => errors.push(error),
+        }
         requested.overrides.extend(overrides);
         let locks = foreign::Named {
             table,
@@ -186,8 +225,14 @@ impl Inputs {
             let help = "make the file anew with the override (`uv pip compile --override`), or take the hashes out";
             collect.0.push(problem.help(help));
         }
+        if let (Some(_), Some(other)) = (&table.project, &table.pyproject) {
+            let message = "`project` installs what its pyproject.toml asks for, too";
+            let problem = at.problem("imgdecl::pip::inputs", other.span(), message, "said twice");
+            collect.0.push(problem.help("take `pyproject` out"));
+        }
         let asks = !table.requirements.is_empty()
             || !table.packages.is_empty()
+            || table.project.is_some()
             || table.pyproject.is_some();
         let count = foreign::count(table);
         if !asks && count == 0 {
@@ -199,7 +244,7 @@ impl Inputs {
                     message,
                     "no packages",
                 )
-                .help("write `requirements`, `packages`, `pyproject` or `lock`"),
+                .help("write `requirements`, `packages`, `pyproject`, `project` or `lock`"),
             );
         }
         if foreign.is_some() && (asks || count > 1 || !table.overrides.is_empty()) {
@@ -227,12 +272,14 @@ impl Inputs {
         for error in errors {
             collect.0.push(problem(&error));
         }
-        let digest = digest(table, &requested, &reach, &texts.read.borrow());
-        let meant = Meant::new(table, &requested, &reach, texts.read.take());
+        let digest = digest(table, &requested, &reach, &texts.read.borrow(), &said);
+        let meant = Meant::new(table, &requested, &reach, texts.read.take(), &said);
         let links = find_links.into_iter().map(|(path, _)| root.join(path));
         collect.finish(Self {
             requested,
             foreign,
+            projects,
+            never: lower.never.clone(),
             find_links: links.collect(),
             reach: Arc::new(reach),
             root: root.to_path_buf(),
@@ -324,10 +371,98 @@ impl Inputs {
     pub(super) fn locked(&self, target: &PythonTarget) -> Result<Option<LockSet>, InputError> {
         self.check_python(target)?;
         match &self.foreign {
-            Some(foreign) => foreign.read(target).map(Some),
+            Some(foreign) => Ok(Some(self.with_projects(foreign.read(target)?))),
             None => Ok(hashed(&self.requested, target)),
         }
     }
+
+    /// Takes the projects out of a lock that wheels take the place of, and those that are not there.
+    fn with_projects(&self, mut set: LockSet) -> LockSet {
+        for project in std::mem::take(&mut set.projects) {
+            let version = project.version.as_ref();
+            let version = version
+                .filter(|it| self.is_built(&project.name, it))
+                .cloned();
+            let LockedProject {
+                name,
+                folder,
+                place,
+                ..
+            } = project.clone();
+            match version {
+                Some(version) => set.packages.push(Locked {
+                    name,
+                    version,
+                    wheels: Vec::new(),
+                    hashes: Vec::new(),
+                    index: None,
+                    place,
+                }),
+                None if self.folder(&folder).is_project() => set.projects.push(project),
+                None => set.warnings.push(left_out_folder(&name, &folder)),
+            }
+        }
+        set.packages.sort_by(|a, b| a.name.cmp(&b.name));
+        set.warnings.sort();
+        set
+    }
+
+    fn folder(&self, folder: &str) -> HostFolder {
+        HostFolder::new(&self.root, folder, &self.never)
+    }
+
+    /// Tells whether a wheel of a version lies in a folder of wheels.
+    fn is_built(&self, name: &PackageName, version: &pep440_rs::Version) -> bool {
+        let folders = self
+            .find_links
+            .iter()
+            .filter_map(|it| std::fs::read_dir(it).ok());
+        let files = folders.flatten().flatten().map(|it| it.file_name());
+        let mut wheels = files.filter_map(|it| WheelName::parse(it.to_str()?).ok());
+        wheels.any(|it| it.name == *name && it.version == *version)
+    }
+
+    /// Returns the projects whose wheels are made here, for a target: those that are asked for, or those of a lock.
+    pub(super) fn own(&self, target: &PythonTarget) -> Result<Vec<Own>, InputError> {
+        let markers = target.markers();
+        let asked = self.projects.iter();
+        let asked = asked.filter(|it| it.marker.evaluate(&markers, &[]));
+        let mut own: Vec<Own> = asked.cloned().collect();
+        // What is wrong with the lock itself is told when it is taken.
+        let names = self.foreign.as_ref().is_some_and(Foreign::names_projects);
+        let set = names.then(|| self.locked(target).ok().flatten()).flatten();
+        for project in set.map(|it| it.projects).unwrap_or_default() {
+            let folder = self.folder(&project.folder);
+            let path = match project.folder.as_str() {
+                "" => "pyproject.toml".to_owned(),
+                folder => format!("{folder}/pyproject.toml"),
+            };
+            let wheel = crate::python::project::wheel(&folder, &path)?;
+            if wheel.name != project.name {
+                let message = format!(
+                    "the lock has `{}` in the folder `{}`, which holds `{}`",
+                    project.name, project.folder, wheel.name
+                );
+                let help = "run `uv lock` again";
+                return Err(project
+                    .place
+                    .error("imgdecl::python::project", message, help));
+            }
+            own.push(Own {
+                folder: project.folder,
+                wheel: Arc::new(wheel),
+                marker: pep508_rs::MarkerTree::TRUE,
+            });
+        }
+        Ok(own)
+    }
+}
+
+/// Turns an error of an input into problems.
+pub(super) fn problems(error: &InputError) -> Problems {
+    let mut problems = Problems::default();
+    problems.push(problem(error));
+    problems
 }
 
 /// Reads which project of a uv.lock is meant, and where the manifest says it.
@@ -374,6 +509,7 @@ fn digest(
     requested: &Requested,
     reach: &Reach,
     texts: &BTreeMap<String, String>,
+    needs: &[String],
 ) -> Digest {
     let mut hasher = Hasher::default();
     let mut field = |name: &str, value: &str| {
@@ -400,6 +536,10 @@ fn digest(
     if let Some(time) = &table.exclude_newer {
         field("exclude_newer", time.get_ref());
     }
+    if let Some(project) = &table.project {
+        field("own project", project.get_ref());
+    }
+    needs.iter().for_each(|text| field("needs", text));
     // What is locked without it was found elsewhere.
     if let Some(reach) = reach.text() {
         field("reach", &reach);

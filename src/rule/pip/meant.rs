@@ -22,12 +22,13 @@ pub(super) struct Meant {
 
 impl Meant {
     /// Takes what the manifest says, and the files that it names. `requested` and `reach` are what they were read as: the
-    /// texts do not hold what variables gave them, nor which indexes that leads to.
+    /// texts do not hold what variables gave them, nor which indexes that leads to; nor what projects need by their METADATA.
     pub(super) fn new(
         table: &PipTable,
         requested: &Requested,
         reach: &Reach,
         texts: BTreeMap<String, String>,
+        needs: &[String],
     ) -> Self {
         let form = |list: &[Spanned<String>], form: fn(&str) -> String| -> BTreeSet<String> {
             list.iter().map(|it| form(it.get_ref())).collect()
@@ -46,6 +47,8 @@ impl Meant {
             ("extra", plain(&table.extras)),
             ("group", plain(&table.groups)),
             ("project", one(&table.package)),
+            ("own project", one(&table.project)),
+            ("needs", plain(needs)),
             ("exclude_newer", one(&table.exclude_newer)),
             ("override", form(&table.overrides, one_way)),
             ("reach", reach.text().into_iter().collect()),

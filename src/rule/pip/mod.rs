@@ -10,8 +10,8 @@
 //! split    = "none"
 //! ```
 //!
-//! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, or in `pyproject` (with `extras`
-//! and `groups`); `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds
+//! What is asked for stands in `requirements` (files in pip's grammar), in `packages`, in `pyproject` (with `extras`
+//! and `groups`), or in `project`; `constraints` narrow it. It is resolved once for each platform, to wheels alone, and `image.lock` holds
 //! them by file name and digest (targets of a workspace get the same versions, where they fit): a build takes these and
 //! nothing else. `image.lock` asks for the same as long as the files mean the same: comments, blank lines, ends of lines and
 //! the order of requirements change nothing.
@@ -19,7 +19,8 @@
 //! `lock` names a lock of another tool, which is taken as it is: versions and digests, never resolved anew. What the file
 //! holds says of which tool it is:
 //!
-//! - uv.lock: the dependencies of one project. Where several share it, `package` says whose.
+//! - uv.lock: the dependencies of one project. Where several share it, `package` says whose; a project that is named so is
+//!   installed itself, with those of the workspace that it needs.
 //! - pylock.toml (PEP 751), as pip, uv and PDM write it.
 //! - poetry.lock, version 1 and 2, with the pyproject.toml beside it: the group `main` and those of `groups`; optional packages
 //!   by `extras`. Before version 2.1 it is followed from what the project asks for. A project that asks for what the lock does
@@ -29,8 +30,8 @@
 //!   is followed from the pyproject.toml beside it.
 //!
 //! Each is refused for another Python or another platform than its own. Packages from git or from archives of sources are
-//! errors; folders are left out with a warning: the projects themselves are no packages of the layer, put them into the
-//! image as `[files]`. Where a lock has no wheel that fits, one of that version in `find_links` is taken. A lock that names
+//! errors; folders are left out with a warning, but for those of a uv.lock with `package`: put them into the image as
+//! `[files]`. Where a lock has no wheel that fits, one of that version in `find_links` is taken. A lock that names
 //! an index is not asked where to look: the indexes are those of `[index]`, and the digest decides. Requirements with
 //! `--hash` are a lock, too, and stay in `requirements`; an environment.yml of conda cannot be taken. `pylock` and `uv_lock`
 //! are other words for `lock`.
@@ -38,8 +39,17 @@
 //! A locked build (`--locked`, or CI) takes what such a lock says by itself, digests and all: where `image.lock` does not hold
 //! it yet, that is told, and nothing is written. So a robot that moves the other tool's lock need not know of this one.
 //!
+//! `project` names the folder of a project, as `"."`: it is installed as a package, with its commands and its metadata, and
+//! with what it needs. Its wheel is made without running code, as its back end would make it: hatchling 1.33, setuptools 84
+//! (by pyproject.toml or setup.cfg), flit-core 3.12 and 4.2, poetry-core 2.5, uv_build 0.9 to 0.13, in pure Python. So are folders
+//! that it leads to: in `[tool.uv.sources]` by `path` or `workspace`, and in requirements files as `./libs/common`, `-e .` or
+//! `NAME @ file:…`. What is only known by running code is refused: hooks, a setup.py that does more than call `setup()`,
+//! extensions, versions from version control, other back ends. Then a wheel of the project in `find_links` takes its place. The
+//! sources are no part of `image.lock`, but what they ask for is. Projects are a layer of their own, above what they need, unless
+//! `split` is `"none"`.
+//!
 //! The other way round, `imgdecl lock --export pylock` writes what is locked as pylock.toml, one file for all platforms of a
-//! target: with markers where platforms differ, and with the URLs that the indexes give that day.
+//! target: with markers where platforms differ, and with the URLs that the indexes give that day. Projects are not in it.
 //!
 //! The base says what fits: its interpreter, where packages go, and its C library are found once and kept in `image.lock`.
 //! `python` chooses among several interpreters. From scratch, `python` must be said, and `libc` and `prefix` may be. A wheel
@@ -56,7 +66,8 @@
 //!   several have a package, that is told. `packages` of `[index]` still has its names asked for in one place alone.
 //! - `-f`, `--find-links`: a folder, from the folder of the file on, or the URL of a page: beside the indexes.
 //! - `--no-index`: no index is asked.
-//! - `-r`, `-c`: more files, from the folder of the file on. `-e` is refused, as are URLs of files, and checkouts.
+//! - `-r`, `-c`: more files, from the folder of the file on. URLs of files are refused.
+//! - `-e`, and paths of folders: projects of the workspace, as `project` has them. Checkouts are refused.
 //! - `--hash`, `--require-hashes`: what is installed has hashes, all of it, with its version. What a wheel needs stands there, too.
 //! - `--pre`: pre-releases are as good as releases. `--only-binary`, `--prefer-binary`: where the newest version has no wheel, an
 //!   older one, or a pre-release, is taken without a warning. `--no-binary NAME` is refused, and so are `--global-option` and the
@@ -72,7 +83,7 @@
 //! Of a `pyproject`, uv's table is obeyed: `index`, `sources` with an index, `index-url`, `extra-index-url`, `find-links`,
 //! `no-index`, `override-dependencies`, `constraint-dependencies`, `prerelease`, `exclude-newer`, and `requires-python` of the project.
 //! A package comes from the first of its indexes that has it. What would change the packages otherwise is refused, as `resolution`,
-//! `no-binary` and sources by git or path. An index of Poetry or PDM must be named under `[index]`.
+//! `no-binary` and sources by git or URL. An index of Poetry or PDM must be named under `[index]`.
 //!
 //! `overrides` take the place of requirements on the same packages, wherever these are asked for: also of a checkout that a
 //! file names, which is not looked at then.
@@ -112,8 +123,10 @@ mod index;
 mod inputs;
 mod installed;
 mod meant;
+mod own;
 mod pin;
 mod pinned;
+mod projects;
 mod reach;
 mod scheme;
 
@@ -158,6 +171,12 @@ const KEYS: &[Key] = &[
         Type::String,
         "",
         "A pyproject.toml: its dependencies.",
+    ),
+    Key::new(
+        "project",
+        Type::String,
+        "",
+        "The folder of a project, as \".\": it is installed as a package, with what it needs.",
     ),
     Key::new(
         "lock",
@@ -271,6 +290,7 @@ struct PipTable {
     #[serde(default)]
     packages: Vec<Spanned<String>>,
     pyproject: Option<Spanned<String>>,
+    project: Option<Spanned<String>>,
     lock: Option<Spanned<String>>,
     pylock: Option<Spanned<String>>,
     uv_lock: Option<Spanned<String>>,
@@ -392,6 +412,8 @@ impl Rule for Pip {
             return Ok(unpinned(target, lower, installed));
         };
         let name = place.target.name();
+        let own = inputs.own(&place.target);
+        let own = own.map_err(|error| inputs::problems(&error))?;
         let wheels = pinned
             .filter(|_| !is_stale)
             .and_then(|pin| pin.targets.get(&name))
@@ -430,19 +452,19 @@ impl Rule for Pip {
             .collect();
         let names = wheels.keys().filter_map(|it| WheelName::parse(it).ok());
         installed.versions = names.map(|it| (it.name, it.version)).collect();
-        let groups = groups(
-            target,
-            table.split.unwrap_or_default(),
-            lower,
-            &name,
-            &wheels,
-        );
+        let versions = own.iter().map(|it| &it.wheel);
+        installed
+            .versions
+            .extend(versions.map(|it| (it.name.clone(), it.version.clone())));
+        let split = table.split.unwrap_or_default();
+        let mut groups = groups(target, split, lower, &name, &wheels);
         let links = Arc::new(inputs.find_links.clone());
         let mut nodes = Vec::new();
         if is_venv && let Some(venv) = place.venv() {
             nodes.push(lower.add(target, action::Environment(venv), vec![], origin.clone()));
         }
-        let displaced = place.displaced(is_venv, wheels.keys());
+        let files: BTreeSet<String> = own.iter().map(|it| it.wheel.file.clone()).collect();
+        let displaced = place.displaced(is_venv, wheels.keys().chain(&files));
         if !displaced.is_empty() {
             nodes.push(lower.add(target, action::Displace(displaced), vec![], origin.clone()));
         }
@@ -461,6 +483,20 @@ impl Rule for Pip {
                 origin: origin.clone(),
             };
             nodes.push(lower.add(target, install, vec![], origin.clone()));
+        }
+        let count = nodes.len() - before;
+        for one in &own {
+            let node = own_wheel(target, lower, one, &inputs, &scheme);
+            nodes.push(node);
+        }
+        let numbers = count..count + own.len();
+        match groups.last_mut() {
+            // Projects change often: they are a layer of their own, on top.
+            Some(last) if split == Split::None || last.is_empty() => {
+                last.extend(numbers);
+            }
+            _ if own.is_empty() => {}
+            _ => groups.push(numbers.collect()),
         }
         let join = Join {
             last: installed.may_replace,
@@ -533,6 +569,31 @@ impl Rule for Pip {
     ) -> Result<Option<String>, ActionError> {
         export::export(needs, context, lock, folder)
     }
+}
+
+/// Lowers a project of the workspace: a look at it, and the wheel that is made of it.
+fn own_wheel(
+    target: &Target,
+    lower: &mut Lower<'_>,
+    own: &projects::Own,
+    inputs: &Inputs,
+    scheme: &crate::python::wheel::Scheme,
+) -> crate::graph::NodeId {
+    let origin = target.table.origin();
+    let gather = own::Gather {
+        root: lower.root(),
+        folder: own.folder.clone(),
+        never: inputs.never.clone(),
+        origin: origin.clone(),
+    };
+    let gather = lower.add(target, gather, vec![], origin.clone());
+    let lay = own::Lay {
+        file: own.wheel.file.clone(),
+        stem: own.wheel.stem.clone(),
+        scheme: scheme.clone(),
+        origin: origin.clone(),
+    };
+    lower.add(target, lay, vec![gather], origin)
 }
 
 /// Lowers packages that the lock lacks.

@@ -207,6 +207,16 @@ fn wheels(
                 preferences,
             };
             let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
+            for own in inputs.own(target).map_err(|error| of_input(&error))? {
+                if found.packages.contains_key(&own.wheel.name) {
+                    let name = &own.wheel.name;
+                    let message = format!(
+                        "`{name}` is a project of the workspace, and what is needed asks an index for it"
+                    );
+                    let error = ActionError::new("imgdecl::python::project", message);
+                    return Err(error.help("take the requirement out, or build the project's wheel and put it into `find_links`"));
+                }
+            }
             warnings.extend(found.warnings);
             let all = found.packages.values().map(|it| &it.candidate);
             warnings.extend(inputs.reach.ambiguous(all, &sources));

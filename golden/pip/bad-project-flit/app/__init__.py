@@ -1,0 +1,3 @@
+"""An app."""
+
+from .version import __version__

@@ -1,0 +1,6 @@
+"""What all need.
+
+More of it.
+"""
+
+__version__ = "0.3"
