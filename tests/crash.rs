@@ -39,6 +39,7 @@ dest = "/opt/tools"
 [files.app]
 src  = "app"
 dest = "/app"
+mode = "0755"
 
 [files.data]
 src  = "data-${version}"

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MANIFEST: &str = r#"
 [image.hello]
 base       = "scratch"
-layers     = [{ files = { src = "hello", dest = "/bin/hello" } }]
+layers     = [{ files = { src = "hello", dest = "/bin/hello", mode = "0755" } }]
 entrypoint = ["/bin/hello"]
 cmd        = ["Cloud Native Central"]
 

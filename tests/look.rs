@@ -19,7 +19,7 @@ fn write_app(space: &Space) {
     space.write("second/a", "second a\n");
     space.write(
         "image.toml",
-        "[files.first]\nsrc = \"first\"\ndest = \"/app\"\n\n[files.second]\nsrc = \"second\"\ndest = \"/app\"\n\n\
+        "[files.first]\nsrc = \"first\"\ndest = \"/app\"\n\n[files.second]\nsrc = \"second\"\ndest = \"/app\"\nmode = \"0755\"\n\n\
          [image.app]\nbase = \"scratch\"\nlayers = [\"first\", \"second\"]\nentrypoint = [\"/app/a\"]\n\
          env = { A = \"b\" }\nuser = \"7\"\nplatforms = [\"linux/amd64\", \"linux/arm64\"]\n",
     );

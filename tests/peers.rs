@@ -200,7 +200,7 @@ pub(crate) fn compile_hello(space: &Space, rustc: &Path) {
 pub(crate) const HELLO_IMAGE: &str = r#"
 [image.hello]
 base       = "scratch"
-layers     = [{ files = { src = "hello", dest = "/bin/hello" } }]
+layers     = [{ files = { src = "hello", dest = "/bin/hello", mode = "0755" } }]
 entrypoint = ["hello"]
 cmd        = ["Cloud Native Central"]
 env        = { PATH = "/bin" }

@@ -55,11 +55,13 @@ impl UsersBelow {
         }
     }
 
-    /// Finds the users; `inputs` are the products of the nodes that were named.
+    /// Finds the users; `inputs` are the products of the nodes that were named. What is not remembered of a base is looked
+    /// for in its layers only where it `must` be known.
     pub(super) fn find(
         &self,
         context: &Context<'_>,
         inputs: &[Product],
+        must: bool,
     ) -> Result<Walked, ActionError> {
         let base = inputs.first().and_then(|product| match product {
             Product::Base(base) => Some(base),
@@ -68,7 +70,7 @@ impl UsersBelow {
         let below = match (base, &self.locked) {
             (None, _) => Some(Accounts::default()),
             (Some(_), Some(locked)) => Some(Accounts::clone(locked)),
-            (Some(base), None) => base::accounts(context, base)?,
+            (Some(base), None) => base::accounts(context, base, must)?,
         };
         let Some(below) = below else {
             return Ok(Walked::default());
@@ -345,7 +347,7 @@ impl People {
         context: &Context<'_>,
         inputs: &[Product],
     ) -> Result<Self, ActionError> {
-        let Some(mut accounts) = below.find(context, inputs)?.accounts else {
+        let Some(mut accounts) = below.find(context, inputs, true)?.accounts else {
             let message = "the users of the image below are not known";
             return Err(ActionError::new("imgdecl::users::unreadable", message)
                 .at(origin)

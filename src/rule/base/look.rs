@@ -94,16 +94,17 @@ pub(super) fn known(
 }
 
 /// Returns the users and groups of a base. `None` where they are not known, or no text. The layers of a base on disk are
-/// read for them, if need be.
+/// read for them where they `must` be known.
 pub(in crate::rule) fn accounts(
     context: &Context<'_>,
     base: &Base,
+    must: bool,
 ) -> Result<Option<Accounts>, ActionError> {
     let diff_ids = diff_ids(base);
     if let Some(known) = known(context, &diff_ids)? {
         return Ok(known);
     }
-    if base.remote.is_some() {
+    if base.remote.is_some() || !must {
         return Ok(None);
     }
     let gathered = gather(context, &base.layers)?;

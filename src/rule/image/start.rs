@@ -99,7 +99,8 @@ impl Check {
 
     /// Makes sure that the image has its user, and tells what its layers drop.
     fn look_at_users(&self, context: &Context<'_>, below: &[Product]) -> Result<(), ActionError> {
-        let Walked { accounts, lost } = self.users.find(context, below)?;
+        let must = self.start.has_user_name();
+        let Walked { accounts, lost } = self.users.find(context, below, must)?;
         for (number, names) in lost {
             // What layers of another image do is told where that is looked at.
             let layer = number.checked_sub(self.below);
@@ -328,7 +329,7 @@ fn lead<'a>(view: &'a View, process: &Process, path: &str) -> Led<'a> {
     if process.is_elsewhere(path) {
         return Led::Unknown;
     }
-    let Found { what, link } = view.find(path);
+    let Found { what, link, .. } = view.find(path);
     match what {
         What::Unknown | What::Link(_) => Led::Unknown,
         What::Absent => {

@@ -46,6 +46,8 @@ pub(super) struct Found<'a> {
     pub(super) what: What<'a>,
     /// The symlink that was followed last, and its text.
     pub(super) link: Option<(LayerPath, String)>,
+    /// Its real path, as far as that leads.
+    at: LayerPath,
 }
 
 impl View {
@@ -64,19 +66,15 @@ impl View {
                 continue;
             }
             let Ok(next) = at.join(&name) else {
-                return Found {
-                    what: What::Absent,
-                    link,
-                };
+                let what = What::Absent;
+                return Found { what, link, at };
             };
             what = self.at(&next);
             match &what {
                 What::Link(target) => {
                     let Some(less) = budget.checked_sub(1) else {
-                        return Found {
-                            what: What::Absent,
-                            link,
-                        };
+                        let what = What::Absent;
+                        return Found { what, link, at };
                     };
                     budget = less;
                     link = Some((next.clone(), target.clone()));
@@ -88,16 +86,14 @@ impl View {
                 }
                 // No file has anything below it.
                 What::File(..) | What::Program if !left.is_empty() => {
-                    return Found {
-                        what: What::Absent,
-                        link,
-                    };
+                    let what = What::Absent;
+                    return Found { what, link, at };
                 }
                 // Of a base, not all folders are known: what lies below says whether there is one.
                 _ => at = next,
             }
         }
-        Found { what, link }
+        Found { what, link, at }
     }
 
     /// Returns what is at a path whose folder is no symlink.
@@ -141,9 +137,7 @@ impl View {
 
     /// Returns the names of what may be run in a folder, sorted.
     pub(super) fn programs(&self, folder: &str) -> Vec<String> {
-        let Some(folder) = self.real(folder) else {
-            return Vec::new();
-        };
+        let folder = self.find(folder).at;
         let base = self.base.iter().filter_map(|base| base.programs.as_ref());
         let mut names: Vec<String> = base
             .flat_map(|it| it.names(&folder))
@@ -162,31 +156,6 @@ impl View {
         });
         names
     }
-
-    /// Returns the path of a folder, through all symlinks.
-    fn real(&self, path: &str) -> Option<LayerPath> {
-        let mut at = LayerPath::root();
-        let mut left = components(path);
-        let mut budget = MAX_LINKS;
-        while let Some(name) = left.pop() {
-            if name == ".." {
-                at = at.parent().unwrap_or_default();
-                continue;
-            }
-            let next = at.join(&name).ok()?;
-            match self.at(&next) {
-                What::Link(target) => {
-                    budget = budget.checked_sub(1)?;
-                    if target.starts_with('/') {
-                        at = LayerPath::root();
-                    }
-                    left.extend(components(&target));
-                }
-                _ => at = next,
-            }
-        }
-        Some(at)
-    }
 }
 
 /// Returns the components of a path, the last one first.
@@ -195,4 +164,98 @@ fn components(path: &str) -> Vec<String> {
     let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.reverse();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{Entry, Owner, Tree, resolve};
+
+    fn path(text: &str) -> LayerPath {
+        LayerPath::parse(text).unwrap()
+    }
+
+    /// A layer of files of a mode, and of symlinks, that removes some paths of what lies below.
+    fn layer(files: &[(&str, u16)], links: &[(&str, &str)], removed: &[&str]) -> Arc<Changeset> {
+        let mut tree = Tree::default();
+        let owner = Owner::default();
+        for (name, mode) in files {
+            let attrs = Attrs { mode: *mode, owner };
+            let content = Content::bytes(*b"x");
+            let file = Entry::new(Kind::File { attrs, content });
+            tree.insert(path(name), file).unwrap();
+        }
+        for (name, target) in links {
+            let target = (*target).to_owned();
+            let link = Entry::new(Kind::Symlink { target, owner });
+            tree.insert(path(name), link).unwrap();
+        }
+        removed.iter().for_each(|name| tree.remove(path(name)));
+        Arc::new(resolve(&[Arc::new(tree)], &Facts::default()).unwrap())
+    }
+
+    fn said(view: &View, path: &str) -> String {
+        match view.find(path).what {
+            What::Absent => "absent".to_owned(),
+            What::Unknown => "unknown".to_owned(),
+            What::Folder => "folder".to_owned(),
+            What::Link(target) => format!("link to {target}"),
+            What::File(attrs, _) => format!("file {:04o}", attrs.mode),
+            What::Program => "program".to_owned(),
+        }
+    }
+
+    #[test]
+    fn paths_are_followed_through_layers() {
+        let lower = layer(
+            &[("usr/bin/tool", 0o755), ("usr/bin/plain", 0o644)],
+            &[
+                ("bin", "usr/bin"),
+                ("loop", "loop"),
+                ("up", "../../usr/bin/tool"),
+            ],
+            &[],
+        );
+        let upper = layer(&[("usr/bin/plain", 0o700)], &[], &["usr/bin/tool"]);
+        let mut view = View {
+            base: None,
+            layers: vec![lower],
+        };
+        for (path, what) in [
+            ("/bin/tool", "file 0755"),
+            ("/bin/./../bin/plain", "file 0644"),
+            ("/up", "file 0755"),
+            ("/bin", "folder"),
+            ("/", "folder"),
+            ("/loop", "absent"),
+            ("/bin/tool/x", "absent"),
+            ("/nothing", "absent"),
+        ] {
+            assert_eq!(said(&view, path), what, "{path}");
+        }
+        assert_eq!(view.programs("/bin"), ["tool"]);
+        view.layers.push(upper);
+        assert_eq!(said(&view, "/bin/tool"), "absent");
+        assert_eq!(said(&view, "/bin/plain"), "file 0700");
+        assert_eq!(view.programs("/bin"), ["plain"]);
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_base_is_not_guessed() {
+        let programs = Programs::parse("usr/bin/python3\tpython3.11\nusr/bin/python3.11\n");
+        let view = |programs| View {
+            base: Some(BaseFiles {
+                facts: Arc::default(),
+                programs,
+            }),
+            layers: vec![layer(&[], &[("bin", "usr/bin")], &["usr/sbin"])],
+        };
+        let known = view(programs);
+        assert_eq!(said(&known, "/bin/python3"), "program");
+        assert_eq!(said(&known, "/bin/python"), "absent");
+        assert_eq!(known.programs("/bin"), ["python3", "python3.11"]);
+        let unknown = view(None);
+        assert_eq!(said(&unknown, "/bin/python3"), "unknown");
+        assert_eq!(said(&unknown, "/usr/sbin/x"), "absent");
+    }
 }
