@@ -46,10 +46,6 @@ const SHARED: &[(&str, &str)] = &[
     ("host::changed", "a file, an archive and a whole folder"),
     ("host::unreadable", "a file, an archive and a folder"),
     ("image::config", "the config of an image that is made"),
-    (
-        "image::config",
-        "the config of an image, and of what a command runs in",
-    ),
     ("image::env", "a variable of an image, and one of a command"),
     (
         "image::platform",

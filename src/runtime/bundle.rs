@@ -2,11 +2,11 @@
 //!
 //! What the image says becomes the process; mounts, namespaces and capabilities are those that docker and umoci give.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::annotations;
 use super::{ApplyError, mount_points, read_inside};
 use crate::accounts::{User, UserError};
 use crate::oci::{Config, last_of_each};
@@ -232,9 +232,10 @@ pub(crate) fn spec(config: &Config, root: &Path, options: &Options) -> Result<Sp
         user = User::default();
     }
     let mut owner = json!({"uid": user.uid, "gid": user.gid, "additionalGids": user.groups});
-    if let Some(umask) = options.umask {
-        owner["umask"] = umask.into();
-    }
+    options
+        .umask
+        .iter()
+        .for_each(|it| owner["umask"] = (*it).into());
     let held: &[&str] = if user.uid == 0 { &CAPABILITIES } else { &[] };
     let process = json!({
         "terminal": options.terminal,
@@ -254,7 +255,7 @@ pub(crate) fn spec(config: &Config, root: &Path, options: &Options) -> Result<Sp
         "process": process,
         "root": {"path": "rootfs", "readonly": options.read_only},
         "mounts": mounts(config, root, options)?,
-        "annotations": annotations(config, options.labels, &mut notes)?,
+        "annotations": annotations::of(config, options.labels, &mut notes)?,
         "linux": linux(options),
     });
     if let Some(hostname) = &options.hostname {
@@ -310,66 +311,6 @@ fn resolve(user: &str, root: &Path) -> Result<User, BundleError> {
         &read("etc/passwd")?,
         &read("etc/group")?,
     )?)
-}
-
-/// What the names of annotations begin with that tell a runtime what to do on the host: to write a file, to keep groups of
-/// the host, to set properties of a systemd unit. An image has no say in that.
-const ORDERS: [&str; 8] = [
-    "run.oci.",
-    "io.crun.",
-    "krun.",
-    "org.systemd.",
-    "org.criu.",
-    "io.youki.",
-    "io.katacontainers.",
-    "dev.gvisor.",
-];
-
-/// What the image says of itself, and its labels if they are wanted; a label of the same name wins (image-spec,
-/// conversion.md).
-fn annotations(
-    config: &Config,
-    with_labels: bool,
-    notes: &mut Vec<String>,
-) -> Result<BTreeMap<String, String>, BundleError> {
-    let mut all = BTreeMap::new();
-    let mut add = |name: &str, value: String| {
-        if !value.is_empty() {
-            all.insert(format!("org.opencontainers.image.{name}"), value);
-        }
-    };
-    if let Ok(platform) = config.platform() {
-        add("os", platform.os);
-        add("architecture", platform.architecture);
-        add("variant", platform.variant.unwrap_or_default());
-        add("os.version", platform.os_version.unwrap_or_default());
-        add("os.features", platform.os_features.join(","));
-    }
-    for name in ["author", "created"] {
-        add(name, config.text(name).unwrap_or_default().to_owned());
-    }
-    add(
-        "stopSignal",
-        text(config, "StopSignal")?.unwrap_or_default(),
-    );
-    add("exposedPorts", keys(config, "ExposedPorts")?.join(","));
-    if let Some(labels) = config.runtime("Labels") {
-        let labels = labels.as_object().ok_or(BundleError::Field("Labels"))?;
-        for (name, value) in labels.iter().filter(|(_, value)| !value.is_null()) {
-            let value = value.as_str().ok_or(BundleError::Field("Labels"))?;
-            if !with_labels {
-                continue;
-            }
-            if ORDERS.iter().any(|order| name.starts_with(order)) {
-                notes.push(format!(
-                    "the label `{name}` would tell a runtime what to do on this host: config.json is without it"
-                ));
-                continue;
-            }
-            all.insert(name.clone(), value.to_owned());
-        }
-    }
-    Ok(all)
 }
 
 fn mounts(config: &Config, root: &Path, options: &Options) -> Result<Vec<Value>, BundleError> {
@@ -514,7 +455,7 @@ fn check(what: &'static str, path: &str) -> Result<(), BundleError> {
     }
 }
 
-fn text(config: &Config, field: &'static str) -> Result<Option<String>, BundleError> {
+pub(super) fn text(config: &Config, field: &'static str) -> Result<Option<String>, BundleError> {
     let value = config.runtime(field).map(Value::as_str);
     match value {
         None => Ok(None),
@@ -536,7 +477,7 @@ fn list(config: &Config, field: &'static str) -> Result<Vec<String>, BundleError
 }
 
 /// Returns the keys of an object: how configs write sets.
-fn keys(config: &Config, field: &'static str) -> Result<Vec<String>, BundleError> {
+pub(super) fn keys(config: &Config, field: &'static str) -> Result<Vec<String>, BundleError> {
     let Some(value) = config.runtime(field) else {
         return Ok(Vec::new());
     };

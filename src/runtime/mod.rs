@@ -6,6 +6,7 @@
 //! of rules, specs, the graph or registries.
 
 #[cfg(target_os = "linux")]
+mod annotations;
 mod apply;
 pub(crate) mod bundle;
 #[cfg(target_os = "linux")]

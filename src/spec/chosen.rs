@@ -43,7 +43,8 @@ impl Pattern {
             return Ok(None);
         }
         let glob = |text: &str| {
-            let glob = GlobBuilder::new(text).literal_separator(true).build();
+            let mut glob = GlobBuilder::new(text);
+            let glob = glob.literal_separator(true).empty_alternates(true).build();
             let help = "`*` stands for a part of a name or of a folder's, `**` for any folders";
             glob.map(|it| it.compile_matcher())
                 .map_err(|_| (format!("`{word}` is no pattern"), Some(help.to_owned())))

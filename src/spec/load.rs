@@ -256,7 +256,7 @@ fn root_of(folder: &Path, rules: &[&'static str]) -> Option<(PathBuf, String)> {
         let name = folder.strip_prefix(above).ok()?.to_str()?.to_owned();
         return members
             .iter()
-            .any(|member| normal(member.get_ref()).as_ref() == Some(&name))
+            .any(|member| names(member.get_ref(), &name))
             .then(|| (above.to_owned(), name));
     }
     None
@@ -290,6 +290,23 @@ fn workspace(table: &Table) -> Result<WorkspaceTable, Problems> {
 /// Tells whether a member is written as a pattern.
 fn is_pattern(member: &str) -> bool {
     member.contains(['*', '?', '[', '{'])
+}
+
+/// Tells whether a member of `[workspace]`, which may be a pattern, means a folder.
+fn names(member: &str, folder: &str) -> bool {
+    if !is_pattern(member) {
+        return normal(member).as_deref() == Some(folder);
+    }
+    let parts = member.split('/').filter(|part| !matches!(*part, "" | "."));
+    let (parts, own): (Vec<&str>, Vec<&str>) = (parts.collect(), folder.split('/').collect());
+    let fits = |(part, name): (&&str, &&str)| part_fits(part, name);
+    parts.len() == own.len() && parts.iter().zip(&own).all(fits)
+}
+
+/// Tells whether a part of a pattern means a name. Hidden folders are nobody's service.
+fn part_fits(part: &str, name: &str) -> bool {
+    let glob = globset::Glob::new(part).map(|it| it.compile_matcher());
+    glob.is_ok_and(|it| it.is_match(name)) && (!name.starts_with('.') || part.starts_with('.'))
 }
 
 /// Returns a member's folder in the form by which members are addressed; `None` if it leads out of the workspace.
@@ -334,13 +351,12 @@ impl Loader<'_> {
             let glob = globset::Glob::new(part)
                 .ok()
                 .filter(|_| !part.contains("**"));
-            let glob = glob.ok_or_else(|| {
+            glob.ok_or_else(|| {
                 (
                     format!("`{pattern}` is no pattern for members"),
                     help.to_owned(),
                 )
             })?;
-            let glob = glob.compile_matcher();
             let mut next = Vec::new();
             for folder in folders {
                 let join = |name: &str| match folder.is_empty() {
@@ -356,11 +372,8 @@ impl Loader<'_> {
                     .flatten()
                     .flatten();
                 let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-                // Hidden folders are nobody's service.
-                let fits = |name: &String| {
-                    glob.is_match(name) && (!name.starts_with('.') || part.starts_with('.'))
-                };
-                next.extend(names.filter(fits).map(|name| join(&name)));
+                let fits = names.filter(|name| part_fits(part, name));
+                next.extend(fits.map(|name| join(&name)));
             }
             folders = next;
         }
