@@ -290,6 +290,12 @@ impl<'a> Lower<'a> {
         self.spec.resolve(&target.id.member, name, is_shared)
     }
 
+    /// Tells whether several targets want a name that `target` uses: what does not fit there then is no mistake of its own.
+    pub(super) fn is_taken(&self, target: &Target, name: &str) -> bool {
+        let id = self.find(target, name);
+        id.is_some_and(|id| self.spec.is_taken(&id))
+    }
+
     /// Resolves a name that `target` uses at a place of its manifest. `fits` says of a role whether such targets make
     /// sense there, for suggestions.
     ///

@@ -1,6 +1,6 @@
 //! One `image.toml`: its text becomes tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub(super) struct Document {
     pub(super) index: Option<Table>,
     /// The targets by name: the rule's index in the list of rules, the place of the name, the table.
     pub(super) targets: BTreeMap<String, (usize, Range<usize>, Table)>,
+    /// The names that several targets want: the first one has it.
+    pub(super) taken: BTreeSet<String>,
 }
 
 /// Takes a manifest apart. `rules` are the names of the rules there are.
@@ -55,6 +57,7 @@ pub(super) fn parse(
         workspace: None,
         index: None,
         targets: BTreeMap::new(),
+        taken: BTreeSet::new(),
     };
     for (name, value) in root {
         let (key, span) = (name.get_ref().as_ref(), value.span());
@@ -203,6 +206,7 @@ impl Document {
             return;
         };
         if let Some((other, other_span, _)) = self.targets.get(name) {
+            self.taken.insert(name.to_owned());
             problems.push(
                 Problem::new(
                     "imgdecl::spec::duplicate",

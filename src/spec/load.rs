@@ -210,6 +210,7 @@ fn member(
     });
     Member {
         targets: targets.collect(),
+        taken: document.taken,
         folder,
         manifest,
         defaults: document.defaults,

@@ -112,6 +112,12 @@ impl Problems {
         self.0.extend(other.0);
     }
 
+    /// The same problems, which may follow from another one that is noted already.
+    #[must_use]
+    pub fn may_follow(self) -> Self {
+        Self(self.0.into_iter().map(Problem::may_follow).collect())
+    }
+
     /// Tells whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -40,6 +40,8 @@ pub struct Member {
     pub(super) defaults: Option<Table>,
     pub(super) vars: BTreeMap<String, String>,
     pub(super) targets: BTreeMap<String, Target>,
+    /// The names that several targets want.
+    pub(super) taken: BTreeSet<String>,
 }
 
 /// The name of a target: the member that holds it, and its name there.
@@ -220,6 +222,12 @@ impl Spec {
     /// Returns a target.
     pub fn target(&self, id: &TargetId) -> Option<&Target> {
         self.members.get(&id.member)?.targets.get(&id.name)
+    }
+
+    /// Tells whether several targets want the name of one: then another one may be meant, and that is told already.
+    pub fn is_taken(&self, id: &TargetId) -> bool {
+        let member = self.members.get(&id.member);
+        member.is_some_and(|it| it.taken.contains(&id.name))
     }
 
     /// Returns all targets, sorted by name.

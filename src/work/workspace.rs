@@ -268,10 +268,31 @@ pub(super) struct Missed {
     pub(super) near: Option<String>,
 }
 
+/// What to do with a Dockerfile.
+const FROM_DOCKERFILE: &str =
+    "write an image.toml in its place: docs/from-dockerfile.md says what each instruction is there";
+
+/// Tells whether a file is a Dockerfile, by its name.
+fn is_dockerfile(path: &Path) -> bool {
+    let name = path.file_name().and_then(|it| it.to_str());
+    let name = name.unwrap_or_default().to_ascii_lowercase();
+    let is_it = |word: &str| {
+        let is_named = name.strip_prefix(word);
+        is_named.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            || name.ends_with(&format!(".{word}"))
+    };
+    (is_it("dockerfile") || is_it("containerfile")) && !name.ends_with(".toml")
+}
+
 /// Tells the manifest from the targets. The first word is a manifest if it ends in `.toml`, has a slash, or is `.` or
 /// `..`; a plain name is a target, unless there is no such target, but a folder with a manifest or a file.
 fn manifest<'a>(choice: &'a Choice, here: &Path) -> Result<(PathBuf, Spec, &'a [String]), Failed> {
     let load = |path: PathBuf| {
+        if is_dockerfile(&path) {
+            let message = format!("{} is a Dockerfile: these are not read", path.display());
+            let help = Some(FROM_DOCKERFILE.to_owned());
+            return Err(Failed::usage("imgdecl::cli::dockerfile", message, help));
+        }
         let spec = Spec::load(&path, &rule::names(), &choice.set);
         let spec = spec.map_err(|error| load_error(error, &path))?;
         Ok((path, spec))
@@ -284,7 +305,11 @@ fn manifest<'a>(choice: &'a Choice, here: &Path) -> Result<(PathBuf, Spec, &'a [
         }
     };
     let not_found = |message: String| {
-        let help = Some(format!("name a manifest, or write {MANIFEST}"));
+        let beside = ["Dockerfile", "Containerfile"].map(|name| here.join(name).is_file());
+        let help = Some(match beside.contains(&true) {
+            true => FROM_DOCKERFILE.to_owned(),
+            false => format!("name a manifest, or write {MANIFEST}"),
+        });
         Failed::usage("imgdecl::cli::manifest", &message, help)
     };
     let nearest = || find_manifest(here);

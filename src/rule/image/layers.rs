@@ -21,6 +21,10 @@ pub(in crate::rule) fn layers(
     let mut problems = Problems::default();
     let mut layers = Vec::new();
     for (number, entry) in (1..).zip(entries) {
+        let is_taken = match &entry {
+            LayerEntry::Name(name) => lower.is_taken(target, name.get_ref()),
+            LayerEntry::Inline(..) => false,
+        };
         let entry = match entry {
             LayerEntry::Name(name) => named(target, lower, &name, below).map_err(Problems::from),
             LayerEntry::Inline(rule, table) => inlined(target, lower, number, &rule, table, below),
@@ -30,7 +34,10 @@ pub(in crate::rule) fn layers(
             added.map_err(Problems::from)
         });
         if let Err(more) = added {
-            problems.extend(more);
+            problems.extend(match is_taken {
+                true => more.may_follow(),
+                false => more,
+            });
         }
     }
     if problems.is_empty() {

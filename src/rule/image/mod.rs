@@ -273,7 +273,11 @@ impl Rule for Image {
         // Packages in layers depend on the base: it comes first.
         let ground = table.as_ref().map_or_else(
             || Err(Problems::default()),
-            |table| ground(target, lower, &table.base),
+            |table| {
+                let is_taken = lower.is_taken(target, table.base.get_ref());
+                let ground = ground(target, lower, &table.base);
+                ground.map_err(|it| if is_taken { it.may_follow() } else { it })
+            },
         );
         let ground = ground.unwrap_or_else(|problems| {
             collect.0.extend(problems);
