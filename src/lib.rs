@@ -59,7 +59,7 @@
 //!    is linked out of it is trusted by its stamp. Its path stays in the store.
 //! 5. `exec` knows no rule; a rule knows no thread.
 //! 6. Only `net` opens sockets.
-//! 7. Only `cli` and `ui` print, read the environment, or exit.
+//! 7. Only `cli` and `ui` print, read the environment, or exit. An output goes to stdout through what `cli` hands down.
 //! 8. An error of a manifest has a span; an error of a run has an origin.
 //! 9. Equal input gives an equal plan, and a plan can be printed.
 //! 10. Nothing from a network, an archive or a layout is trusted before its digest, its size and its paths are checked.

@@ -136,6 +136,56 @@ fn load(space: &Space, variable: &str, socket: &Path) {
     assert!(!space.path().join("imgdecl-out").exists());
 }
 
+/// Loads again and again: what the daemon has is not sent, and what it lacks is. `forget` takes names away there, or all
+/// images if it is given none; `run_all` runs all images.
+#[track_caller]
+fn load_again(
+    space: &Space,
+    variable: &str,
+    socket: &Path,
+    forget: &dyn Fn(&[&str]),
+    run_all: &dyn Fn(),
+) {
+    // Returns the lines that tell of bytes that were sent, and those of images that were there.
+    let load = || {
+        let args = ["build", "--load", "--progress", "plain"];
+        let mut command = space.command(&args);
+        let output = Output::of(command.env(variable, format!("unix://{}", socket.display())));
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        let lines = |word: &str| -> Vec<String> {
+            let lines = output.stderr.lines().filter(|it| it.starts_with(word));
+            lines.map(str::to_owned).collect()
+        };
+        (lines("sent "), lines("there "), output.stderr)
+    };
+    let (sent, there, said) = load();
+    assert_eq!((sent.len(), there.len()), (0, 2), "{said}");
+    assert!(said.contains("MB there already"), "{said}");
+    // A name that is gone comes back, and no byte with it.
+    forget(&["docker:v2"]);
+    let (sent, there, said) = load();
+    assert_eq!((sent.len(), there.len()), (0, 2), "{said}");
+    run_all();
+    // A layer that is new goes alone: the program below it is megabytes.
+    let manifest = MANIFEST.replace("hello\\n", "good day\\n");
+    assert_ne!(manifest, MANIFEST);
+    space.write("image.toml", manifest);
+    let (sent, there, said) = load();
+    assert_eq!((sent.len(), there.len()), (1, 1), "{said}");
+    assert!(sent[0].contains(" kB  "), "{said}");
+    run_all();
+    // The image of before is there still, without a name.
+    space.write("image.toml", MANIFEST);
+    let (sent, _, said) = load();
+    assert!(sent.is_empty(), "{said}");
+    // Nothing is taken for there that is not.
+    forget(&[]);
+    let (sent, there, said) = load();
+    assert_eq!((sent.is_empty(), there.len()), (false, 0), "{said}");
+    assert!(sent.iter().all(|it| it.contains(" MB  ")), "{said}");
+    run_all();
+}
+
 /// A dockerd with its folders beside the work folder, which will listen at `host`.
 fn dockerd(space: &Space, program: &Path, host: &str) -> Command {
     let folder = space.path().parent().expect("a folder");
@@ -190,6 +240,15 @@ fn docker_loads_and_runs() {
         }
     };
     run_all();
+    let forget = |names: &[&str]| match names {
+        [] => {
+            docker(&["image", "prune", "--all", "--force"]);
+        }
+        names => {
+            docker(&[&["rmi"][..], names].concat());
+        }
+    };
+    load_again(&space, "DOCKER_HOST", &socket, &forget, &run_all);
     docker(&[&["rmi", "--force"][..], &names].concat());
     let args = ["build", "-o", "docker-archive:a.tar", "--format", "json"];
     let built: Vec<Value> = serde_json::from_str(&space.ok(&args).stdout).expect("JSON");
@@ -294,6 +353,16 @@ fn podman_loads_and_runs() {
     let _service = Background::start(&mut command, &log, || socket.exists());
     load(&space, "CONTAINER_HOST", &socket);
     run_all();
+    let forget = |names: &[&str]| match names {
+        [] => {
+            podman_of(&["rmi", "--all", "--force"]);
+        }
+        names => {
+            let full = names.iter().map(|it| format!("docker.io/library/{it}"));
+            full.for_each(|it| drop(podman_of(&["untag", &it, &it])));
+        }
+    };
+    load_again(&space, "CONTAINER_HOST", &socket, &forget, &run_all);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod large;
 mod look;
 mod nulls;
 mod peers;
+mod pipes;
 mod profile;
 mod python;
 mod python_images;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args::{Build, Format, Plan, Push};
 use super::exit::Exit;
 use super::print;
-use crate::output::{Output, OutputError, metadata};
+use crate::output::{Output, OutputError, Place, Word, metadata};
 use crate::shown;
 use crate::source::read_document;
 use crate::ui::{self, Profile};
@@ -35,6 +35,8 @@ pub(super) fn build(
 
 fn build_images(session: &Session, args: Build) -> Result<Exit, Failed> {
     let format = args.common.format;
+    let metadata_file = args.metadata_file.as_deref().map(Place::of);
+    let is_taken = is_stdout_taken(&args.output, metadata_file.as_ref(), format)?;
     let images = build::build(
         session,
         &build::Request {
@@ -47,17 +49,53 @@ fn build_images(session: &Session, args: Build) -> Result<Exit, Failed> {
             load: args.load,
             locked: args.locked,
             tags: args.tag,
-            metadata_file: args.metadata_file,
+            metadata_file,
             explain: args.explain,
             documents: Vec::new(),
             written: args.profile.into_iter().collect(),
         },
     )?;
-    show(&images, format)
+    show(session, &images, format, is_taken)
+}
+
+/// Tells whether stdout is for one output alone.
+///
+/// # Errors
+/// When several things are to go there, or an archive would go to a terminal.
+fn is_stdout_taken(
+    outputs: &[Word],
+    metadata_file: Option<&Place>,
+    format: Format,
+) -> Result<bool, Failed> {
+    let mut to_stdout: Vec<String> = outputs
+        .iter()
+        .filter(|it| it.is_stdout())
+        .map(|it| format!("--output {it}"))
+        .collect();
+    if !to_stdout.is_empty() && ui::is_terminal() {
+        return Err(OutputError::Terminal("stdout".to_owned()).into());
+    }
+    if metadata_file == Some(&Place::Stdout) {
+        to_stdout.push("--metadata-file -".to_owned());
+    }
+    let is_taken = !to_stdout.is_empty();
+    if is_taken && format == Format::Json {
+        to_stdout.push("--format json".to_owned());
+    }
+    match &to_stdout[..] {
+        [] | [_] => Ok(is_taken),
+        several => {
+            let message = format!("stdout can have one thing alone: {}", several.join(", "));
+            let help = "send the others to files".to_owned();
+            Err(Failed::usage("imgdecl::cli::stdout", message, Some(help)))
+        }
+    }
 }
 
 /// Runs `push`.
 pub(super) fn push(session: &Session, args: Push) -> Result<Exit, Failed> {
+    let metadata_file = args.metadata_file.as_deref().map(Place::of);
+    let is_taken = is_stdout_taken(&[], metadata_file.as_ref(), args.format)?;
     let images = push::push(
         session,
         &push::Request {
@@ -70,14 +108,24 @@ pub(super) fn push(session: &Session, args: Push) -> Result<Exit, Failed> {
             from: args.from,
             check: args.check,
             tags: args.tag,
-            metadata_file: args.metadata_file,
+            metadata_file,
         },
     )?;
-    show(&images, args.format)
+    show(session, &images, args.format, is_taken)
 }
 
-/// Shows images that were built or pushed.
-fn show(images: &[Output], format: Format) -> Result<Exit, Failed> {
+/// Shows images that were built or pushed; on stderr where stdout is for something else.
+fn show(
+    session: &Session,
+    images: &[Output],
+    format: Format,
+    is_stdout_taken: bool,
+) -> Result<Exit, Failed> {
+    if is_stdout_taken {
+        let lines = images.iter();
+        lines.for_each(|it| session.note(&format!("{} {}", it.name, it.reference())));
+        return Ok(Exit::Done);
+    }
     let line = |image: &Output| format!("{} {}\n", image.name, image.reference());
     print(&match format {
         Format::Json => ui::json(metadata(images)),

@@ -94,6 +94,7 @@ fn run_command(command: Command, stop: Stop) -> Result<Exit, Failed> {
         environment: environment::read(),
         stop,
         events: Arc::new(progress),
+        stdout: ui::stdout,
     };
     match command {
         Command::Build(args) => build::build(session, args, profile.as_deref()),

@@ -384,6 +384,12 @@ fn output(error: &OutputError) -> Fault {
     let help = match error {
         OutputError::NotOurs(_) => "name another output with `--output`, or remove it yourself",
         OutputError::Io { .. } => "free space, or name another output with `--output`",
+        OutputError::Closed(_) => "its own messages say why",
+        OutputError::Terminal(_) => {
+            "send it to a file or into a pipe, as in `imgdecl build -o docker-archive:- | docker load`"
+        }
+        OutputError::Flat { .. } => "the base may be damaged: get it again from where it came",
+        OutputError::Several { .. } => "name one of them: imgdecl build NAME",
         OutputError::Platform { .. } => "choose one of them with `--platform`",
         OutputError::Name { .. } => {
             "write `repository` into the image's table, or give the target another name"
@@ -405,6 +411,8 @@ fn output(error: &OutputError) -> Fault {
     };
     let exit = match error {
         OutputError::NotOurs(_)
+        | OutputError::Terminal(_)
+        | OutputError::Several { .. }
         | OutputError::Platform { .. }
         | OutputError::Name { .. }
         | OutputError::Twice { .. }
@@ -412,6 +420,8 @@ fn output(error: &OutputError) -> Fault {
         | OutputError::NoRepository(_)
         | OutputError::Repository(_) => Exit::Usage,
         OutputError::Io { .. }
+        | OutputError::Closed(_)
+        | OutputError::Flat { .. }
         | OutputError::Damaged { .. }
         | OutputError::Zstd { .. }
         | OutputError::Lost { .. } => Exit::Failed,

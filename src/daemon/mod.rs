@@ -7,9 +7,11 @@
 mod address;
 mod context;
 mod error;
+mod images;
 
 pub(crate) use address::Settings;
 pub(crate) use error::DaemonError;
+pub(crate) use images::{Held, Sent};
 
 use std::io::Read;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use serde_json::Value;
 use crate::net::monitor::Going;
 use crate::net::wire::{Body, Call, Wire};
 use crate::net::{Direction, Ended, Fault, Limits, Monitor, Proxies, Transfer};
-use crate::oci::{DiffId, Digest, Platform, null_is_default};
+use crate::oci::{Platform, null_is_default};
 use crate::shown;
 use address::{Address, Candidate};
 
@@ -44,8 +46,9 @@ pub(crate) struct Daemon {
     /// What it calls itself, with its version.
     name: String,
     platform: Platform,
-    /// The first number of Docker's version.
+    /// The first number of Docker's version; none of podman.
     docker: Option<u32>,
+    is_podman: bool,
 }
 
 /// What `GET /version` answers, as far as it matters here.
@@ -64,17 +67,6 @@ struct Version {
 struct Component {
     #[serde(default, deserialize_with = "null_is_default")]
     name: String,
-}
-
-/// An image as a daemon was sent it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent<'a> {
-    /// The digest of the config: the image's ID where a daemon keeps images as Docker always did, and in podman.
-    pub config: Digest,
-    /// The digest of the manifest: the image's ID where Docker leaves them to containerd.
-    pub manifest: Digest,
-    /// The diff_ids of the layers, bottom first.
-    pub diff_ids: &'a [DiffId],
 }
 
 /// A complete answer.
@@ -129,6 +121,7 @@ impl Daemon {
             name: address.to_string(),
             platform: Platform::new("linux", "amd64"),
             docker: None,
+            is_podman: false,
             monitor: Arc::clone(monitor),
             address,
         };
@@ -164,6 +157,7 @@ impl Daemon {
         daemon.name = format!("{kind} {}", printable(&version.version));
         daemon.platform = Platform::new(&version.os, &version.arch);
         let major = version.version.split('.').next();
+        daemon.is_podman = is_podman;
         daemon.docker = major
             .filter(|_| !is_podman)
             .and_then(|major| major.parse().ok());
@@ -230,36 +224,6 @@ impl Daemon {
         }
         going.end(Ended::Done);
         Ok(())
-    }
-
-    /// Returns the daemon's own name for an image that it was sent, `sha256:…`; `None` if it has no image of that name.
-    ///
-    /// # Errors
-    /// When it has another image of that name, cannot be reached, or does not answer as it should.
-    pub(crate) fn image_id(
-        &self,
-        name: &str,
-        sent: Sent<'_>,
-    ) -> Result<Option<String>, DaemonError> {
-        let path = format!("images/{name}/json");
-        let answer = self.ask(&self.wire(GREETING), Method::GET, &path, Body::None)?;
-        match answer.status {
-            200 => {
-                let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-                let none = || self.stranger(format!("it does not say the ID of {name}"));
-                let id = message(&value, &["/Id"]).ok_or_else(none)?;
-                match sent.differs(&id, &value) {
-                    None => Ok(Some(id)),
-                    Some(why) => Err(DaemonError::Differs {
-                        daemon: self.name.clone(),
-                        name: name.to_owned(),
-                        why,
-                    }),
-                }
-            }
-            404 => Ok(None),
-            _ => Err(self.refusal(&answer)),
-        }
     }
 
     fn wire(&self, idle: Duration) -> Wire {
@@ -335,36 +299,6 @@ impl Daemon {
             place: self.address.to_string(),
             why,
         }
-    }
-}
-
-impl Sent<'_> {
-    /// Says in what an image differs from this one: by its ID, and by what `GET /images/NAME/json` answers.
-    fn differs(&self, id: &str, answer: &Value) -> Option<String> {
-        // An image without layers has no such list.
-        let layers = answer.pointer("/RootFS/Layers").and_then(Value::as_array);
-        let layers = layers.map(Vec::as_slice).unwrap_or_default();
-        let (has, wanted) = (layers.len(), self.diff_ids.len());
-        if has != wanted {
-            return Some(format!("it has {has} layers instead of {wanted}"));
-        }
-        for (number, (layer, DiffId(diff_id))) in layers.iter().zip(self.diff_ids).enumerate() {
-            let layer = layer.as_str().unwrap_or_default();
-            if layer != diff_id.to_string() {
-                let (number, layer) = (number + 1, printable(layer));
-                return Some(format!(
-                    "its layer {number} has the diff_id {layer} instead of {diff_id}"
-                ));
-            }
-        }
-        let Self {
-            config, manifest, ..
-        } = self;
-        let bare = id.strip_prefix("sha256:").unwrap_or(id);
-        let is_ours = [config, manifest].iter().any(|it| it.hex() == bare);
-        (!is_ours).then(|| {
-            format!("its layers are the same, but its ID is {id}: not the config's digest {config}, and not the manifest's {manifest}")
-        })
     }
 }
 

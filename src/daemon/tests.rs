@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::net::testing::{Ear, Server, Told};
+use crate::oci::{DiffId, Digest};
 
 const VERSION: &str =
     r#"{"Version":"20.10.24","Os":"linux","Arch":"arm64","Components":[{"Name":"Engine"}]}"#;

@@ -23,47 +23,50 @@ pub fn plain_header(path: &str, size: u64) -> Vec<u8> {
     };
     let mut out = Vec::new();
     Header {
-        path,
+        path: path.as_bytes(),
         kind,
         mode,
-        uid: 0,
-        gid: 0,
         size,
-        mtime: 0,
-        link: "",
-        xattrs: None,
+        ..Header::default()
     }
     .append(&mut out);
     out
 }
 
 /// What a header says.
+#[derive(Default)]
 pub(super) struct Header<'a> {
     /// The path; a folder's ends in `/`.
-    pub(super) path: &'a str,
-    /// The type flag: `0` file, `1` hard link, `2` symlink, `5` folder.
+    pub(super) path: &'a [u8],
+    /// The type flag: `0` file, `1` hard link, `2` symlink, `3` character device, `4` block device, `5` folder, `6` fifo.
     pub(super) kind: u8,
     pub(super) mode: u16,
     pub(super) uid: u64,
     pub(super) gid: u64,
     pub(super) size: u64,
     pub(super) mtime: i64,
+    /// Nanoseconds after that.
+    pub(super) nanos: u32,
     /// The target of a link, else empty.
-    pub(super) link: &'a str,
+    pub(super) link: &'a [u8],
+    /// Major and minor number of a device.
+    pub(super) device: (u32, u32),
     pub(super) xattrs: Option<&'a BTreeMap<String, Vec<u8>>>,
+    /// PAX records as they are, of what was read from a tar.
+    pub(super) records: Option<&'a BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
 impl Header<'_> {
     /// Appends the header's blocks: a PAX header with its records where one is needed, then the ustar header.
     pub(super) fn append(&self, out: &mut Vec<u8>) {
-        let mut records: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut records = self.records.cloned().unwrap_or_default();
         let split = split(self.path);
         if split.is_none() {
-            records.insert(b"path".to_vec(), self.path.as_bytes().to_vec());
+            records.insert(b"path".to_vec(), self.path.to_vec());
         }
         let link_fits = self.link.is_ascii() && self.link.len() <= 100;
         if !link_fits {
-            records.insert(b"linkpath".to_vec(), self.link.as_bytes().to_vec());
+            records.insert(b"linkpath".to_vec(), self.link.to_vec());
         }
         for (key, value, limit) in [
             ("size", self.size, MAX_SIZE),
@@ -75,9 +78,9 @@ impl Header<'_> {
             }
         }
         let octal_time = u64::try_from(self.mtime).ok().filter(|it| *it <= MAX_SIZE);
-        if octal_time.is_none() {
-            // PAX alone holds times before 1970, and far ones.
-            records.insert(b"mtime".to_vec(), self.mtime.to_string().into_bytes());
+        if octal_time.is_none() || self.nanos > 0 {
+            // PAX alone holds times before 1970, far ones, and parts of a second.
+            records.insert(b"mtime".to_vec(), time(self.mtime, self.nanos).into_bytes());
         }
         for (name, value) in self.xattrs.into_iter().flatten() {
             records.insert(format!("SCHILY.xattr.{name}").into_bytes(), value.clone());
@@ -97,16 +100,15 @@ impl Header<'_> {
                 body.len() as u64,
                 0,
                 b"",
+                (0, 0),
             );
             out.extend_from_slice(&body);
             pad(out, body.len() as u64);
         }
         let fallback = plain(self.path);
-        let (prefix, name) = split.map_or((&b""[..], &fallback[..]), |(prefix, name)| {
-            (prefix.as_bytes(), name.as_bytes())
-        });
+        let (prefix, name) = split.unwrap_or((b"", &fallback));
         let link = if link_fits {
-            self.link.as_bytes().to_vec()
+            self.link.to_vec()
         } else {
             plain(self.link)
         };
@@ -121,30 +123,43 @@ impl Header<'_> {
             fit(self.size, MAX_SIZE),
             octal_time.unwrap_or(0),
             &link,
+            self.device,
         );
     }
 }
 
 /// Splits a path into ustar's prefix (at most 155 bytes) and name (at most 100): at the first slash that leaves a name
 /// that fits. `None` if no slash does, or the path is not ASCII.
-fn split(path: &str) -> Option<(&str, &str)> {
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if !path.is_ascii() {
         return None;
     }
     if path.len() <= 100 {
-        return Some(("", path));
+        return Some((b"", path));
     }
     let from = path.len() - 101;
-    let slash = from + path[from..path.len() - 1].find('/')?;
+    let slashes = &path[from..path.len() - 1];
+    let slash = from + slashes.iter().position(|byte| *byte == b'/')?;
     (slash > 0 && slash <= 155).then(|| (&path[..slash], &path[slash + 1..]))
 }
 
 /// The first 100 bytes, with `?` for each that is not ASCII: what the ustar field says when PAX says it right.
-fn plain(text: &str) -> Vec<u8> {
-    text.bytes()
-        .take(100)
+fn plain(text: &[u8]) -> Vec<u8> {
+    let start = text.iter().copied().take(100);
+    start
         .map(|byte| if byte.is_ascii() { byte } else { b'?' })
         .collect()
+}
+
+/// A time as PAX writes it: seconds, and a fraction where there is one.
+fn time(seconds: i64, nanos: u32) -> String {
+    let (sign, seconds, nanos) = match (seconds, nanos) {
+        (seconds, 0) => return seconds.to_string(),
+        (0.., nanos) => ("", seconds, nanos),
+        (_, nanos) => ("-", -(seconds + 1), 1_000_000_000 - nanos),
+    };
+    let text = format!("{sign}{seconds}.{nanos:09}");
+    text.trim_end_matches('0').to_owned()
 }
 
 /// A PAX record: its own length in decimal, a space, `key=value` and a newline.
@@ -181,6 +196,7 @@ fn block(
     size: u64,
     mtime: u64,
     link: &[u8],
+    device: (u32, u32),
 ) {
     let mut block = [0; BLOCK];
     let mut put =
@@ -195,8 +211,8 @@ fn block(
     put(156, &[kind]);
     put(157, link);
     put(257, b"ustar\x0000");
-    put(329, b"0000000");
-    put(337, b"0000000");
+    put(329, format!("{:07o}", device.0).as_bytes());
+    put(337, format!("{:07o}", device.1).as_bytes());
     put(345, prefix);
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -209,15 +225,11 @@ mod tests {
 
     fn header<'a>(path: &'a str, size: u64) -> Header<'a> {
         Header {
-            path,
+            path: path.as_bytes(),
             kind: b'0',
             mode: 0o644,
-            uid: 0,
-            gid: 0,
             size,
-            mtime: 0,
-            link: "",
-            xattrs: None,
+            ..Header::default()
         }
     }
 
@@ -339,6 +351,15 @@ mod tests {
             assert_eq!((out.len(), read(&out).3), (blocks * BLOCK, mtime));
         }
         assert_eq!(&with(-100)[BLOCK..BLOCK + 14], b"14 mtime=-100\n");
+        for (seconds, nanos, expected) in [
+            (7, 0, "7"),
+            (7, 250_000_000, "7.25"),
+            (0, 1, "0.000000001"),
+            (-1, 500_000_000, "-0.5"),
+            (-3, 900_000_000, "-2.1"),
+        ] {
+            assert_eq!(time(seconds, nanos), expected);
+        }
     }
 
     #[test]

@@ -94,27 +94,20 @@ impl Item<'_> {
     fn header(&self, out: &mut Vec<u8>) {
         match self {
             Item::Folder(path, folder) => Header {
-                path: &format!("{}/", path.as_str()),
+                path: format!("{}/", path.as_str()).as_bytes(),
                 kind: b'5',
                 mode: folder.attrs.mode,
                 uid: folder.attrs.owner.uid.into(),
                 gid: folder.attrs.owner.gid.into(),
-                size: 0,
                 mtime: folder.mtime,
-                link: "",
-                xattrs: None,
+                ..Header::default()
             }
             .append(out),
             Item::Whiteout(folder, name) => Header {
-                path: folder.child(name).as_str(),
+                path: folder.child(name).as_str().as_bytes(),
                 kind: b'0',
                 mode: 0o644,
-                uid: 0,
-                gid: 0,
-                size: 0,
-                mtime: 0,
-                link: "",
-                xattrs: None,
+                ..Header::default()
             }
             .append(out),
             Item::Entry(path, entry) => {
@@ -131,15 +124,16 @@ impl Item<'_> {
                     }
                 };
                 Header {
-                    path: path.as_str(),
+                    path: path.as_str().as_bytes(),
                     kind,
                     mode,
                     uid: owner.uid.into(),
                     gid: owner.gid.into(),
                     size,
                     mtime: entry.mtime,
-                    link,
+                    link: link.as_bytes(),
                     xattrs: entry.xattrs.as_deref(),
+                    ..Header::default()
                 }
                 .append(out);
             }

@@ -1,5 +1,5 @@
 //! Image archives: an OCI image layout as one tar, itself reproducible. `oci-archive:FILE` is that and no more;
-//! docker_archive.rs adds a document for Docker.
+//! docker_archive.rs adds a document for Docker. Into a pipe go the same bytes as into a file.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{
-    GoOn, Kind, Needs, OCI_LAYOUT, Output, OutputError, Report, Sink, Stoppable, Supply, fail,
-    merge, ours, unread, wait_for,
+    GoOn, Kind, Needs, OCI_LAYOUT, Output, OutputError, Place, Report, Sink, Stoppable, Supply,
+    fail, merge, ours, unread, wait_for,
 };
 use crate::layer::{padding, plain_header};
 use crate::oci::{Index, MAX_DOCUMENT, OURS};
@@ -23,21 +23,21 @@ use crate::tar::{BLOCK, Entries};
 pub(super) const KIND: Kind = Kind {
     word: "oci-archive",
     place: Some("FILE"),
-    make: |path| Arc::new(OciArchive(path)),
+    make: |place| Arc::new(OciArchive(place)),
 };
 
 /// An OCI image layout as one tar.
-pub(super) struct OciArchive(pub(crate) PathBuf);
+struct OciArchive(Place);
 
 impl fmt::Display for OciArchive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "oci-archive:{}", self.0.display())
+        write!(f, "oci-archive:{}", self.0)
     }
 }
 
 impl Sink for OciArchive {
     fn paths(&self) -> Vec<PathBuf> {
-        vec![self.0.clone(), partial(&self.0)]
+        paths(&self.0)
     }
 
     fn needs(&self) -> Needs {
@@ -45,14 +45,31 @@ impl Sink for OciArchive {
     }
 
     fn check(&self) -> Result<(), OutputError> {
-        check(&self.0)
+        check_place(&self.0, check)
     }
 
     fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError> {
-        let go_on = || !supply.stop.is_asked();
-        write(&self.0, &oci(images), supply.store()?, &go_on)?;
+        write(&self.0, &oci(images), supply)?;
         (supply.note)(&format!("written {self}"));
         Ok(Vec::new())
+    }
+}
+
+/// Returns the paths that are written where one file goes to a place.
+pub(super) fn paths(place: &Place) -> Vec<PathBuf> {
+    let path = place.path().into_iter();
+    path.flat_map(|path| [path.to_owned(), partial(path)])
+        .collect()
+}
+
+/// Makes sure that one file can go to a place: `check` says whether the file that is there is one of ours.
+pub(super) fn check_place(
+    place: &Place,
+    check: fn(&Path) -> Result<(), OutputError>,
+) -> Result<(), OutputError> {
+    match place.path() {
+        Some(path) if !place.is_stream() => check(path),
+        _ => place.check_no_terminal(),
     }
 }
 
@@ -99,39 +116,54 @@ fn read_index(file: File) -> io::Result<Option<Index>> {
     }
 }
 
-/// Writes an archive to a file.
+/// Writes an archive.
 pub(super) fn write(
-    path: &Path,
+    place: &Place,
     archive: &Archive,
-    store: &dyn Blobs,
-    go_on: GoOn<'_>,
+    supply: &Supply<'_>,
 ) -> Result<(), OutputError> {
+    let store = supply.store()?;
+    let go_on = || !supply.stop.is_asked();
+    let fill = |out: &mut dyn Write| {
+        io::copy(&mut archive.reader(store, &go_on), out)?;
+        Ok(())
+    };
+    write_one(place, check, &fill, supply)
+}
+
+/// Writes one file to a place: `fill` writes its bytes, in order, and `check` says whether the file that is there is one of
+/// ours. A file is whole or not there; what went into a pipe is gone.
+pub(super) fn write_one(
+    place: &Place,
+    check: fn(&Path) -> Result<(), OutputError>,
+    fill: &dyn Fn(&mut dyn Write) -> io::Result<()>,
+    supply: &Supply<'_>,
+) -> Result<(), OutputError> {
+    let go_on = || !supply.stop.is_asked();
+    let filled = |out: &mut dyn Write| {
+        let mut out = BufWriter::with_capacity(1 << 18, out);
+        fill(&mut out).and_then(|()| out.flush())
+    };
+    if let Some(mut stream) = place.stream(supply, &go_on)? {
+        return filled(&mut stream).map_err(place.failed());
+    }
+    // Stdout is a stream.
+    let path = place.path().unwrap_or(Path::new("-"));
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).map_err(fail(folder))?;
     let partial = partial(path);
-    let target = Target::new(folder, &partial, go_on)?;
+    let target = Target::new(folder, &partial, &go_on)?;
     check(path)?;
-    let written = fill(target.file(), archive, store, go_on, &partial)
-        .and_then(|()| target.commit(folder, &partial, path, go_on));
+    let written = filled(&mut target.file())
+        .map_err(unread(&partial))
+        .and_then(|()| target.commit(folder, &partial, (path, check), &go_on));
     if written.is_err() && target.has_name() {
         let _ = fs::remove_file(&partial);
     }
     written
-}
-
-fn fill(
-    file: &File,
-    archive: &Archive,
-    store: &dyn Blobs,
-    go_on: GoOn<'_>,
-    path: &Path,
-) -> Result<(), OutputError> {
-    let mut out = BufWriter::with_capacity(1 << 18, file);
-    let copied = io::copy(&mut archive.reader(store, go_on), &mut out).and_then(|_| out.flush());
-    copied.map_err(unread(path))
 }
 
 /// The file that an archive is written to before it is whole.
@@ -174,7 +206,7 @@ impl Target {
         &self,
         folder: &Path,
         partial: &Path,
-        path: &Path,
+        (path, check): (&Path, fn(&Path) -> Result<(), OutputError>),
         go_on: GoOn<'_>,
     ) -> Result<(), OutputError> {
         if let Self::Nameless(file) = self {
@@ -267,7 +299,7 @@ fn lock(partial: &Path, go_on: GoOn<'_>) -> Result<File, OutputError> {
 }
 
 /// Returns the name under which an archive is written before it is whole.
-pub(super) fn partial(path: &Path) -> PathBuf {
+fn partial(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".partial");

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::archive::{self, Archive};
 use super::attached::left_out;
-use super::{Kind, Needs, Output, OutputError, Report, Sink, Supply, ours};
+use super::{Kind, Needs, Output, OutputError, Place, Report, Sink, Supply, ours};
 use crate::graph::{Image, Origin};
 use crate::oci::{
     Annotations, CONTAINERD_NAME, Compression, DiffId, Digest, Index, Platform, REF_NAME, Reference,
@@ -24,21 +24,21 @@ use crate::store::Blob;
 pub(super) const KIND: Kind = Kind {
     word: "docker-archive",
     place: Some("FILE"),
-    make: |path| Arc::new(ToDockerArchive(path)),
+    make: |place| Arc::new(ToDockerArchive(place)),
 };
 
 /// An OCI image layout as one tar, of one platform, with what Docker reads besides.
-pub(super) struct ToDockerArchive(pub(crate) PathBuf);
+struct ToDockerArchive(Place);
 
 impl fmt::Display for ToDockerArchive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "docker-archive:{}", self.0.display())
+        write!(f, "docker-archive:{}", self.0)
     }
 }
 
 impl Sink for ToDockerArchive {
     fn paths(&self) -> Vec<PathBuf> {
-        vec![self.0.clone(), archive::partial(&self.0)]
+        archive::paths(&self.0)
     }
 
     fn needs(&self) -> Needs {
@@ -46,7 +46,7 @@ impl Sink for ToDockerArchive {
     }
 
     fn check(&self) -> Result<(), OutputError> {
-        archive::check(&self.0)
+        archive::check_place(&self.0, archive::check)
     }
 
     fn check_images(&self, images: &[Planned<'_>], host: &Platform) -> Result<(), OutputError> {
@@ -54,11 +54,10 @@ impl Sink for ToDockerArchive {
     }
 
     fn write(&self, images: &[Output], supply: &Supply<'_>) -> Result<Vec<Report>, OutputError> {
-        let go_on = || !supply.stop.is_asked();
         note_zstd(images, supply.note);
         left_out(images, &self.to_string(), supply.note);
         let docker = DockerArchive::new(images, supply.host)?;
-        archive::write(&self.0, &docker.archive, supply.store()?, &go_on)?;
+        archive::write(&self.0, &docker.archive(), supply)?;
         (supply.note)(&format!("written {self}"));
         Ok(Vec::new())
     }
@@ -78,31 +77,25 @@ fn note_zstd(images: &[Output], note: &dyn Fn(&str)) {
     }
 }
 
-/// An archive for Docker, and what is in it.
-pub(super) struct DockerArchive {
-    /// The archive.
-    pub(super) archive: Archive,
+/// What is in an archive for Docker.
+pub(super) struct DockerArchive<'a> {
     /// What was picked of each image.
-    pub(super) images: Vec<Picked>,
+    pub(super) images: Vec<Picked<'a>>,
 }
 
 /// One platform of an image, with its names.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Picked {
+#[derive(Clone, Debug)]
+pub(super) struct Picked<'a> {
     /// The name of the target.
-    pub(super) target: String,
+    pub(super) target: &'a str,
     /// The platform.
     pub(super) platform: Platform,
     /// The full names, as `docker.io/library/app:latest`.
-    pub(super) names: Vec<String>,
-    /// The digest of the manifest.
-    pub(super) manifest: Digest,
-    /// The digest of the config.
-    pub(super) config: Digest,
+    pub(super) names: BTreeSet<Reference>,
+    /// The image.
+    pub(super) image: &'a Image,
     /// The diff_ids of the layers, bottom first.
     pub(super) diff_ids: Vec<DiffId>,
-    /// Whether any layer is zstd.
-    pub(super) has_zstd: bool,
 }
 
 /// An entry of `manifest.json` (Docker's image spec 1.2, "Combined Image JSON + Filesystem Changeset Format").
@@ -114,16 +107,12 @@ struct Entry {
     layers: Vec<String>,
 }
 
-impl DockerArchive {
-    /// Lays the archive out. Of an image of several platforms, that of `host` is picked.
+impl<'a> DockerArchive<'a> {
+    /// Picks images for an archive. Of several platforms, that of `host` is picked.
     ///
     /// # Errors
     /// When an image has several platforms and none is the host's, or a name that Docker does not take.
-    pub(super) fn new(outputs: &[Output], host: &Platform) -> Result<Self, OutputError> {
-        let mut images = Vec::new();
-        let mut manifests = BTreeMap::new();
-        let mut entries = Vec::new();
-        let mut blobs = BTreeSet::new();
+    pub(super) fn new(outputs: &'a [Output], host: &Platform) -> Result<Self, OutputError> {
         let all: Vec<_> = outputs.iter().map(Output::images).collect();
         let planned = outputs.iter().zip(&all).map(|(output, images)| Planned {
             is_pushed: true,
@@ -135,42 +124,69 @@ impl DockerArchive {
         });
         let planned: Vec<Planned<'_>> = planned.collect();
         Planned::check(&planned, host)?;
-        for (planned, all) in planned.iter().zip(&all) {
+        let mut images = Vec::new();
+        for ((planned, all), output) in planned.iter().zip(&all).zip(outputs) {
             let at = pick(planned.target, &planned.platforms, host)?;
             let (platform, image) = (&all[at].0, all[at].1);
-            let names = planned.names()?;
-            for name in &names {
-                let mut descriptor = image.manifest.clone();
-                let tag = name.tag.clone().unwrap_or_default();
-                descriptor.annotations = Annotations::from([
-                    (CONTAINERD_NAME.to_owned(), name.to_string()),
-                    (REF_NAME.to_owned(), tag),
-                ]);
-                manifests.insert(name.clone(), descriptor);
-            }
-            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            entries.push(Entry::new(image, &names));
-            blobs.extend(image.documents());
-            blobs.extend(local(image));
             images.push(Picked {
-                target: planned.target.to_owned(),
+                target: &output.name,
                 platform: platform.clone(),
-                names,
-                manifest: image.manifest.digest,
-                config: image.config.digest,
+                names: planned.names()?,
+                image,
                 diff_ids: image.layers.iter().map(|layer| layer.diff_id).collect(),
-                has_zstd: image.layers.iter().any(|layer| {
-                    layer.descriptor.media_type.compression() == Some(Compression::Zstd)
-                }),
             });
         }
-        let index = Index::new(manifests.into_values().collect(), ours());
-        let list = serde_json::to_vec(&entries).expect("entries have string keys only");
-        Ok(Self {
-            archive: Archive::new(&index, &[("manifest.json", list)], &blobs),
-            images,
-        })
+        Ok(Self { images })
     }
+
+    /// Lays the archive out, with all that it holds.
+    pub(super) fn archive(&self) -> Archive {
+        lay_out(self.images.iter(), &BTreeSet::new())
+    }
+}
+
+impl Picked<'_> {
+    /// Returns its full names as texts.
+    pub(super) fn full_names(&self) -> Vec<String> {
+        self.names.iter().map(ToString::to_string).collect()
+    }
+
+    /// Tells whether any layer is zstd.
+    pub(super) fn has_zstd(&self) -> bool {
+        let mut layers = self.image.layers.iter();
+        layers.any(|it| it.descriptor.media_type.compression() == Some(Compression::Zstd))
+    }
+
+    /// Returns all its blobs.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = Blob> {
+        self.image.documents().into_iter().chain(local(self.image))
+    }
+}
+
+/// Lays an archive of some images out, without some blobs.
+pub(super) fn lay_out<'a>(
+    images: impl Iterator<Item = &'a Picked<'a>>,
+    left_out: &BTreeSet<Digest>,
+) -> Archive {
+    let mut manifests = BTreeMap::new();
+    let mut entries = Vec::new();
+    let mut blobs = BTreeSet::new();
+    for picked in images {
+        for name in &picked.names {
+            let mut descriptor = picked.image.manifest.clone();
+            let tag = name.tag.clone().unwrap_or_default();
+            descriptor.annotations = Annotations::from([
+                (CONTAINERD_NAME.to_owned(), name.to_string()),
+                (REF_NAME.to_owned(), tag),
+            ]);
+            manifests.insert(name.clone(), descriptor);
+        }
+        entries.push(Entry::new(picked.image, &picked.full_names()));
+        blobs.extend(picked.blobs().filter(|it| !left_out.contains(&it.digest)));
+    }
+    let index = Index::new(manifests.into_values().collect(), ours());
+    let list = serde_json::to_vec(&entries).expect("entries have string keys only");
+    Archive::new(&index, &[("manifest.json", list)], &blobs)
 }
 
 impl Entry {
@@ -193,7 +209,11 @@ fn local(image: &Image) -> impl Iterator<Item = Blob> {
 }
 
 /// Returns which of an image's platforms goes where only one can go: the only one, or the host's.
-fn pick(target: &str, platforms: &[Platform], host: &Platform) -> Result<usize, OutputError> {
+pub(super) fn pick(
+    target: &str,
+    platforms: &[Platform],
+    host: &Platform,
+) -> Result<usize, OutputError> {
     let found = match platforms {
         [_] => Some(0),
         _ => platforms.iter().position(|it| it.matches(host)),

@@ -16,7 +16,7 @@ use crate::source::read_document;
 use crate::store::{Blob, Blobs, blob_of_file, seal_copy};
 
 /// The end of the name of a file that is being written. What a killed process leaves, the next one removes.
-const PARTIAL: &str = ".partial";
+pub(super) const PARTIAL: &str = ".partial";
 /// Such files in the folder of the layout itself.
 const OURS_PARTIAL: [&str; 2] = ["index.json.partial", "oci-layout.partial"];
 
@@ -24,7 +24,7 @@ const OURS_PARTIAL: [&str; 2] = ["index.json.partial", "oci-layout.partial"];
 pub(super) const KIND: Kind = Kind {
     word: "oci",
     place: Some("DIR"),
-    make: |path| Arc::new(Layout(path)),
+    make: |place| Arc::new(Layout(place.into_path())),
 };
 
 /// An OCI image layout in a folder.
@@ -201,7 +201,7 @@ fn read_index(root: &Path) -> Option<Index> {
 }
 
 /// Replaces a file of the layout at once.
-fn replace(root: &Path, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
+pub(super) fn replace(root: &Path, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
     let path = root.join(name);
     if fs::read(&path).is_ok_and(|present| present == bytes) {
         return Ok(());
@@ -224,7 +224,12 @@ fn create(path: &Path) -> Result<File, OutputError> {
 }
 
 /// Puts a blob of the store into the layout: by reflink, hard link or copy. A copy is hashed on the way.
-fn place(blobs: &Path, blob: &Blob, store: &dyn Blobs, go_on: GoOn<'_>) -> Result<(), OutputError> {
+pub(super) fn place(
+    blobs: &Path,
+    blob: &Blob,
+    store: &dyn Blobs,
+    go_on: GoOn<'_>,
+) -> Result<(), OutputError> {
     let path = blobs.join(blob.digest.hex());
     let mut source = store.open_blob(blob)?;
     // What is there from last time is taken as it is if nobody touched it since.

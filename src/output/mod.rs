@@ -6,10 +6,13 @@
 mod archive;
 mod attached;
 mod daemon;
+mod dir;
 mod docker_archive;
+mod flat;
 mod layout;
 mod metadata;
 mod nothing;
+mod place;
 mod registry;
 #[cfg(test)]
 mod toy_sink_testing;
@@ -19,6 +22,7 @@ pub(crate) use daemon::Daemon;
 pub(crate) use docker_archive::Planned;
 pub(crate) use layout::Layout;
 pub(crate) use metadata::metadata;
+pub(crate) use place::Place;
 pub(crate) use registry::{Registry, check_repositories};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +39,7 @@ use serde_json::Value;
 use crate::daemon::DaemonError;
 use crate::graph::{Image, Index, Product};
 use crate::graph::{Origin, Stop};
+use crate::layer::FlatError;
 use crate::oci::{
     Annotations, CONTAINERD_NAME, Descriptor, Digest, OURS, Platform, REF_NAME, Reference,
     ReferenceError,
@@ -202,6 +207,8 @@ pub(crate) struct Supply<'a> {
     pub(crate) note: &'a dyn Fn(&str),
     /// Hears of bytes that need not be sent: those that were mounted, and those that were there.
     pub(crate) unsent: &'a dyn Fn(u64, u64),
+    /// Opens stdout for bytes.
+    pub(crate) stdout: &'a dyn Fn() -> io::Result<File>,
 }
 
 impl<'a> Supply<'a> {
@@ -214,10 +221,10 @@ impl<'a> Supply<'a> {
 pub(crate) struct Kind {
     /// The word before the colon.
     pub(crate) word: &'static str,
-    /// What follows the colon, as `DIR`; nothing where there is no colon.
+    /// What follows the colon, as `DIR`; nothing where there is no colon. `FILE` may be stdout.
     pub(crate) place: Option<&'static str>,
     /// Makes the sink at a place.
-    make: fn(PathBuf) -> Arc<dyn Sink>,
+    make: fn(Place) -> Arc<dyn Sink>,
 }
 
 /// The kinds of sinks that a word on the command line names.
@@ -225,6 +232,8 @@ pub(crate) const KINDS: &[&Kind] = &[
     &layout::KIND,
     &archive::KIND,
     &docker_archive::KIND,
+    &flat::KIND,
+    &dir::KIND,
     &nothing::KIND,
     #[cfg(test)]
     &toy_sink_testing::KIND,
@@ -234,13 +243,24 @@ pub(crate) const KINDS: &[&Kind] = &[
 #[derive(Clone)]
 pub(crate) struct Word {
     kind: &'static Kind,
-    place: PathBuf,
+    place: Place,
 }
 
 impl Word {
     /// Makes the sink; its place is below `folder`, unless it is absolute.
     pub(crate) fn below(&self, folder: &Path) -> Arc<dyn Sink> {
-        (self.kind.make)(folder.join(&self.place))
+        (self.kind.make)(self.place.below(folder))
+    }
+
+    /// Tells whether it goes to stdout.
+    pub(crate) fn is_stdout(&self) -> bool {
+        self.place == Place::Stdout
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.word, self.place)
     }
 }
 
@@ -271,11 +291,18 @@ impl FromStr for Word {
                     form(kind)
                 ))
             }
-            (_, Some("-")) => Err("an output cannot go to stdout: name a file".to_owned()),
-            (Some(kind), place) => Ok(Self {
-                kind,
-                place: place.unwrap_or_default().into(),
-            }),
+            (Some(kind), Some("-")) if kind.place != Some("FILE") => Err(format!(
+                "a folder cannot go to stdout: name one, as {}",
+                form(kind)
+            )),
+            (Some(kind), place) => {
+                let path = Path::new(place.unwrap_or_default());
+                let place = match kind.place {
+                    Some("FILE") => Place::of(path),
+                    _ => Place::Path(path.to_owned()),
+                };
+                Ok(Self { kind, place })
+            }
             (None, _) => Err(format!("`{text}` is no output: expected {expected}")),
         }
     }
@@ -321,6 +348,20 @@ pub(crate) enum OutputError {
         /// Why.
         source: io::Error,
     },
+    /// Whoever read a pipe went away before all was written.
+    #[error("whoever reads {0} went away before all was written")]
+    Closed(String),
+    /// A terminal is to get bytes that are no text.
+    #[error("{0} is a terminal, which an archive would garble")]
+    Terminal(String),
+    /// A sink that holds one image is to get several.
+    #[error("{sink} holds one image, and there are {}: {}", names.len(), names.join(", "))]
+    Several {
+        /// The sink.
+        sink: String,
+        /// The names of the images.
+        names: Vec<String>,
+    },
     /// An image has not the one platform that can be written.
     #[error("`{name}` has no image for {wanted}; it has {}", have.join(", "))]
     Platform {
@@ -348,6 +389,14 @@ pub(crate) enum OutputError {
         second: String,
         /// The name.
         name: String,
+    },
+    /// The layers of an image make no root.
+    #[error("the layers of `{image}` cannot be one tar")]
+    Flat {
+        /// The image.
+        image: String,
+        /// Why.
+        source: FlatError,
     },
     /// The cache cannot give a blob.
     #[error(transparent)]
@@ -391,6 +440,17 @@ pub(crate) enum OutputError {
 fn fail(path: &Path) -> impl FnOnce(io::Error) -> OutputError + use<> {
     let path = path.to_owned();
     move |source| OutputError::Io { path, source }
+}
+
+/// Makes sure that a sink that holds one image gets one alone.
+fn check_one(sink: &dyn Sink, images: &[Planned<'_>]) -> Result<(), OutputError> {
+    match images {
+        [] | [_] => Ok(()),
+        images => Err(OutputError::Several {
+            sink: sink.to_string(),
+            names: images.iter().map(|it| it.target.to_owned()).collect(),
+        }),
+    }
 }
 
 /// Makes the error of a copy that failed: the blob is damaged, or the file cannot be written.

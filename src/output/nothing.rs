@@ -1,16 +1,15 @@
 //! `none`: nothing is written. Digests need no bytes.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Kind, Needs, Output, OutputError, Report, Sink, Supply};
+use super::{Kind, Needs, Output, OutputError, Place, Report, Sink, Supply};
 
 /// The kind of sink.
 pub(super) const KIND: Kind = Kind {
     word: "none",
     place: None,
-    make: |_: PathBuf| Arc::new(Nothing),
+    make: |_: Place| Arc::new(Nothing),
 };
 
 /// Writes nothing.

@@ -15,7 +15,7 @@ use crate::oci::Config;
 pub(super) const KIND: Kind = Kind {
     word: "toy",
     place: Some("FILE"),
-    make: |path| Arc::new(Toy(path)),
+    make: |place| Arc::new(Toy(place.into_path())),
 };
 
 /// The line by which a list is known.

@@ -17,7 +17,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::entry_path::{EntryPath, entry_path};
 use super::layer_reader::{LayerReader, name};
 use super::metadata::{FolderMetadata, Metadata, apply_metadata, attributes, owner, unmapped};
 use super::remove_lower::{Key, RemoveLower};
@@ -25,7 +24,7 @@ use super::root::{Folder, OURS, Root, Visit, visit};
 use super::{Applied, ApplyError, Image, Limits};
 use crate::layer::Tick;
 use crate::source::{Piece, SourceError};
-use crate::tar::{Entries, Entry, Kind, Stream, TarError, Whiteout, shown};
+use crate::tar::{Entries, Entry, EntryPath, Kind, Stream, TarError, Whiteout, entry_path, shown};
 
 /// The most bytes of names and attributes that are held in memory.
 const MAX_HELD: usize = 512 << 20;

@@ -17,8 +17,6 @@ pub mod changed;
 mod chroot;
 #[cfg(target_os = "linux")]
 mod container;
-#[cfg(target_os = "linux")]
-mod entry_path;
 mod error;
 #[cfg(target_os = "linux")]
 mod foreground;

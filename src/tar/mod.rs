@@ -50,6 +50,7 @@
 
 mod block;
 mod entries;
+mod entry_path;
 mod records;
 mod sparse;
 #[cfg(test)]
@@ -59,6 +60,7 @@ mod whiteout;
 pub(crate) use block::BLOCK;
 pub(crate) use entries::Stream;
 pub use entries::{Entries, Entry, Input, Kind, TarError};
+pub(crate) use entry_path::{EntryPath, entry_path};
 pub(crate) use whiteout::{OPAQUE, WHITEOUT, Whiteout};
 
 /// Makes a name of an archive fit for a message: control characters are escaped, and it is cut after 200 characters.

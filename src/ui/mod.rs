@@ -22,7 +22,9 @@ pub(crate) use profile::Profile;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -423,6 +425,15 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         other => other.map(|()| true),
     }
+}
+
+/// Opens stdout for bytes as they are.
+///
+/// # Errors
+/// When it is closed.
+pub(crate) fn stdout() -> io::Result<File> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    Ok(File::from(stdout))
 }
 
 /// Tells whether stdout is a terminal.

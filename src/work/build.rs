@@ -14,8 +14,8 @@ use crate::exec::{self, Caches, NodeResult, Options};
 use crate::graph::{ActionError, Failure, Graph, NodeId, Product};
 use crate::oci::{Descriptor, Digest, Reference};
 use crate::output::{
-    Attached, Daemon, Layout, Needs, Output, OutputError, Planned, Registry, Sink, Supply, Word,
-    metadata,
+    Attached, Daemon, Layout, Needs, Output, OutputError, Place, Planned, Registry, Sink, Supply,
+    Word, metadata,
 };
 use crate::plan::{Plan, PlannedImage};
 use crate::registry::Blobs;
@@ -42,8 +42,8 @@ pub(crate) struct Request {
     pub(crate) locked: Option<bool>,
     /// Image tags in place of the images' own.
     pub(crate) tags: Vec<String>,
-    /// A file for what scripts may want to know, from the working folder.
-    pub(crate) metadata_file: Option<PathBuf>,
+    /// Where what scripts may want to know goes, from the working folder.
+    pub(crate) metadata_file: Option<Place>,
     /// It is told how keys differ from the last ones.
     pub(crate) explain: bool,
     /// How many actions run at once; the number of CPUs if nothing is said.
@@ -61,11 +61,12 @@ pub(crate) struct Request {
 pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>, Failed> {
     session.news(&News::Phase("read manifests"));
     let here = session.here()?;
-    let metadata_file = request.metadata_file.as_ref().map(|path| here.join(path));
+    let metadata_file = request.metadata_file.as_ref().map(|it| it.below(here));
     let named = request.outputs.iter().map(|word| word.below(here));
     let named: Vec<Arc<dyn Sink>> = named.collect();
     let written = named.iter().flat_map(|sink| sink.paths());
-    let written = written.chain(metadata_file.iter().cloned());
+    let metadata_path = metadata_file.iter().filter_map(Place::path);
+    let written = written.chain(metadata_path.map(Path::to_owned));
     let written = written.chain(request.written.iter().map(|path| here.join(path)));
     let mut workspace = Workspace::new(session, &request.choice, written.collect())?;
     workspace.documents.clone_from(&request.documents);
@@ -74,8 +75,8 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
     if sinks.is_empty() && !request.push && !request.load {
         sinks.push(&layout);
     }
-    if let Some(path) = &metadata_file {
-        check_metadata(path, &sinks)?;
+    if let Some(place) = &metadata_file {
+        check_metadata(place, &sinks)?;
     }
     for sink in &sinks {
         sink.check()?;
@@ -153,6 +154,7 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
         stop: &session.stop,
         note: &|text| session.note(text),
         unsent: &|mounted, there| session.news(&News::Unsent { mounted, there }),
+        stdout: &session.stdout,
     };
     for sink in sinks {
         write(session, sink, &mut images, &supply)?;
@@ -164,7 +166,7 @@ pub(crate) fn build(session: &Session, request: &Request) -> Result<Vec<Output>,
         write(session, sink, &mut images, &supply).inspect_err(|_| session.news(&OVER))?;
     }
     session.news(&OVER);
-    finish(&images, metadata_file.as_deref())?;
+    finish(session, &images, metadata_file.as_ref())?;
     Ok(images)
 }
 
@@ -279,15 +281,27 @@ fn tags_of<'a>(image: &'a PlannedImage, tags: &'a [String]) -> &'a [String] {
 }
 
 /// Writes what scripts may want to know of images.
-pub(super) fn finish(images: &[Output], metadata_file: Option<&Path>) -> Result<(), Failed> {
-    let Some(path) = metadata_file else {
+pub(super) fn finish(
+    session: &Session,
+    images: &[Output],
+    metadata_file: Option<&Place>,
+) -> Result<(), Failed> {
+    let Some(place) = metadata_file else {
         return Ok(());
     };
     let text = shown::json_data(metadata(images));
-    write_file(path, text.as_bytes()).map_err(|source| {
-        let path = path.to_owned();
-        Failed::from(OutputError::Io { path, source })
-    })
+    let written = match place.path().filter(|_| !place.is_stream()) {
+        Some(path) => write_file(path, text.as_bytes()).map_err(|source| OutputError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+        None => {
+            let go_on = || !session.stop.is_asked();
+            place.write(text.as_bytes(), &session.stdout, &go_on)
+        }
+    };
+    session.go_on()?;
+    Ok(written?)
 }
 
 /// Says how a graph is run.
@@ -393,13 +407,16 @@ fn one_for_many(failures: Vec<NodeFailure>) -> Vec<NodeFailure> {
 }
 
 /// Makes sure that the metadata overwrites nothing but metadata, and lies in no output.
-pub(super) fn check_metadata(path: &Path, sinks: &[&dyn Sink]) -> Result<(), OutputError> {
+pub(super) fn check_metadata(place: &Place, sinks: &[&dyn Sink]) -> Result<(), OutputError> {
+    let Some(path) = place.path() else {
+        return Ok(());
+    };
     let not_ours = || OutputError::NotOurs(path.to_owned());
     let mut written = sinks.iter().flat_map(|sink| sink.paths());
     if written.any(|sink| path.starts_with(sink)) {
         return Err(not_ours());
     }
-    if std::fs::symlink_metadata(path).is_err() {
+    if place.is_stream() || std::fs::symlink_metadata(path).is_err() {
         return Ok(());
     }
     let bytes = read_document(path).map_err(|_| not_ours())?;

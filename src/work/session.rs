@@ -1,6 +1,8 @@
 //! What all work of one command shares: what the environment says, the wish to stop, and who hears of what happens.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) stop: Stop,
     /// Who hears of what happens.
     pub(crate) events: Arc<dyn Events>,
+    /// Opens stdout, for what the user wants there.
+    pub(crate) stdout: fn() -> io::Result<File>,
 }
 
 /// What the environment says, as whoever starts the work read it.

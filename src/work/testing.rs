@@ -96,6 +96,7 @@ pub(super) fn session(folder: &Path) -> (Session, Arc<Ear>) {
         },
         stop: Stop::default(),
         events: ear.clone(),
+        stdout: || Err(std::io::Error::other("tests have no stdout")),
     };
     (session, ear)
 }

@@ -1,5 +1,6 @@
 //! Images of other tools become the same files as with `umoci unpack`: every mode, owner, time, attribute and byte.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,24 @@ fn same(space: &Space, image: &str, least: usize) {
         ["theirs", "ours"].map(|name| list(&space.path().join(name).join("rootfs")));
     assert!(ours.len() >= least, "only {} entries", ours.len());
     assert_same(&theirs, &ours);
+    // The same files as one tar, which GNU tar unpacks.
+    let (layout, _) = image.split_once(':').expect("a name");
+    let manifest = format!("[base.it]\nlayout = \"{layout}\"\n[image.flat]\nbase = \"it\"\n");
+    space.write("image.toml", manifest);
+    space.ok(&["build", "-o", "tar:flat.tar"]);
+    let tarred = space.path().join("tarred");
+    fs::create_dir(&tarred).expect("a folder");
+    assert_same(&untar(&space.path().join("flat.tar"), &tarred), &ours);
+}
+
+/// Lets GNU tar unpack all that a tar says into a folder.
+fn untar(tar: &Path, folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut command = Command::new("tar");
+    command.args(["--numeric-owner", "--same-owner", "--xattrs"]);
+    command.args(["--xattrs-include=*", "-xpf"]);
+    let output = Output::of(command.arg(tar).arg("-C").arg(folder));
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    list(folder)
 }
 
 /// Gives a file an attribute. False where the file system has none.
@@ -153,15 +172,6 @@ fn a_debian_root() {
     // And in one go by tar: an archive is what it holds.
     let theirs = space.path().join("tar");
     fs::create_dir(&theirs).expect("a folder");
-    let mut command = Command::new("tar");
-    command.args([
-        "--numeric-owner",
-        "--same-owner",
-        "--xattrs",
-        "--xattrs-include=*",
-        "-xpf",
-    ]);
-    let output = Output::of(command.arg(&tar).arg("-C").arg(&theirs));
-    assert_eq!(output.status, 0, "{}", output.stderr);
-    assert_same(&list(&theirs), &list(&space.path().join("ours/rootfs")));
+    let theirs = untar(&tar, &theirs);
+    assert_same(&theirs, &list(&space.path().join("ours/rootfs")));
 }

@@ -21,8 +21,8 @@ pub(in crate::cli) struct Build {
     #[command(flatten)]
     pub(in crate::cli) index: Index,
 
-    /// Where images go: `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`; repeatable. `none` writes nothing: digests
-    /// need no bytes
+    /// Where images go: `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE`; of one image, `tar:FILE` for its files alone, or
+    /// `dir:PATH` as skopeo has it; repeatable. `-` as FILE is stdout. `none` writes nothing: digests need no bytes
     #[arg(long, short, value_name = "OUTPUT")]
     pub(in crate::cli) output: Vec<Word>,
 
@@ -51,7 +51,7 @@ pub(in crate::cli) struct Build {
     #[arg(long, value_name = "TAG", value_parser = tag)]
     pub(in crate::cli) tag: Vec<String>,
 
-    /// Writes names, digests, sizes and layers of the images to a JSON file
+    /// Writes names, digests, sizes and layers of the images to a JSON file; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) metadata_file: Option<PathBuf>,
 
@@ -168,7 +168,7 @@ pub(in crate::cli) struct Push {
     #[arg(long)]
     pub(in crate::cli) check: bool,
 
-    /// Writes what was pushed to a JSON file: names, digests, sizes, bytes sent, mounted and skipped
+    /// Writes what was pushed to a JSON file: names, digests, sizes, bytes sent, mounted and skipped; `-` is stdout
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) metadata_file: Option<PathBuf>,
 

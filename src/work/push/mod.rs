@@ -13,7 +13,7 @@ use super::workspace::{Choice, Workspace};
 use super::{Failed, News, Session, lock};
 use crate::graph::{Image, Index, Layer, Product};
 use crate::oci::{BASE_NAME, Config, Descriptor, Digest, Index as OciIndex, Manifest, Reference};
-use crate::output::{Attached, Output, Registry, Supply};
+use crate::output::{Attached, Output, Place, Registry, Supply};
 use crate::plan::PlannedImage;
 use crate::registry::Blobs;
 use crate::source::SourceError;
@@ -33,8 +33,8 @@ pub(crate) struct Request {
     pub(crate) check: bool,
     /// Image tags in place of the images' own.
     pub(crate) tags: Vec<String>,
-    /// A file for what scripts may want to know, from the working folder.
-    pub(crate) metadata_file: Option<PathBuf>,
+    /// Where what scripts may want to know goes, from the working folder.
+    pub(crate) metadata_file: Option<Place>,
 }
 
 /// Pushes images that were built. Returns them.
@@ -43,9 +43,9 @@ pub(crate) struct Request {
 /// When one of them was not built, has no repository, or cannot be pushed.
 pub(crate) fn push(session: &Session, request: &Request) -> Result<Vec<Output>, Failed> {
     let here = session.here()?;
-    let metadata_file = request.metadata_file.as_ref().map(|path| here.join(path));
-    if let Some(path) = &metadata_file {
-        check_metadata(path, &[])?;
+    let metadata_file = request.metadata_file.as_ref().map(|it| it.below(here));
+    if let Some(place) = &metadata_file {
+        check_metadata(place, &[])?;
     }
     let workspace = Workspace::new(session, &request.choice, Vec::new())?;
     let mut plan = workspace.plan(&lock::load(&workspace.spec.root)?, false)?;
@@ -76,6 +76,7 @@ pub(crate) fn push(session: &Session, request: &Request) -> Result<Vec<Output>, 
             stop: &session.stop,
             note: &|text| session.note(text),
             unsent: &|mounted, there| session.news(&News::Unsent { mounted, there }),
+            stdout: &session.stdout,
         };
         let registry = Registry {
             client,
@@ -85,7 +86,7 @@ pub(crate) fn push(session: &Session, request: &Request) -> Result<Vec<Output>, 
         pushed.inspect_err(|_| session.news(&OVER))?;
     }
     session.news(&OVER);
-    finish(&images, metadata_file.as_deref())?;
+    finish(session, &images, metadata_file.as_ref())?;
     Ok(images)
 }
 

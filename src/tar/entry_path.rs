@@ -1,10 +1,11 @@
 //! Paths of entries: where they go in a root. Knows nothing of what is there.
 
-use crate::tar::Whiteout;
+use super::Whiteout;
 
 /// The path of an entry: where it goes in the root.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum EntryPath {
+pub(crate) enum EntryPath {
+    /// It is the root itself.
     Root,
     /// Below the folder of the first path, with this name.
     At(Vec<u8>, Vec<u8>),
@@ -14,7 +15,7 @@ pub(super) enum EntryPath {
 
 /// Takes a path apart. An absolute one begins in the root; a `..` takes the component before it off, as containerd and
 /// umoci have it, and never leads out of the root.
-pub(super) fn entry_path(path: &[u8], limit: usize) -> Result<EntryPath, String> {
+pub(crate) fn entry_path(path: &[u8], limit: usize) -> Result<EntryPath, String> {
     if path.len() > limit {
         return Err(format!(
             "whose path has {} bytes: {limit} are the limit",
