@@ -5,6 +5,7 @@ mod args;
 mod build;
 mod cache;
 mod environment;
+mod excerpt;
 mod exit;
 mod explain;
 mod foreign_flags;

@@ -5,12 +5,11 @@ use std::io::IsTerminal;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
-};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 use serde_json::{Value, json};
 
 use super::environment::no_color;
+use super::excerpt::Excerpts;
 use super::exit::Exit;
 use crate::daemon::DaemonError;
 use crate::graph::{ActionError, Failure, SourceText};
@@ -36,7 +35,7 @@ struct Fault {
     /// The places that have their part in it, the first one first.
     places: Vec<Place>,
     /// What text shows of it.
-    shown: Option<(NamedSource<String>, Vec<LabeledSpan>)>,
+    shown: Option<(Excerpts, Vec<LabeledSpan>)>,
 }
 
 /// A place in a file of the user's.
@@ -70,7 +69,6 @@ impl Fault {
     /// Adds the places that have their part in it.
     fn at(mut self, places: Vec<Place>) -> Self {
         if let Some(first) = places.first() {
-            let (name, text) = (first.source.name.clone(), first.source.text.clone());
             let mut labels: Vec<LabeledSpan> = Vec::new();
             // One report shows one file: places in others are named by the help.
             for place in places.iter().filter(|it| it.source == first.source) {
@@ -83,8 +81,8 @@ impl Fault {
                     labels.push(label);
                 }
             }
-            let source = NamedSource::new(name, text).with_language("toml");
-            self.shown = Some((source, labels));
+            let SourceText { name, text } = &*first.source;
+            self.shown = Some((Excerpts::new(name, text.clone()), labels));
         }
         self.places = places;
         self

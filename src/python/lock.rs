@@ -1,6 +1,7 @@
 //! What other tools locked: versions with their files. Not resolved again; only filtered for a target.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use pep440_rs::Version;
 use pep508_rs::PackageName;
@@ -9,6 +10,12 @@ use super::place::{InputError, Place};
 use super::requirements::pin;
 use super::{Requested, Tags, Target, WheelName};
 use crate::oci::Digest;
+
+/// How many wheels that do not fit are named one by one.
+const NAMED: usize = 4;
+
+/// How many packages that must be built are named.
+const UNBUILT: usize = 12;
 
 /// A package of a lock.
 #[derive(Clone, PartialEq, Debug)]
@@ -64,6 +71,49 @@ pub struct LockSet {
     pub projects: Vec<LockedProject>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Packages that only a build makes.
+    pub(super) unbuilt: Vec<Unbuilt>,
+}
+
+/// A package of a lock that is not in wheels, but in a checkout or the like.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Unbuilt {
+    /// The name.
+    pub(super) name: PackageName,
+    /// From where it is taken, in words.
+    pub(super) from: String,
+    /// What to do about it.
+    pub(super) help: String,
+    /// Where the lock says it.
+    pub(super) place: Place,
+}
+
+impl LockSet {
+    /// Returns the set, if no package of it must be built.
+    ///
+    /// # Errors
+    /// Names all that must.
+    pub(super) fn built(mut self) -> Result<Self, InputError> {
+        let all = std::mem::take(&mut self.unbuilt);
+        let Some(first) = all.first() else {
+            return Ok(self);
+        };
+        let named: Vec<String> = all
+            .iter()
+            .take(UNBUILT)
+            .map(|it| format!("`{}` from {}", it.name, it.from))
+            .collect();
+        let more = match all.len().saturating_sub(UNBUILT) {
+            0 => String::new(),
+            more => format!(" and {more} more from sources"),
+        };
+        let message = format!(
+            "the lock takes {}{more}: only wheels are installed",
+            named.join(", ")
+        );
+        let code = "imgdecl::python::source";
+        Err(first.place.error(code, message, first.help.clone()))
+    }
 }
 
 impl Locked {
@@ -81,11 +131,7 @@ impl Locked {
         if let Some(best) = fits.min_by_key(rank) {
             return Ok(best);
         }
-        let mut help = Vec::new();
-        for locked in self.wheels.iter().take(20) {
-            let words = locked.wheel.misfit(target).unwrap_or_default();
-            help.push(format!("{} is {words}", locked.wheel.file));
-        }
+        let mut help = self.misfits(target);
         help.push(match self.wheels.is_empty() {
             true => "the lock names only sources: build a wheel of this version for the target, and point `find_links` at its folder".to_owned(),
             false => "lock again with wheels for this target, or build one and point `find_links` at its folder".to_owned(),
@@ -103,6 +149,29 @@ impl Locked {
             },
             help.join("\n"),
         ))
+    }
+}
+
+impl Locked {
+    /// Says for what the wheels are: each by its name, where they are few, and else all on one line.
+    fn misfits(&self, target: &Target) -> Vec<String> {
+        let words = |it: &LockedWheel| it.wheel.misfit(target).unwrap_or_default();
+        if self.wheels.len() <= NAMED {
+            let named = self.wheels.iter();
+            return named
+                .map(|it| format!("{} is {}", it.wheel.file, words(it)))
+                .collect();
+        }
+        let kinds: BTreeSet<String> = self.wheels.iter().map(words).collect();
+        let kinds: Vec<&str> = kinds
+            .iter()
+            .map(|it| it.strip_prefix("for ").unwrap_or(it))
+            .collect();
+        let (name, version) = (&self.name, &self.version);
+        vec![format!(
+            "the lock has wheels of {name} {version} for {}",
+            kinds.join(", ")
+        )]
     }
 }
 
@@ -153,6 +222,6 @@ pub fn hashed(requested: &Requested, target: &Target) -> Option<LockSet> {
     Some(LockSet {
         projects: Vec::new(),
         packages,
-        warnings: Vec::new(),
+        ..LockSet::default()
     })
 }

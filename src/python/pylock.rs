@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pep508_rs::{ExtraName, MarkerTree, PackageName};
 
-use super::lock::{LockSet, Locked, LockedWheel};
+use super::lock::{LockSet, Locked, LockedWheel, Unbuilt};
 use super::place::{InputError, Source, beside};
 use super::table::{Node, Root};
 use super::{Target, WheelName, WheelUrl, pep508, specifiers};
@@ -46,8 +46,15 @@ pub fn pylock(
         admits(&needs, "this lock")?;
     }
     let (extras, groups) = asked(&root, extras, groups)?;
+    let is_in = |set: MarkerSet, name: &str| {
+        let all = match set {
+            MarkerSet::Extras => &extras,
+            MarkerSet::Groups => &groups,
+        };
+        Some(all.iter().any(|it| it == name))
+    };
     let holds = |node: &Node<'_>| -> Result<bool, InputError> {
-        let marker = with_sets(node.text()?, &extras, &groups);
+        let marker = with_sets(node.text()?, is_in);
         let marker = pep508::marker(&marker).map_err(|error| node.error(error.message, AGAIN))?;
         Ok(marker.evaluate(&target.markers(), &[]))
     };
@@ -63,6 +70,7 @@ pub fn pylock(
     }
     let mut packages: BTreeMap<PackageName, Locked> = BTreeMap::new();
     let mut warnings = Vec::new();
+    let mut unbuilt = Vec::new();
     for package in root
         .get("packages")
         .map_or(Ok(Vec::new()), |it| it.list())?
@@ -76,6 +84,16 @@ pub fn pylock(
         if let Some(folder) = package.get("directory") {
             let folder = beside(path, folder.text_of("path")?.unwrap_or_default());
             warnings.push(super::foreign::folder(&name(&package)?, &folder));
+            continue;
+        }
+        if let Some(node) = package.get("vcs") {
+            unbuilt.push(Unbuilt {
+                name: name(&package)?,
+                from: "sources (`vcs`)".to_owned(),
+                help: "build a wheel of it, and name that in the project; then lock again"
+                    .to_owned(),
+                place: node.place(),
+            });
             continue;
         }
         let locked = read_package(path, &package)?;
@@ -93,11 +111,13 @@ pub fn pylock(
         }
         packages.insert(locked.name.clone(), locked);
     }
-    Ok(LockSet {
+    let set = LockSet {
         projects: Vec::new(),
         packages: packages.into_values().collect(),
         warnings,
-    })
+        unbuilt,
+    };
+    set.built()
 }
 
 /// Makes sure that it is a lock that can be read.
@@ -128,16 +148,22 @@ fn asked(
         list.iter().map(|it| Ok(normal(it.text()?))).collect()
     };
     let known = |key: &str| root.get(key).map_or(Ok(Vec::new()), |it| names(it.list()?));
+    // Those are not among the groups that can be asked for: they stand for what a project always needs.
+    let own = known("default-groups")?;
     let groups = match groups {
         Some(groups) => groups.iter().map(|it| normal(it)).collect(),
-        None => known("default-groups")?,
+        None => own.clone(),
     };
     let extras: Vec<String> = extras.iter().map(|it| normal(it)).collect();
     for (what, key, asked) in [
         ("extra", "extras", &extras),
         ("group", "dependency-groups", &groups),
     ] {
-        let known = known(key)?;
+        let mut known = known(key)?;
+        if what == "group" {
+            let new = own.iter().filter(|it| !known.contains(it)).cloned();
+            known.extend(new.collect::<Vec<_>>());
+        }
         if let Some(name) = asked.iter().find(|it| !known.contains(it)) {
             return Err(root.place().error(
                 CODE,
@@ -154,13 +180,6 @@ fn read_package(path: &str, package: &Node<'_>) -> Result<Locked, InputError> {
     let mut files = package.list_of("wheels")?;
     if let Some(archive) = package.get("archive") {
         files.push(archive);
-    }
-    if let Some(node) = package.get("vcs") {
-        return Err(node.place().error(
-            "imgdecl::python::source",
-            format!("the lock takes `{name}` from sources (`vcs`): only wheels are installed"),
-            "build a wheel of it, and name that in the project; then lock again",
-        ));
     }
     let mut wheels = Vec::new();
     for file in files {
@@ -214,11 +233,21 @@ fn read_package(path: &str, package: &Node<'_>) -> Result<Locked, InputError> {
             AGAIN,
         ));
     }
+    let is_twice = |it: &LockedWheel| {
+        let mut others = wheels.iter().filter(|other| other.wheel == it.wheel);
+        others.any(|other| other.sha256 != it.sha256)
+    };
+    let mut hashes = Vec::new();
+    if wheels.iter().any(is_twice) {
+        // Pipenv gives each digest of a version as one of the same wheel: which one has it, the index knows.
+        hashes = wheels.iter().map(|it| it.sha256).collect();
+        wheels.clear();
+    }
     Ok(Locked {
         name,
         version,
         wheels,
-        hashes: Vec::new(),
+        hashes,
         index: package.text_of("index")?.map(str::to_owned),
         place: package.place(),
     })
@@ -259,8 +288,18 @@ pub(super) fn wheel(
     })
 }
 
-/// Puts truth into a marker for `'x' in extras` and `'x' in dependency_groups`, which only locks know.
-fn with_sets(marker: &str, extras: &[String], groups: &[String]) -> String {
+/// The sets that markers of locks ask for a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MarkerSet {
+    /// The extras that are installed.
+    Extras,
+    /// The dependency groups that are installed.
+    Groups,
+}
+
+/// Puts truth into a marker for `'x' in extras` and `'x' in dependency_groups`, which only locks know: what `holds` says of
+/// a set and a name. Where it says nothing, the marker stays as it is.
+pub(super) fn with_sets(marker: &str, holds: impl Fn(MarkerSet, &str) -> Option<bool>) -> String {
     let mut out = String::new();
     let mut rest = marker;
     while let Some(start) = rest.find(['\'', '"']) {
@@ -278,18 +317,16 @@ fn with_sets(marker: &str, extras: &[String], groups: &[String]) -> String {
         let set = after.strip_prefix("in").map(str::trim_start);
         let found = set.and_then(|set| {
             let of = |word: &str| set.strip_prefix(word);
-            let extras = of("extras").map(|it| (extras, it));
-            extras.or_else(|| of("dependency_groups").map(|it| (groups, it)))
+            let extras = of("extras").map(|it| (MarkerSet::Extras, it));
+            let (set, after) =
+                extras.or_else(|| of("dependency_groups").map(|it| (MarkerSet::Groups, it)))?;
+            Some((holds(set, &value)?, after))
         });
         out.push_str(&rest[..start]);
         match found {
-            Some((set, after)) => {
+            Some((is_in, after)) => {
                 // One that is always so, and one that never is.
-                let operator = if set.contains(&value) != is_negated {
-                    ">="
-                } else {
-                    "<"
-                };
+                let operator = if is_in != is_negated { ">=" } else { "<" };
                 out.push_str(&format!("python_version {operator} '0'"));
                 rest = after;
             }
@@ -395,6 +432,79 @@ sdist = {{url = "https://h/notdocs-4.tar.gz", hashes = {{sha256 = "{A}"}}}}
     }
 
     #[test]
+    fn default_groups_need_not_be_among_the_groups() {
+        let text = text()
+            .replace("[\"dev\"]\ncreated", "[\"Default\"]\ncreated")
+            .replace("'docs' not in", "'default' in");
+        let target = target("3.11.9");
+        let of = |groups: Option<&[String]>| pylock("p", &text, &[], groups, &target);
+        assert_eq!(names(&of(None).unwrap()), ["a-b", "notdocs"]);
+        let dev = ["dev".to_owned()];
+        assert_eq!(names(&of(Some(&dev)).unwrap()), ["a-b", "dev"]);
+        let error = of(Some(&["no".to_owned()])).unwrap_err();
+        assert!(error.message.contains("no group `no`"), "{error}");
+    }
+
+    #[test]
+    fn digests_of_one_name_are_digests_alone() {
+        let other = "f".repeat(64);
+        let twice = format!(
+            "wheels = [{{name = \"web-2-py3-none-any.whl\", hashes = {{sha256 = \"{other}\"}}}}, {{name = \"web"
+        );
+        let text = text().replace("wheels = [{name = \"web", &twice);
+        let web = ["web".to_owned()];
+        let set = pylock("p", &text, &web, None, &target("3.11.9")).unwrap();
+        let found = set.packages.iter().find(|it| it.name.as_ref() == "web");
+        let found = found.unwrap();
+        assert!(found.wheels.is_empty(), "{found:?}");
+        let digests: Vec<String> = found.hashes.iter().map(Digest::to_string).collect();
+        assert_eq!(digests, [format!("sha256:{other}"), format!("sha256:{A}")]);
+    }
+
+    #[test]
+    fn all_that_must_be_built_is_named() {
+        let text = text()
+            .replace("sys_platform == 'win32'", "sys_platform == 'linux'")
+            .replace(
+                "sdist = {url = \"https://h/notdocs-4.tar.gz\"",
+                "vcs = {type = \"git\"",
+            );
+        let error = pylock("p", &text, &[], None, &target("3.11.9")).unwrap_err();
+        assert_eq!(error.code, "imgdecl::python::source");
+        assert_eq!(
+            error.message,
+            "the lock takes `win` from sources (`vcs`), `notdocs` from sources (`vcs`): only wheels are installed"
+        );
+    }
+
+    #[test]
+    fn many_wheels_that_do_not_fit_are_told_on_one_line() {
+        let set = pylock("p", &text(), &[], None, &target("3.11.9")).unwrap();
+        let mut package = set.packages[0].clone();
+        let own = package.wheels[0].clone();
+        let tags = [
+            "cp311-cp311-win_amd64",
+            "cp310-cp310-manylinux_2_17_x86_64",
+            "cp39-cp39-manylinux_2_17_x86_64",
+            "cp311-cp311-manylinux_2_17_aarch64",
+            "cp311-cp311-macosx_11_0_arm64",
+        ];
+        package.wheels = Vec::new();
+        for tags in tags {
+            let mut wheel = own.clone();
+            wheel.wheel = WheelName::parse(&format!("A_b-1.0-{tags}.whl")).unwrap();
+            package.wheels.push(wheel);
+        }
+        let target = target("3.11.9");
+        let error = package.wheel(&target, &target.tags()).unwrap_err();
+        let first = error.help.lines().next().unwrap();
+        assert_eq!(
+            first,
+            "the lock has wheels of a-b 1.0 for CPython 3.10, CPython 3.9, Windows, aarch64, macOS"
+        );
+    }
+
+    #[test]
     fn says_why_no_wheel_fits() {
         let set = pylock("p", &text(), &[], None, &target("3.11.9")).unwrap();
         let mut package = set.packages[0].clone();
@@ -463,7 +573,6 @@ sdist = {{url = "https://h/notdocs-4.tar.gz", hashes = {{sha256 = "{A}"}}}}
 
     #[test]
     fn puts_truth_for_sets() {
-        let yes = ["x".to_owned()];
         for (marker, meant) in [
             ("'x' in extras", "python_version >= '0'"),
             ("'y' in extras", "python_version < '0'"),
@@ -475,7 +584,11 @@ sdist = {{url = "https://h/notdocs-4.tar.gz", hashes = {{sha256 = "{A}"}}}}
             ("os_name in 'extras'", "os_name in 'extras'"),
             ("'open", "'open"),
         ] {
-            assert_eq!(with_sets(marker, &yes, &yes), meant);
+            assert_eq!(with_sets(marker, |_, it| Some(it == "x")), meant);
         }
+        // What is not said stays.
+        let groups = |set, _: &str| (set == MarkerSet::Groups).then_some(true);
+        let marker = with_sets("'a' in dependency_groups and 'b' in extras", groups);
+        assert_eq!(marker, "python_version >= '0' and 'b' in extras");
     }
 }

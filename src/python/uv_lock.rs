@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{ExtraName, MarkerEnvironment, PackageName};
 
-use super::lock::{LockSet, Locked, LockedProject};
+use super::lock::{LockSet, Locked, LockedProject, Unbuilt};
 use super::place::{InputError, Place, Source, beside};
 use super::pylock::{marker_of, name, wheel};
 use super::table::{Node, Root};
@@ -103,7 +103,7 @@ pub fn uv_lock(
         }
     }
     let mut set = walk.set;
-    if set.packages.is_empty() && set.projects.is_empty() {
+    if set.packages.is_empty() && set.projects.is_empty() && set.unbuilt.is_empty() {
         let own = name(&member)?;
         let all = packages
             .iter()
@@ -126,7 +126,7 @@ pub fn uv_lock(
     set.projects.sort_by(|a, b| a.name.cmp(&b.name));
     set.warnings.sort();
     set.warnings.dedup();
-    Ok(set)
+    set.built()
 }
 
 /// Finds the project whose dependencies are wanted.
@@ -307,11 +307,14 @@ impl<'a> Walk<'a> {
         }
         let source = package.get("source");
         if source.is_some_and(|it| it.get("git").is_some()) {
-            return Err(place.error(
-                "imgdecl::python::source",
-                format!("the lock takes `{name}` from git: only wheels are installed"),
-                "build a wheel of it, add the wheel to the project (`uv add ./NAME.whl`), and lock again",
-            ));
+            let help = "build a wheel of it, add the wheel to the project (`uv add ./NAME.whl`), and lock again";
+            self.set.unbuilt.push(Unbuilt {
+                name,
+                from: "git".to_owned(),
+                help: help.to_owned(),
+                place,
+            });
+            return Ok(());
         }
         if let Some(other) = self.chosen.insert(name.clone(), place.span.start)
             && other != place.span.start

@@ -77,6 +77,49 @@ fn what_lacks_is_named_all_at_once() {
 }
 
 #[test]
+fn what_pip_compile_leaves_out_is_told() {
+    let needs = Recipe::new("needs", "1.0").requires("setuptools>=60");
+    let (wheel, tools) = (needs.make(), Recipe::new("setuptools", "70.0").make());
+    let all = [("needs", &wheel), ("setuptools", &tools)];
+    let own = crate::support::index::Index::start(Shape::default(), &all);
+    let kit = Kit::new(&format!(
+        "-i {}\n{}",
+        own.url(),
+        hashed(&needs, "needs", "1.0")
+    ));
+    let said = kit.fails("imgdecl::pip::closed");
+    assert!(
+        said.contains(
+            "pip-compile leaves `setuptools` out, unless it is run with `--allow-unsafe`"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn of_two_builds_with_hashes_the_later_one_is_taken() {
+    let build = |number: &str| {
+        let recipe = Recipe::new("six", "1.0").file("six/build.py", format!("n = {number}\n"));
+        let mut wheel = recipe.make();
+        wheel.file = format!("six-1.0-{number}-py3-none-any.whl");
+        wheel
+    };
+    let (early, late) = (build("9"), build("10"));
+    let all = [("six", &late), ("six", &early)];
+    let own = crate::support::index::Index::start(Shape::default(), &all);
+    let text = format!(
+        "-i {}\nsix==1.0 --hash={} --hash={}\n",
+        own.url(),
+        early.sha256(),
+        late.sha256()
+    );
+    let kit = Kit::new(&text);
+    kit.ok(&["lock"]);
+    let wheels = kit.wheels();
+    assert!(wheels[0].contains("six-1.0-10-py3"), "{wheels:?}");
+}
+
+#[test]
 fn sources_alone_are_told_as_that() {
     let kit = Kit::new("");
     let sources = index(Shape::default(), &[]);

@@ -1,4 +1,4 @@
-//! Generated requirements files, against pip: which versions, from where, and whether there is an answer at all.
+//! Generated requirements files, against pip and uv: which versions, from where, and whether there is an answer at all.
 //!
 //! `IMGDECL_REQUIREMENTS=500` makes 500 of them in place of a few.
 
@@ -12,10 +12,12 @@ use super::kit::Kit;
 use crate::support::index::{Index, Shape, Wheel};
 use crate::support::registry::{Delivery, Reply};
 use crate::support::wheel::Recipe;
-use crate::support::{Output, Random, Space, peer};
+use crate::support::{Output, Random, Space, peer, pip_and_uv};
 
 /// How many files are made where nothing else is said.
 const CASES: u64 = 40;
+/// How many of them uv is asked about, too, where nothing else is said.
+const UV_CASES: u64 = 25;
 
 /// What a place has: names, versions, and what each needs.
 type Stock = &'static [(&'static str, &'static str, &'static [&'static str])];
@@ -288,8 +290,127 @@ fn theirs(kit: &Kit, world: &World, python: &Path) -> Result<Taken, String> {
     Ok(taken)
 }
 
+/// What uv makes of the same files, of all indexes at once, as pip has it. `None` where they say what uv reads otherwise:
+/// its `pip compile` compares no hashes.
+fn of_uv(
+    kit: &Kit,
+    world: &World,
+    files: &BTreeMap<&'static str, String>,
+    uv: &Path,
+    python: &str,
+) -> Option<Result<Taken, String>> {
+    if files.values().any(|it| it.contains("hash")) {
+        return None;
+    }
+    for name in ["uv/c.txt", "uv/n.txt"] {
+        let _ = std::fs::remove_file(kit.space.path().join(name));
+    }
+    for (name, text) in files {
+        // uv reads no option whose value is on the next line, no list of names, and neither of these two. What is here is
+        // in wheels alone, so that only one of them means anything.
+        let text = text
+            .replace("\\\n", " ")
+            .replace("--only-binary pa,pb\n", "")
+            .replace("--prefer-binary\n", "")
+            .replace("--pre\n", "");
+        kit.space.write(&name.replace("app/", "uv/"), text);
+    }
+    let has = |option: &str| files.values().any(|it| it.lines().any(|it| it == option));
+    let mut command = kit.space.program(uv);
+    command
+        .args(["pip", "compile", "uv/r.txt", "--quiet", "--no-header"])
+        .args(["--no-annotate", "--emit-index-annotation", "--no-cache"])
+        .args(["--index-strategy", "unsafe-best-match"])
+        .args(["--python-version", python]);
+    if has("--pre") {
+        command.args(["--prerelease", "allow"]);
+    }
+    command.env("UV_NO_CONFIG", "1");
+    // For uv, a variable is stronger than the file.
+    let names_one = files.values().any(|it| it.contains("-i http"));
+    if !names_one {
+        command.env("UV_DEFAULT_INDEX", kit.default.url());
+    }
+    let output = Output::of(&mut command);
+    if output.status != 0 {
+        return Some(Err(output.stderr));
+    }
+    let hosts = [
+        (kit.default.host(), "default"),
+        (world.first.host(), "first"),
+        (world.second.host(), "second"),
+        (world.page.host(), "page"),
+        ("file://", "folder"),
+    ];
+    let mut taken = Taken::new();
+    let mut last = None;
+    for line in output.stdout.lines() {
+        if let Some(from) = line.trim_start().strip_prefix("# from ") {
+            let (name, version) = last.take().expect("a package");
+            let place = hosts
+                .iter()
+                .find(|it| from.contains(it.0))
+                .expect("a place");
+            taken.insert((name, version, place.1.to_owned()));
+        } else if let Some((name, version)) = line.split_once("==") {
+            assert_eq!(last, None, "without a place: {}", output.stdout);
+            last = Some((name.replace('-', "_"), version.to_owned()));
+        }
+    }
+    assert_eq!(last, None, "without a place: {}", output.stdout);
+    Some(Ok(taken))
+}
+
+/// Makes sure that we take what pip takes, or refuse what it refuses, for its reason. Tells whether there is an answer.
+fn as_pip(
+    case: u64,
+    files: &BTreeMap<&'static str, String>,
+    ours: &Result<Taken, String>,
+    theirs: &Result<Taken, String>,
+) -> bool {
+    match (ours, theirs) {
+        (Ok(ours), Ok(theirs)) if ours == theirs => true,
+        (Err(said), Err(why)) => {
+            let of_hashes = [
+                "imgdecl::pip::closed",
+                "imgdecl::pip::hash",
+                "imgdecl::python::hash",
+            ];
+            let of_hashes = of_hashes.iter().any(|it| said.contains(it));
+            let of_others = ["imgdecl::pip::conflict", "imgdecl::pip::index"];
+            let of_others = of_others.iter().any(|it| said.contains(it));
+            // pip says so where a hash lacks or another file has it; ours may be the first of several mistakes, too.
+            let is_fit = match why.contains("hash") {
+                true => of_hashes || of_others && why.contains("No matching"),
+                false => of_others || of_hashes && files.values().any(|it| it.contains("hash")),
+            };
+            assert!(is_fit, "case {case}: {files:#?}\nours: {said}\npip: {why}");
+            false
+        }
+        _ => panic!("case {case}: {files:#?}\nours: {ours:#?}\npip: {theirs:#?}"),
+    }
+}
+
+/// Makes sure that uv is of the same mind.
+fn agrees(
+    case: u64,
+    files: &BTreeMap<&'static str, String>,
+    ours: &Result<Taken, String>,
+    uv: &Result<Taken, String>,
+) {
+    let is_equal = match (ours, uv) {
+        (Ok(ours), Ok(uv)) => ours == uv,
+        (Err(_), Err(_)) => true,
+        _ => false,
+    };
+    assert!(
+        is_equal,
+        "case {case}: {files:#?}\nours: {ours:#?}\nuv: {uv:#?}"
+    );
+}
+
 #[test]
-fn generated_files_mean_what_they_mean_to_pip() {
+fn generated_files_mean_what_they_mean_to_pip_and_uv() {
     let Some(python) = peer("python3") else {
         return;
     };
@@ -304,7 +425,11 @@ fn generated_files_mean_what_they_mean_to_pip() {
     let count = std::env::var("IMGDECL_REQUIREMENTS")
         .ok()
         .and_then(|it| it.parse().ok());
-    let count: u64 = count.unwrap_or(CASES);
+    let (count, of_uv_too) = match count {
+        Some(count) => (count, count),
+        None => (CASES, UV_CASES),
+    };
+    let uv = pip_and_uv().map(|(_, uv)| uv);
     let world = World::new();
     let mut kit = Kit::new("");
     kit.default = start(DEFAULT);
@@ -318,7 +443,7 @@ fn generated_files_mean_what_they_mean_to_pip() {
         "image.toml",
         manifest.replace("\"3.12\"", &format!("\"{}\"", version.stdout.trim())),
     );
-    let (mut solved, mut failed) = (0, 0);
+    let (mut solved, mut failed, mut compared) = (0, 0, 0);
     for case in 1..=count {
         let mut random = Random(case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let files = generate(&mut random, &world);
@@ -329,29 +454,19 @@ fn generated_files_mean_what_they_mean_to_pip() {
             kit.space.write(name, text);
         }
         let (ours, theirs) = (ours(&kit, &world), theirs(&kit, &world, &python));
-        match (&ours, &theirs) {
-            (Ok(ours), Ok(theirs)) if ours == theirs => solved += 1,
-            (Err(said), Err(why)) => {
-                let of_hashes = [
-                    "imgdecl::pip::closed",
-                    "imgdecl::pip::hash",
-                    "imgdecl::python::hash",
-                ];
-                let of_hashes = of_hashes.iter().any(|it| said.contains(it));
-                let of_others = ["imgdecl::pip::conflict", "imgdecl::pip::index"];
-                let of_others = of_others.iter().any(|it| said.contains(it));
-                // pip says so where a hash lacks or another file has it; ours may be the first of several mistakes, too.
-                let is_fit = match why.contains("hash") {
-                    true => of_hashes || of_others && why.contains("No matching"),
-                    false => of_others || of_hashes && files.values().any(|it| it.contains("hash")),
-                };
-                assert!(is_fit, "case {case}: {files:#?}\nours: {said}\npip: {why}");
-                failed += 1;
-            }
-            _ => panic!("case {case}: {files:#?}\nours: {ours:#?}\npip: {theirs:#?}"),
+        let uv = uv.as_deref().filter(|_| case <= of_uv_too);
+        let uv = uv.and_then(|uv| of_uv(&kit, &world, &files, uv, version.stdout.trim()));
+        if let Some(uv) = &uv {
+            agrees(case, &files, &ours, uv);
+            compared += 1;
+        }
+        match as_pip(case, &files, &ours, &theirs) {
+            true => solved += 1,
+            false => failed += 1,
         }
     }
-    eprintln!("{solved} solved and {failed} refused, by both");
+    eprintln!("{solved} solved and {failed} refused, by both; {compared} compared with uv");
+    assert!(uv.is_none() || compared > 0, "uv was never asked");
     assert!(
         solved * 4 > count && failed > 0,
         "{solved} solved, {failed} refused of {count}"

@@ -146,3 +146,32 @@ fn a_workspace_root_that_installs_nothing_is_refused() {
         kit.lock()
     );
 }
+
+#[test]
+fn a_wheel_of_ones_own_stands_in_for_what_a_pipfile_lock_lacks() {
+    let lock = |name: &str| {
+        format!(
+            "{{\"_meta\": {{\"pipfile-spec\": 6, \"requires\": {{}}, \"sources\": []}}, \"default\": {{\n\
+             \"{name}\": {{\"hashes\": [\"sha256:{}\"], \"version\": \"==1.0\"}}\n}}}}\n",
+            "0".repeat(64)
+        )
+    };
+    let kit = Kit::new("");
+    kit.space.write("Pipfile.lock", lock("six"));
+    kit.manifest("", "lock = \"Pipfile.lock\"");
+    let said = kit.fails("imgdecl::pip::hash");
+    assert!(
+        said.contains("lock again with the tool that made the lock"),
+        "{said}"
+    );
+    // One of the locked version will do, and no digest need be written into a file that Pipenv makes.
+    let own = Recipe::new("six", "1.0")
+        .file("six/own.py", "own = True\n")
+        .make();
+    kit.space.write(&format!("w/{}", own.file), &own.bytes);
+    kit.manifest("", "lock = \"Pipfile.lock\"\nfind_links = [\"w\"]");
+    kit.ok(&["build"]);
+    let digest = own.sha256().to_string();
+    assert!(kit.lock().contains(&digest), "{}", kit.lock());
+    kit.ok(&["build", "--locked"]);
+}

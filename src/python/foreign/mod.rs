@@ -21,15 +21,13 @@ pub(crate) use poetry::poetry_lock;
 use pep508_rs::{ExtraName, PackageName};
 
 use super::WheelUrl;
-use super::lock::LockedWheel;
+use super::lock::{LockedWheel, Unbuilt};
 use super::place::{InputError, Place, beside};
 use super::pylock::{normal, wheel};
 use super::table::Node;
 
 /// The code for locks.
 const CODE: &str = "imgdecl::python::lock";
-/// The code for packages that only a build makes.
-const SOURCE: &str = "imgdecl::python::source";
 
 /// What is wanted of the lock of a project.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,13 +78,16 @@ pub(crate) fn folder(name: &PackageName, folder: &str) -> String {
     )
 }
 
-/// Refuses a package that only a build makes.
-fn source(place: &Place, name: &PackageName, from: &str, again: &str) -> InputError {
-    place.error(
-        SOURCE,
-        format!("the lock takes `{name}` from {from}: only wheels are installed"),
-        format!("build a wheel of it, put the wheel in its place in the project, and {again}"),
-    )
+/// Notes a package that only a build makes.
+fn source(place: &Place, name: &PackageName, from: &str, again: &str) -> Unbuilt {
+    Unbuilt {
+        name: name.clone(),
+        from: from.to_owned(),
+        help: format!(
+            "build a wheel of it, put the wheel in its place in the project, and {again}"
+        ),
+        place: place.clone(),
+    }
 }
 
 /// Reads the wheels of a package, as `{file, hash}` or `{url, hash}`. Other files are left out.

@@ -326,7 +326,7 @@ impl<'a> Lock<'a> {
         }
         set.packages.sort_by(|a, b| a.name.cmp(&b.name));
         set.warnings.sort();
-        Ok(set)
+        set.built()
     }
 
     /// Takes a package into the set.
@@ -336,7 +336,8 @@ impl<'a> Lock<'a> {
         let place = node.place();
         for kind in ["git", "hg", "svn", "bzr"] {
             if node.get(kind).is_some() {
-                return Err(source(&place, name, kind, AGAIN));
+                set.unbuilt.push(source(&place, name, kind, AGAIN));
+                return Ok(());
             }
         }
         let url = node.text_of("url")?;
@@ -345,7 +346,9 @@ impl<'a> Lock<'a> {
             let end = at.split(['?', '#']).next().unwrap_or_default();
             if !end.ends_with(".whl") {
                 if url.is_some() {
-                    return Err(source(&place, name, &format!("`{at}`"), AGAIN));
+                    set.unbuilt
+                        .push(source(&place, name, &format!("`{at}`"), AGAIN));
+                    return Ok(());
                 }
                 set.warnings.push(folder(name, &beside(self.path, at)));
                 return Ok(());

@@ -12,6 +12,7 @@ use super::{CODE, LockWanted, folder, normal, source, unknown};
 use crate::oci::Digest;
 use crate::python::lock::{LockSet, Locked};
 use crate::python::place::{InputError, Place, Source};
+use crate::python::pylock::{MarkerSet, with_sets};
 use crate::python::{Target, pep508, specifiers};
 
 /// The code for a file that cannot be read.
@@ -79,7 +80,8 @@ struct Meta {
 /// An index that packages name.
 #[derive(Deserialize)]
 struct Index {
-    /// Its name.
+    /// Its name; older versions of Pipenv gave none.
+    #[serde(default)]
     name: String,
     /// Its URL.
     url: String,
@@ -148,7 +150,7 @@ pub(crate) fn pipfile_lock(
         }
     }
     set.packages.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(set)
+    set.built()
 }
 
 /// Makes sure that the lock is for the target's Python.
@@ -194,7 +196,9 @@ fn package(
         Some(format!("{key} {value}"))
     });
     for text in entry.markers.iter().cloned().chain(own) {
-        let marker = pep508::marker(&text).map_err(|error| {
+        // Pipenv writes of which group a package of a category is. The category is chosen: so is its group.
+        let known = with_sets(&text, |set, _| (set == MarkerSet::Groups).then_some(true));
+        let marker = pep508::marker(&known).map_err(|error| {
             let message = format!("the marker `{text}` of `{name}`: {}", error.message);
             place.error(TOML, message, AGAIN)
         })?;
@@ -209,14 +213,16 @@ fn package(
         ("bzr", "Bazaar"),
     ] {
         if entry.more.contains_key(key) {
-            return Err(source(place, &name, words, AGAIN));
+            set.unbuilt.push(source(place, &name, words, AGAIN));
+            return Ok(());
         }
     }
     let text_of = |key: &str| entry.more.get(key).and_then(Value::as_str);
     if let Some(at) = text_of("path").or_else(|| text_of("file")) {
         if at.contains("://") || at.ends_with(".whl") || at.ends_with(".gz") {
             let from = format!("`{at}`");
-            return Err(source(place, &name, &from, AGAIN));
+            set.unbuilt.push(source(place, &name, &from, AGAIN));
+            return Ok(());
         }
         set.warnings.push(folder(&name, at));
         return Ok(());

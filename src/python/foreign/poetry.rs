@@ -44,7 +44,7 @@ pub(crate) fn poetry_lock(
     }
     set.packages.sort_by(|a, b| a.name.cmp(&b.name));
     set.warnings.sort();
-    Ok(set)
+    set.built()
 }
 
 /// A package of the lock.
@@ -351,11 +351,16 @@ impl<'a> Lock<'a> {
                 let at = url.unwrap_or_default();
                 let end = at.split(['?', '#']).next().unwrap_or_default();
                 if !end.ends_with(".whl") {
-                    return Err(source(&place, name, &format!("`{at}`"), AGAIN));
+                    set.unbuilt
+                        .push(source(&place, name, &format!("`{at}`"), AGAIN));
+                    return Ok(());
                 }
                 direct = Some(at);
             }
-            Some(kind) => return Err(source(&place, name, kind, AGAIN)),
+            Some(kind) => {
+                set.unbuilt.push(source(&place, name, kind, AGAIN));
+                return Ok(());
+            }
         }
         let files = match node.get("files") {
             Some(files) => files.list()?,

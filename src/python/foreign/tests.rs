@@ -287,6 +287,41 @@ fn pipfile_says_categories() {
 }
 
 #[test]
+fn pipfile_of_older_and_newer_pipenv() {
+    let nameless = pipfile()
+        .replace("\"name\": \"corp\", ", "")
+        .replace("\"index\": \"corp\", ", "");
+    let set = read(pipfile_lock, &nameless, None, &[], &[]).unwrap();
+    assert_eq!(set.packages[0].index, None);
+    // Groups stand in markers, beside what the target decides.
+    let dev = "\"develop\": {\n        ";
+    let marked = |name: &str, marker: &str| {
+        format!(
+            "\"{name}\": {{\"hashes\": [\"sha256:{A}\"], \"markers\": \"{marker}\", \"version\": \"==1\"}},\n"
+        )
+    };
+    let own = [
+        marked("alpha", "'dev' in dependency_groups"),
+        marked(
+            "beta",
+            "('dev' in dependency_groups) and (python_version >= '3.10')",
+        ),
+        marked(
+            "gamma",
+            "('dev' in dependency_groups) and (sys_platform == 'win32')",
+        ),
+    ];
+    let text = pipfile().replace(dev, &format!("{dev}{}", own.concat()));
+    let of = |groups: &[&str]| names(read(pipfile_lock, &text, None, &[], groups));
+    assert_eq!(of(&["develop"]), ["alpha 1", "beta 1", "flask 3.0"]);
+    assert_eq!(of(&[]), ["flask 3.0"]);
+    // What a Pipfile has not is not passed over.
+    let text = text.replace("in dependency_groups\"", "in extras\"");
+    let error = read(pipfile_lock, &text, None, &[], &["develop"]).unwrap_err();
+    assert!(error.message.contains("`'dev' in extras`"), "{error}");
+}
+
+#[test]
 fn pipfile_is_refused_with_advice() {
     let good = pipfile();
     for (text, extras, groups, message, help) in [

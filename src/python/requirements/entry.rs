@@ -146,11 +146,7 @@ fn stands_for(text: &str, overridden: &Names) -> Option<Requirement> {
             Some((name, extras)) => (name.trim(), extras.trim_end_matches(']')),
             None => (name, ""),
         },
-        _ => {
-            let (_, fragment) = address.split_once('#')?;
-            let egg = fragment.split('&').find_map(|it| it.strip_prefix("egg="))?;
-            (egg.split('[').next()?.trim(), "")
-        }
+        _ => (egg(address)?, ""),
     };
     let name = name.parse().ok().filter(|it| overridden.contains(it))?;
     let extras = extras.split(',').map(str::trim).filter(|it| !it.is_empty());
@@ -161,6 +157,13 @@ fn stands_for(text: &str, overridden: &Names) -> Option<Requirement> {
         marker,
         origin: None,
     })
+}
+
+/// Returns the name that a URL says its package has, behind `#egg=`.
+fn egg(url: &str) -> Option<&str> {
+    let (_, fragment) = url.split_once('#')?;
+    let egg = fragment.split('&').find_map(|it| it.strip_prefix("egg="))?;
+    Some(egg.split(['[', ' ']).next()?.trim())
 }
 
 /// How to write a digest.
@@ -258,7 +261,15 @@ fn check(
     };
     let name = named.map_or_else(|| "this".to_owned(), |it| format!("`{}`", it.name));
     let message = format!("{name} is {what}, which needs a build: only wheels are installed");
-    Err(place.error(SOURCE, message, BUILD))
+    let known = named.map(|it| it.name.to_string());
+    let known = known.or_else(|| egg(&piece.text).map(str::to_owned));
+    let help = match known {
+        Some(name) => format!(
+            "{BUILD}; or leave the file as it is, and write `overrides = [\"{name} @ WHEEL\"]` with the path of that wheel"
+        ),
+        None => BUILD.to_owned(),
+    };
+    Err(place.error(SOURCE, message, help))
 }
 
 /// Makes the requirement of a URL or path that stands alone.

@@ -14,6 +14,8 @@ use crate::python::{LockSet, Locked, Metadata, Target};
 
 /// How many packages a message names.
 const NAMES: usize = 12;
+/// What pip-compile leaves out of what it writes, where nothing else is said.
+const UNSAFE: [&str; 3] = ["distribute", "pip", "setuptools"];
 
 /// A package that is needed, and does not stand there.
 struct Lacking<'a> {
@@ -150,9 +152,22 @@ fn error(mut lacking: Vec<Lacking<'_>>) -> ActionError {
         all.find(|it| (&it.source.name, it.line) == (&key.0, key.1))
     };
     let places = places.iter().take(NAMES).filter_map(first).map(origin);
-    found
-        .at_all(places)
-        .help("write the file with `pip-compile --generate-hashes` or `uv pip compile --generate-hashes`, which follow what is needed")
+    let mut help = vec![
+        "write the file with `pip-compile --generate-hashes` or `uv pip compile --generate-hashes`, which follow what is needed"
+            .to_owned(),
+    ];
+    let unsafe_ones = lacking.iter().map(|it| it.name.to_string());
+    let unsafe_ones: Vec<String> = unsafe_ones
+        .filter(|it| UNSAFE.contains(&it.as_str()))
+        .map(|it| format!("`{it}`"))
+        .collect();
+    if !unsafe_ones.is_empty() {
+        help.push(format!(
+            "pip-compile leaves {} out, unless it is run with `--allow-unsafe`",
+            unsafe_ones.join(" and ")
+        ));
+    }
+    found.at_all(places).help(help.join("\n"))
 }
 
 /// Returns the wheel of a locked package, as an index lists it, or where a requirement says it is.

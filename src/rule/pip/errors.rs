@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pep508_rs::PackageName;
+
 use crate::graph::{ActionError, Failure, Origin, SourceText};
 use crate::python::resolve::{Conflict, IndexError, ResolveError};
 use crate::python::{InputError, Place, without_secrets};
@@ -9,11 +11,11 @@ use crate::python::{InputError, Place, without_secrets};
 /// How many requirements a message names.
 const PLACES: usize = 12;
 
-/// Says from which index a lock has a package.
-pub(super) fn says_index(url: &str) -> String {
+/// Says from which index a lock has a package, and what to write so that it is asked.
+pub(super) fn says_index(name: &PackageName, url: &str) -> String {
+    let url = without_secrets(url);
     format!(
-        "the lock has it from {}: name that index in `[index]`",
-        without_secrets(url)
+        "the lock has it from {url}: name that index in `[index]`, as `packages = {{ {name} = \"{url}\" }}`"
     )
 }
 

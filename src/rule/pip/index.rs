@@ -1,5 +1,6 @@
 //! What there is, for the resolver: wheels of the workspace's folders first, then those of the indexes.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -149,8 +150,12 @@ impl<'a> Sources<'a> {
     ) -> Option<&Candidate> {
         let all = self.local.get(name)?.iter().map(|(candidate, _)| candidate);
         let fits = all.filter(|it| it.version == *version);
-        let ranked = fits.filter_map(|it| Some((tags.rank(&it.wheel()?)?, it)));
-        ranked.min_by_key(|(rank, _)| *rank).map(|(_, it)| it)
+        let ranked = fits.filter_map(|it| {
+            let wheel = it.wheel()?;
+            Some(((tags.rank(&wheel)?, Reverse(wheel.build)), it))
+        });
+        let best = ranked.min_by(|one, other| one.0.cmp(&other.0));
+        best.map(|(_, it)| it)
     }
 
     /// Returns what hears of bytes that are hashed, and says whether to go on.

@@ -1,5 +1,6 @@
 //! Pins Python packages: what is asked for becomes wheels, by file name and digest, for each target of Python.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -169,7 +170,7 @@ fn wheels(
             warnings.extend(set.warnings.iter().cloned());
             let mut errors = Vec::new();
             for locked in &set.packages {
-                match of_lock(locked, target, &tags, &sources, store) {
+                match of_lock(locked, inputs, target, &tags, &sources, store) {
                     Ok(pinned) => {
                         if let Some(index) = &locked.index {
                             indexes.insert(pinned.0.clone(), index.clone());
@@ -297,7 +298,13 @@ fn measure(
             reach: &inputs.reach,
         };
         let fetched = fetch(file, pin, &at, context).map_err(|mut error| {
-            let own = indexes.get(file).map(|it| says_index(it));
+            // One that cannot be reached is named.
+            let is_named = error.code == "imgdecl::index::transport";
+            let index = indexes.get(file).filter(|_| !is_named);
+            let own = index.and_then(|url| {
+                let wheel = WheelName::parse(file).ok()?;
+                Some(says_index(&wheel.name, url))
+            });
             let lines: Vec<String> = own.into_iter().chain(error.help.take()).collect();
             error.help = Some(lines.join("\n")).filter(|it| !it.is_empty());
             error
@@ -347,6 +354,7 @@ fn of_candidate(
 /// Pins what another lock says.
 fn of_lock(
     locked: &Locked,
+    inputs: &Inputs,
     target: &Target,
     tags: &Tags,
     sources: &Sources<'_>,
@@ -381,14 +389,19 @@ fn of_lock(
             },
         ));
     }
-    // Only digests are known: the index names the files that have them.
-    let files = sources.files(&locked.name).map_err(|error| {
+    of_digests(locked, inputs, target, tags, sources, store)
+}
+
+/// Returns the files of a package of which only digests are known.
+fn files_of(locked: &Locked, sources: &Sources<'_>) -> Result<Vec<Candidate>, ActionError> {
+    sources.files(&locked.name).map_err(|error| {
         let at = |message: String| ActionError::new("imgdecl::pip::index", message);
         let error = match error {
             IndexError::NotFound { asked } => {
                 let names = sources.similar(&locked.name);
                 let near = names.first().map(|it| format!("did you mean `{it}`?"));
-                let own = locked.index.as_ref().map(|it| says_index(it));
+                let own = locked.index.as_ref();
+                let own = own.map(|it| says_index(&locked.name, it));
                 let all = near.into_iter().chain(own).chain([elsewhere(&asked, 1)]);
                 let help: Vec<String> = all.collect();
                 at(format!("{} is in no index", locked.name)).help(help.join("\n"))
@@ -406,15 +419,50 @@ fn of_lock(
             }
         };
         error.at(&origin(&locked.place))
-    })?;
+    })
+}
+
+/// Pins a package of which only digests are known: the index names the files that have them.
+fn of_digests(
+    locked: &Locked,
+    inputs: &Inputs,
+    target: &Target,
+    tags: &Tags,
+    sources: &Sources<'_>,
+    store: &Store,
+) -> Result<Pinned, ActionError> {
+    let files = files_of(locked, sources)?;
     let of_version = files.iter().filter(|it| it.version == locked.version);
     let is_asked = |it: &&Candidate| it.sha256.is_some_and(|it| locked.hashes.contains(&it));
-    let rank = |it: &Candidate| tags.rank(&it.wheel()?);
+    // Of two builds of one wheel, the later one.
+    let rank = |it: &Candidate| {
+        let wheel = it.wheel()?;
+        Some((tags.rank(&wheel)?, Reverse(wheel.build)))
+    };
     let fits = of_version.clone().filter(is_asked);
     let ranked = fits.filter_map(|it| Some((rank(it)?, it)));
-    if let Some((_, candidate)) = ranked.min_by_key(|(rank, _)| *rank) {
+    if let Some((_, candidate)) = ranked.min_by(|one, other| one.0.cmp(&other.0)) {
         return of_candidate(candidate, sources, store);
     }
+    // Where a lock of another tool has no wheel that fits, one of the user's own will do.
+    let is_foreign = inputs.foreign.is_some();
+    if is_foreign && let Some(own) = sources.own_wheel(&locked.name, &locked.version, tags) {
+        return of_candidate(own, sources, store);
+    }
+    Err(without_wheel(locked, &files, is_foreign, target, tags))
+}
+
+/// Makes the error of a package that has no wheel with one of its digests.
+fn without_wheel(
+    locked: &Locked,
+    files: &[Candidate],
+    is_foreign: bool,
+    target: &Target,
+    tags: &Tags,
+) -> ActionError {
+    let of_version = files.iter().filter(|it| it.version == locked.version);
+    let is_asked = |it: &&Candidate| it.sha256.is_some_and(|it| locked.hashes.contains(&it));
+    let fits = |it: &&Candidate| it.wheel().is_some_and(|it| tags.rank(&it).is_some());
     // What has such a digest and does not fit, then what fits and has another one.
     let misfit = of_version.clone().filter(is_asked).map(|it| {
         let words = it.wheel().and_then(|wheel| wheel.misfit(target));
@@ -423,7 +471,7 @@ fn of_lock(
     });
     let other = of_version
         .clone()
-        .filter(|it| rank(it).is_some())
+        .filter(fits)
         .filter_map(|it| Some(format!("{} has {}", it.file, it.sha256?)));
     let mut help: Vec<String> = misfit.chain(other).take(HINTS).collect();
     help.push(match of_version.clone().next() {
@@ -432,6 +480,10 @@ fn of_lock(
             let newest = versions.into_iter().rev().take(HINTS);
             let newest: Vec<String> = newest.map(Version::to_string).collect();
             format!("the newest versions are {}", newest.join(", "))
+        }
+        Some(_) if is_foreign => {
+            "lock again with the tool that made the lock, or build a wheel of this version and point `find_links` at its folder"
+                .to_owned()
         }
         Some(_) => {
             "if a file is the right one, add its digest, as `pip-compile --generate-hashes` does; else find out why it changed"
@@ -442,11 +494,16 @@ fn of_lock(
     // No digest could help.
     if of_version.clone().next().is_some() && of_version.clone().all(|it| it.wheel().is_none()) {
         let message = format!("{name} {version} has no wheel, only sources");
-        let help = format!(
-            "build a wheel of {name} for the target, point `find_links` at its folder, and add its digest to the file"
-        );
+        let help = match is_foreign {
+            true => format!(
+                "build a wheel of {name} for the target, and point `find_links` at its folder"
+            ),
+            false => format!(
+                "build a wheel of {name} for the target, point `find_links` at its folder, and add its digest to the file"
+            ),
+        };
         let error = ActionError::new("imgdecl::pip::sources", message);
-        return Err(error.at(&origin(&locked.place)).help(help));
+        return error.at(&origin(&locked.place)).help(help);
     }
     let message = match of_version.clone().next() {
         None => format!("there is no {name} {version}"),
@@ -456,5 +513,5 @@ fn of_lock(
         ),
     };
     let error = ActionError::new("imgdecl::pip::hash", message);
-    Err(error.at(&origin(&locked.place)).help(help.join("\n")))
+    error.at(&origin(&locked.place)).help(help.join("\n"))
 }
