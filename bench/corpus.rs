@@ -8,6 +8,60 @@ use fastrand::Rng;
 
 /// The wheels of the workloads about Python, with what they need.
 const WHEELS: [&str; 5] = ["numpy", "pandas", "scikit-learn", "pyarrow", "botocore"];
+/// Sets of packages that are resolved, by name: 60 to 260 wheels each.
+const SETS: [(&str, &[&str]); 8] = [
+    ("airflow", &["apache-airflow[amazon]"]),
+    (
+        "airflow-celery",
+        &["apache-airflow[amazon,postgres,celery]"],
+    ),
+    ("mlflow", &["mlflow"]),
+    ("open-webui", &["open-webui"]),
+    (
+        "jupyter",
+        &["jupyterhub", "jupyterlab", "notebook", "nbgitpuller"],
+    ),
+    (
+        "langchain",
+        &[
+            "langgraph",
+            "langchain",
+            "langchain-openai",
+            "langchain-community",
+            "langchain-anthropic",
+            "chromadb",
+        ],
+    ),
+    (
+        "docs",
+        &[
+            "sphinx",
+            "sphinx-rtd-theme",
+            "furo",
+            "myst-nb",
+            "mkdocs-material",
+            "mkdocstrings[python]",
+            "mkdocs-jupyter",
+        ],
+    ),
+    (
+        "service",
+        &[
+            "django",
+            "celery[redis]",
+            "fastapi[standard]",
+            "sqlalchemy",
+            "alembic",
+            "boto3",
+            "aiobotocore",
+            "pandas",
+            "scikit-learn",
+            "sentry-sdk",
+            "opentelemetry-distro",
+            "google-cloud-storage",
+        ],
+    ),
+];
 /// The Python that they are for.
 const PYTHON: &str = "3.11";
 
@@ -45,6 +99,7 @@ pub(crate) fn make(name: &str, folder: &Path) -> io::Result<PathBuf> {
             file(&partial.join("five/file"), &mut rng, 5 * 1024 * MIB)?;
         }
         "wheels" => wheels(&partial)?,
+        "sets" => sets(&partial)?,
         "packages" => packages(&make("wheels", folder)?, &partial)?,
         "fleet" => fleet(&make("wheels", folder)?, &partial, &mut rng)?,
         _ => return Err(io::Error::other(format!("there is no corpus `{name}`"))),
@@ -162,6 +217,19 @@ fn git(folder: &Path) -> io::Result<()> {
         ],
     ] {
         run(Command::new("git").arg("-C").arg(folder).args(args))?;
+    }
+    Ok(())
+}
+
+/// Writes sets of packages, each with its manifest and its requirements file.
+fn sets(folder: &Path) -> io::Result<()> {
+    for (name, packages) in SETS {
+        let own = folder.join(name);
+        std::fs::create_dir(&own)?;
+        std::fs::write(own.join("requirements.txt"), packages.join("\n") + "\n")?;
+        let manifest = "[pip.deps]\nrequirements = [\"requirements.txt\"]\npython = \"3.12\"\nlibc = \"glibc 2.36\"\n\n\
+             [image.app]\nbase = \"scratch\"\nplatforms = [\"linux/amd64\"]\nlayers = [\"deps\"]\n";
+        std::fs::write(own.join("image.toml"), manifest)?;
     }
     Ok(())
 }

@@ -60,6 +60,8 @@ struct Kit {
     folder: tempfile::TempDir,
     store: Arc<Store>,
     ear: Arc<Ear>,
+    /// Whether its clients believe no page.
+    is_anew: bool,
 }
 
 impl Kit {
@@ -70,6 +72,7 @@ impl Kit {
             folder,
             store,
             ear: Arc::default(),
+            is_anew: false,
         }
     }
 
@@ -95,6 +98,7 @@ impl Kit {
                 total: Duration::from_secs(5),
             },
             cache: self.store.clone(),
+            is_anew: self.is_anew,
         })
     }
 
@@ -224,6 +228,75 @@ fn pages_are_remembered_by_their_tag() {
         let log: Vec<String> = index.log().iter().map(|it| it.1.to_string()).collect();
         assert_eq!(log, statuses);
     }
+}
+
+#[test]
+fn a_page_is_not_asked_for_while_it_is_fresh() {
+    let (old, new) = (small(), Wheel::new("a-b", "2.0", 10, 1));
+    for has_etag in [true, false] {
+        let fresh = |cache_control| Shape {
+            has_etag,
+            cache_control,
+            ..Shape::default()
+        };
+        let index = Index::start(fresh(Some("max-age=600, public")), &[("a-b", &old)]);
+        let mut kit = Kit::new();
+        for _ in 0..3 {
+            assert_eq!(kit.of(&[&index]).files("a-b").unwrap().len(), 1);
+        }
+        assert_eq!(index.take(), ["200 /simple/a-b/"]);
+        // Who builds what the page of then does not list has it asked for again.
+        index.add("a-b", &new);
+        let client = kit.of(&[&index]);
+        assert_eq!(client.files("a-b").unwrap().len(), 1);
+        assert!(!client.is_anew());
+        client.wheel(&wanted("a-b", &new), &*kit.store).unwrap();
+        assert_eq!(
+            index.take(),
+            [
+                "200 /simple/a-b/".to_owned(),
+                format!("200 /files/{}", new.file)
+            ]
+        );
+        assert!(client.is_anew());
+        assert_eq!(client.files("a-b").unwrap().len(), 2);
+        index.take();
+        // So has who wants what is newest.
+        let status = if has_etag { 304 } else { 200 };
+        kit.is_anew = true;
+        assert_eq!(kit.of(&[&index]).files("a-b").unwrap().len(), 2);
+        assert_eq!(index.take(), [format!("{status} /simple/a-b/")]);
+        // And that the page has not changed makes it fresh again.
+        kit.is_anew = false;
+        kit.of(&[&index]).files("a-b").unwrap();
+        assert_eq!(index.take(), [""; 0]);
+        for text in [None, Some("no-cache, max-age=600"), Some("max-age=0")] {
+            let index = Index::start(fresh(text), &[("a-b", &old)]);
+            let kit = Kit::new();
+            kit.of(&[&index]).files("a-b").unwrap();
+            let client = kit.of(&[&index]);
+            client.files("a-b").unwrap();
+            assert_eq!(index.take().len(), 2, "{text:?}");
+            assert!(!client.ask_anew());
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_to_those_who_log_in_is_asked_for_each_time() {
+    let login = ("u".to_owned(), "p".to_owned());
+    let shape = Shape {
+        login: Some(login),
+        cache_control: Some("private, max-age=600"),
+        ..Shape::default()
+    };
+    let index = Index::start(shape, &[("a-b", &small())]);
+    let url = index.url_of("u", "p");
+    let kit = Kit::new();
+    for _ in 0..2 {
+        kit.client(vec![source("own", &url)]).files("a-b").unwrap();
+    }
+    assert_eq!(index.take(), ["200 /simple/a-b/", "304 /simple/a-b/"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the same files. The indexes are in this process, and log what they are asked.
 
 mod closed;
+mod fresh;
 mod kit;
 mod options;
 mod pip;

@@ -108,6 +108,22 @@ pub trait Packages: Send + Sync {
 
     /// Returns where an index is, by its name, if a choice named it; `None` for the others.
     fn home(&self, index: &str) -> Option<WheelHome>;
+
+    /// Tells the user how far a choice among packages has come, in words that take the place of the last ones; `None` when it
+    /// is over.
+    fn tell(&self, progress: Option<&str>) {
+        let _ = progress;
+    }
+
+    /// Tells whether every index is asked for every package, and not believed for as long as it said that its page is fresh.
+    fn is_anew(&self) -> bool {
+        true
+    }
+
+    /// Has every index asked from now on; tells whether one was believed so far: then what failed may be otherwise now.
+    fn ask_anew(&self) -> bool {
+        false
+    }
 }
 
 /// Which indexes are asked for the packages of a target, where files of the user's say so: requirements files and projects.

@@ -23,6 +23,7 @@ impl Inner {
                 monitor: Arc::clone(&self.monitor) as Arc<dyn crate::net::Monitor>,
                 limits: self.limits.clone(),
                 cache: Arc::clone(&self.cache),
+                is_anew: self.freshness.is_anew(),
             },
         )
     }

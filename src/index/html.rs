@@ -88,7 +88,7 @@ fn file(
         requires_python: tag
             .value("data-requires-python")
             .filter(|it| !it.is_empty())
-            .map(|it| page::shared(it, before)),
+            .map(|it| page::shared(&it, before)),
         yanked: tag.value("data-yanked"),
         uploaded: tag.value("data-upload-time").filter(|it| !it.is_empty()),
         has_metadata: metadata.as_deref().map(|it| it.trim() != "false"),

@@ -48,7 +48,7 @@ impl Inner {
                 None
             }
         };
-        let key = source.url().to_owned();
+        let key = (source.url().to_owned(), self.freshness.is_anew());
         let files = self.links.get(&key, &stopped, Option::is_some, work);
         match (files, failed) {
             (Some(Some(files)), _) => {

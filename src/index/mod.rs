@@ -2,7 +2,7 @@
 //! 691, 700, 714).
 //!
 //! From below: [`fetch`] makes a request of an exchange of `net`; [`page`] and [`html`] read what an index says of a
-//! package; [`listed`] finds it on pages of links, and in lists of packages; [`chosen`] says which indexes a file chooses; [`metadata`] has what a wheel says of itself; [`download`] has the wheel. A package comes from
+//! package; [`listed`] finds it on pages of links, and in lists of packages; [`fresh`] says how long what was found is believed; [`chosen`] says which indexes a file chooses; [`metadata`] has what a wheel says of itself; [`download`] has the wheel. A package comes from
 //! the first index that has it: what refuses is not passed over. Everything is checked against digests and remembered in
 //! the store. Knows nothing of rules, of the environment, or of how things are shown.
 
@@ -11,6 +11,7 @@ pub(crate) mod discover;
 mod download;
 mod error;
 mod fetch;
+mod fresh;
 mod html;
 mod listed;
 mod login;
@@ -38,6 +39,7 @@ use crate::net::wire::Wire;
 use crate::net::{Ended, Limits, Monitor, Proxies, Transfer};
 use crate::oci::Digest;
 use crate::store::{Blob, Blobs, Store};
+use fresh::Freshness;
 use prefetch::{PrefetchQueue, Prefetcher};
 use single_flight::SingleFlight;
 
@@ -60,6 +62,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Where pages and metadata are remembered.
     pub cache: Arc<Store>,
+    /// Whether every page is asked for, however fresh its index called it.
+    pub is_anew: bool,
 }
 
 /// Speaks to package indexes. Its calls block, from any number of threads; each ends soon after the monitor says stop.
@@ -80,9 +84,11 @@ struct Inner {
     ask: Sources,
     pinned: Vec<Source>,
     sources: OnceLock<Result<Vec<Source>, ActionError>>,
-    pages: SingleFlight<String, Result<Arc<Vec<PackageFile>>, PackageError>>,
-    /// What pages of links list, by their URLs.
-    links: SingleFlight<String, Option<Arc<Vec<PackageFile>>>>,
+    freshness: Freshness,
+    /// The files of packages, by their names; apart from each other before and after all is asked for anew.
+    pages: SingleFlight<(String, bool), Result<Arc<Vec<PackageFile>>, PackageError>>,
+    /// What pages of links list, by their URLs, likewise.
+    links: SingleFlight<(String, bool), Option<Arc<Vec<PackageFile>>>>,
     /// The packages of indexes, by their URLs; `None` where an index gives no list.
     lists: SingleFlight<String, Option<Arc<BTreeSet<String>>>>,
     metadata: SingleFlight<String, Result<Arc<String>, PackageError>>,
@@ -115,6 +121,10 @@ impl Monitor for Ear {
         self.monitor.note(text);
     }
 
+    fn step(&self, progress: Option<&str>) {
+        self.monitor.step(progress);
+    }
+
     fn is_stopped(&self) -> bool {
         self.is_over.load(Ordering::Relaxed) || self.monitor.is_stopped()
     }
@@ -128,7 +138,7 @@ impl Indexes {
             is_over: AtomicBool::new(false),
         });
         let ear = Arc::clone(&monitor) as Arc<dyn Monitor>;
-        let wire = Wire::new(setup.proxies.clone(), setup.limits.clone(), ear);
+        let wire = Wire::for_many(setup.proxies.clone(), setup.limits.clone(), ear);
         Self::of(Inner::make(Arc::new(wire), monitor, setup))
     }
 
@@ -160,6 +170,7 @@ impl Inner {
             ask: setup.sources,
             pinned: setup.pinned,
             sources: OnceLock::new(),
+            freshness: Freshness::new(setup.is_anew),
             pages: SingleFlight::default(),
             links: SingleFlight::default(),
             lists: SingleFlight::default(),
@@ -194,9 +205,8 @@ impl Inner {
             Ok(files) => Ok(Arc::new(files)),
             Err(error) => Err(error.into()),
         };
-        let files = self
-            .pages
-            .get(&project.to_owned(), &stopped, |_| true, work);
+        let key = (project.to_owned(), self.freshness.is_anew());
+        let files = self.pages.get(&key, &stopped, |_| true, work);
         files.unwrap_or_else(|| Err(IndexError::Stopped.into()))
     }
 
@@ -321,5 +331,17 @@ impl Packages for Indexes {
 
     fn home(&self, index: &str) -> Option<WheelHome> {
         self.inner.home(index)
+    }
+
+    fn tell(&self, progress: Option<&str>) {
+        self.inner.monitor.step(progress);
+    }
+
+    fn is_anew(&self) -> bool {
+        self.inner.freshness.is_anew()
+    }
+
+    fn ask_anew(&self) -> bool {
+        self.inner.freshness.ask_anew()
     }
 }

@@ -2,7 +2,6 @@
 //! Fetches nothing.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,10 +9,11 @@ use reqwest::Url;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::html;
 use crate::graph::PackageFile;
-use crate::net::url;
+use crate::net::url::Joiner;
 use crate::oci::{Digest, null_is_default};
 use crate::shown;
 
@@ -55,25 +55,71 @@ struct Meta {
     version: Option<String>,
 }
 
-/// One file. What may have several forms is read by hand.
+/// One file. What may have several forms is kept as its text, and read by hand.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Entry {
-    filename: String,
-    url: String,
+struct Entry<'a> {
+    #[serde(borrow)]
+    filename: Cow<'a, str>,
+    #[serde(borrow)]
+    url: Cow<'a, str>,
     #[serde(default, deserialize_with = "null_is_default")]
-    hashes: BTreeMap<String, Value>,
-    requires_python: Option<String>,
-    core_metadata: Option<Value>,
-    dist_info_metadata: Option<Value>,
-    yanked: Option<Value>,
-    size: Option<Value>,
-    upload_time: Option<String>,
+    hashes: Hashes,
+    #[serde(borrow)]
+    requires_python: Option<Text<'a>>,
+    #[serde(borrow)]
+    core_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    dist_info_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    yanked: Option<&'a RawValue>,
+    #[serde(borrow)]
+    size: Option<&'a RawValue>,
+    #[serde(borrow)]
+    upload_time: Option<Text<'a>>,
+}
+
+/// A text, copied only where it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Digests of a file, of which one is of interest.
+#[derive(Default)]
+struct Hashes {
+    sha256: Option<Digest>,
+}
+
+impl<'de> Deserialize<'de> for Hashes {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_map(HashesVisitor)
+    }
+}
+
+/// Reads the digests of a file.
+struct HashesVisitor;
+
+impl<'de> Visitor<'de> for HashesVisitor {
+    type Value = Hashes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with digests")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Hashes, A::Error> {
+        let mut hashes = Hashes::default();
+        while let Some(Text(key)) = map.next_key()? {
+            match &*key {
+                "sha256" => hashes.sha256 = text(map.next_value()?).and_then(|it| digest(&it)),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(hashes)
+    }
 }
 
 fn json(bytes: &[u8], url: &Url, index: &str) -> Result<Vec<PackageFile>, String> {
     let page = Page {
-        url,
+        urls: Joiner::new(url),
         index: index.into(),
     };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -87,7 +133,7 @@ fn json(bytes: &[u8], url: &Url, index: &str) -> Result<Vec<PackageFile>, String
 
 /// Reads a page one file at a time: the whole of a large one would take many times its size.
 struct Page<'a> {
-    url: &'a Url,
+    urls: Joiner<'a>,
     index: Arc<str>,
 }
 
@@ -98,14 +144,14 @@ impl<'de> Visitor<'de> for Page<'_> {
         f.write_str("an object with `files`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut meta, mut files) = (None::<Meta>, None);
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             match &*key {
                 "meta" if meta.is_some() => return Err(A::Error::duplicate_field("meta")),
                 "files" if files.is_some() => return Err(A::Error::duplicate_field("files")),
                 "meta" => meta = Some(map.next_value::<Option<Meta>>()?.unwrap_or_default()),
-                "files" => files = Some(map.next_value_seed(Listed(&self))?),
+                "files" => files = Some(map.next_value_seed(Listed(&mut self))?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -115,7 +161,7 @@ impl<'de> Visitor<'de> for Page<'_> {
 }
 
 /// Reads the files of a page.
-struct Listed<'a, 'p>(&'a Page<'p>);
+struct Listed<'a, 'p>(&'a mut Page<'p>);
 
 impl<'de> DeserializeSeed<'de> for Listed<'_, '_> {
     type Value = Vec<PackageFile>;
@@ -135,9 +181,17 @@ impl<'de> Visitor<'de> for Listed<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut files: Vec<PackageFile> = Vec::new();
         // A file that cannot be read does not hide the others.
-        while let Some(value) = list.next_element::<Value>()? {
-            let entry = serde_json::from_value::<Entry>(value).ok();
-            let file = entry.and_then(|entry| self.0.file(entry, files.last()));
+        while let Some(raw) = list.next_element::<&RawValue>()? {
+            let file = match serde_json::from_str::<Entry<'_>>(raw.get()) {
+                Ok(entry) => self.0.file(&entry, files.last()),
+                // What is said twice counts as it was said last.
+                Err(_) => {
+                    let value = serde_json::from_str::<Value>(raw.get());
+                    let plain = value.map(|it| it.to_string()).unwrap_or_default();
+                    let entry = serde_json::from_str::<Entry<'_>>(&plain).ok();
+                    entry.and_then(|it| self.0.file(&it, files.last()))
+                }
+            };
             files.extend(file);
         }
         files.shrink_to_fit();
@@ -147,36 +201,45 @@ impl<'de> Visitor<'de> for Listed<'_, '_> {
 
 impl Page<'_> {
     /// Makes a file of an entry. What the file before says, too, is shared.
-    fn file(&self, entry: Entry, before: Option<&PackageFile>) -> Option<PackageFile> {
-        let url = url::join(self.url, &entry.url)?;
+    fn file(&mut self, entry: &Entry<'_>, before: Option<&PackageFile>) -> Option<PackageFile> {
+        let url = self.urls.join(&entry.url)?;
         let metadata = entry.core_metadata.or(entry.dist_info_metadata);
-        let metadata_sha256 = metadata.as_ref().and_then(|it| it.get("sha256"));
-        let requires_python = entry.requires_python.filter(|it| !it.is_empty());
+        let metadata = metadata.map(RawValue::get);
+        let is_said = metadata.filter(|it| it.starts_with('{'));
+        let metadata_sha256 = is_said.and_then(|it| serde_json::from_str::<Hashes>(it).ok());
+        let requires_python = entry.requires_python.as_ref().map(|Text(it)| it);
+        let requires_python = requires_python.filter(|it| !it.is_empty());
         Some(PackageFile {
-            file: Some(entry.filename).filter(|it| is_file(it))?.into(),
-            sha256: entry.hashes.get("sha256").and_then(digest),
-            size: entry.size.as_ref().and_then(Value::as_u64),
+            file: Some(&*entry.filename).filter(|it| is_file(it))?.into(),
+            sha256: entry.hashes.sha256,
+            size: entry.size.and_then(|it| it.get().parse().ok()),
             requires_python: requires_python.map(|it| shared(it, before)),
             yanked: match entry.yanked {
-                Some(Value::String(reason)) => Some(reason),
-                Some(Value::Bool(true)) => Some(String::new()),
-                _ => None,
+                Some(it) if it.get() == "true" => Some(String::new()),
+                it => it.and_then(text).map(Cow::into_owned),
             },
-            uploaded: entry.upload_time,
-            metadata_sha256: metadata_sha256.and_then(digest),
-            has_metadata: metadata.and_then(|it| match it {
-                Value::Bool(has) => Some(has),
-                Value::Object(_) => Some(true),
-                _ => None,
-            }),
-            url: url.as_str().into(),
+            uploaded: entry.upload_time.as_ref().map(|Text(it)| (**it).into()),
+            metadata_sha256: metadata_sha256.and_then(|it| it.sha256),
+            has_metadata: match metadata {
+                Some("true") => Some(true),
+                Some("false") => Some(false),
+                _ => is_said.map(|_| true),
+            },
+            url,
             index: self.index.clone(),
         })
     }
 }
 
+/// Returns what is a text.
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = Some(raw.get()).filter(|it| it.starts_with('"'));
+    text.and_then(|it| serde_json::from_str::<Text<'_>>(it).ok())
+        .map(|Text(it)| it)
+}
+
 /// Takes `Requires-Python` from the file before where it says the same, as most do.
-pub(super) fn shared(text: String, before: Option<&PackageFile>) -> Arc<str> {
+pub(super) fn shared(text: &str, before: Option<&PackageFile>) -> Arc<str> {
     let before = before.and_then(|it| it.requires_python.clone());
     match before.filter(|it| **it == *text) {
         Some(known) => known,
@@ -196,8 +259,11 @@ pub(super) fn check_version(version: Option<&str>) -> Result<(), String> {
     }
 }
 
-fn digest(value: &Value) -> Option<Digest> {
-    Digest::from_hex(&value.as_str()?.to_ascii_lowercase()).ok()
+fn digest(hex: &str) -> Option<Digest> {
+    match Digest::from_hex(hex) {
+        Ok(digest) => Some(digest),
+        Err(_) => Digest::from_hex(&hex.to_ascii_lowercase()).ok(),
+    }
 }
 
 /// Tells whether a text can be the name of a file.

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-/// How many threads there are at most.
-const THREADS: usize = 8;
+/// How many threads there are at most: they wait for the network most of the time.
+const THREADS: usize = 32;
 
 /// A piece of work.
 pub(super) type Work = Box<dyn FnOnce() + Send>;

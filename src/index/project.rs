@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::download::Wheel;
 use super::error::IndexError;
-use super::fetch::Ask;
+use super::fetch::{Ask, Reply};
+use super::fresh::Span;
 use super::login::Login;
 use super::{Inner, Source, page};
 use crate::graph::{ActionError, Failure, PackageError, PackageFile, WantedWheel, WheelHome};
@@ -30,6 +31,9 @@ struct Remembered {
     kind: String,
     /// Where it came from, after redirects.
     url: String,
+    /// How long it is believed without asking.
+    #[serde(default)]
+    fresh: Option<Span>,
 }
 
 impl Inner {
@@ -104,6 +108,15 @@ impl Inner {
             true => self.known(&key)?,
             false => None,
         };
+        let is_fresh = |it: &(Remembered, Blob)| self.freshness.spares(it.0.fresh.as_ref());
+        if let Some((known, blob)) = known.as_ref().filter(|it| is_fresh(it))
+            && let Ok(url) = known.url.parse::<Url>()
+        {
+            let bytes = self.cache.read_blob(blob)?;
+            if let Ok(files) = page::read(&known.kind, &bytes, &url, source.name()) {
+                return Ok(Some(files));
+            }
+        }
         let what = match source.is_page() {
             true => "its links".to_owned(),
             false => format!("the page of `{project}`"),
@@ -126,9 +139,14 @@ impl Inner {
         let (reply, bytes) = self.load(&ask, PAGE)?;
         match (reply.status(), known) {
             (404, _) => Ok(None),
-            (304, Some((known, blob))) => {
+            (304, Some((mut known, blob))) => {
                 let url: Url = known.url.parse().map_err(|_| ask.wrong("it has no URL"))?;
                 let bytes = self.cache.read_blob(&blob)?;
+                let fresh = span(&reply);
+                if fresh.is_some() || known.fresh.is_some() {
+                    known.fresh = fresh;
+                    self.keep(&key, &known, blob)?;
+                }
                 read(&known.kind, &bytes, &url).map(Some)
             }
             (200, _) => {
@@ -145,11 +163,14 @@ impl Inner {
                     modified: text("last-modified"),
                     kind: text("content-type").unwrap_or_default(),
                     url: reply.url.to_string(),
+                    fresh: span(&reply),
                 };
                 let files = read(&remembered.kind, &bytes, &reply.url)?;
-                // Without a tag or a date nobody could say whether it is the newest.
-                if remembered.etag.is_some() || remembered.modified.is_some() {
-                    self.keep(&key, &remembered, &bytes)?;
+                // Without a tag or a date nobody could say whether it is the newest, but for as long as it is fresh.
+                let is_tagged = remembered.etag.is_some() || remembered.modified.is_some();
+                if is_tagged || remembered.fresh.is_some() {
+                    let body = self.cache.put_blob(&bytes)?;
+                    self.keep(&key, &remembered, body)?;
                 }
                 Ok(Some(files))
             }
@@ -166,8 +187,7 @@ impl Inner {
         Ok(page.and_then(|page| Some((serde_json::from_value(page.about).ok()?, page.body))))
     }
 
-    fn keep(&self, key: &Digest, page: &Remembered, bytes: &[u8]) -> Result<(), IndexError> {
-        let body = self.cache.put_blob(bytes)?;
+    fn keep(&self, key: &Digest, page: &Remembered, body: Blob) -> Result<(), IndexError> {
         let about = serde_json::json!(page);
         Ok(self.cache.put_page(key, Page { body, about })?)
     }
@@ -290,6 +310,16 @@ impl Inner {
 
     /// Finds a wheel among the files of its package.
     fn listed(&self, wanted: &WantedWheel<'_>) -> Result<PackageFile, ActionError> {
+        let was_anew = self.freshness.is_anew();
+        match self.listed_now(wanted) {
+            // It may have come since its page was asked for.
+            Err(_) if !was_anew && self.freshness.ask_anew() => self.listed_now(wanted),
+            found => found,
+        }
+    }
+
+    /// Finds it among those that are known.
+    fn listed_now(&self, wanted: &WantedWheel<'_>) -> Result<PackageFile, ActionError> {
         let files = self.files(wanted.project).map_err(|error| match error {
             PackageError::Failed(error) => error,
             PackageError::Malformed { code, why, help } => ActionError::new(code, why).help(help),
@@ -307,12 +337,19 @@ impl Inner {
         source: &Source,
         wanted: &WantedWheel<'_>,
     ) -> Result<PackageFile, IndexError> {
-        let files = self.files_in(source, wanted.project)?;
-        let files = files.ok_or_else(|| IndexError::NotFound {
-            project: wanted.project.to_owned(),
-            indexes: vec![source.name().to_owned()],
-        })?;
-        pick(&files, wanted)
+        let now = || {
+            let files = self.files_in(source, wanted.project)?;
+            let files = files.ok_or_else(|| IndexError::NotFound {
+                project: wanted.project.to_owned(),
+                indexes: vec![source.name().to_owned()],
+            })?;
+            pick(&files, wanted)
+        };
+        let was_anew = self.freshness.is_anew();
+        match now() {
+            Err(_) if !was_anew && self.freshness.ask_anew() => now(),
+            found => found,
+        }
     }
 
     /// Returns the index that a lock names: one of those that are known, with its credentials, if it is one.
@@ -326,6 +363,12 @@ impl Inner {
                 .help("run `imgdecl lock --update`")
         })
     }
+}
+
+/// Returns how long an answer may be believed. What is shown to those alone who log in is asked for each time.
+fn span(reply: &Reply<'_>) -> Option<Span> {
+    let span = Span::said(reply.header("cache-control"), reply.header("age"));
+    span.filter(|_| !reply.had_login)
 }
 
 /// Finds a wheel among files of its package: that with the digest which is wanted.

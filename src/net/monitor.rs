@@ -10,6 +10,11 @@ pub trait Monitor: Send + Sync {
     fn end(&self, number: u64, outcome: Ended);
     /// Hears a warning, or a wait worth telling.
     fn note(&self, text: &str);
+    /// Hears how far something has come that is no transfer, often, in words that take the place of the last ones; `None` when
+    /// it is over.
+    fn step(&self, progress: Option<&str>) {
+        let _ = progress;
+    }
     /// Tells whether the user asked to stop: asked at least every 100 ms while something is waited for.
     fn is_stopped(&self) -> bool;
 }

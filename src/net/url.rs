@@ -1,6 +1,7 @@
 //! Where a URL leads, and whether one may go there. Knows no connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, LINK};
@@ -52,6 +53,44 @@ pub(crate) fn join(base: &Url, text: &str) -> Option<Url> {
         url.set_port(port).ok()?;
     }
     Some(url)
+}
+
+/// Joins many texts of one document, as [`join`] does: where they lead to one host again and again, as most do, without
+/// taking each of them apart.
+pub(crate) struct Joiner<'a> {
+    base: &'a Url,
+    /// Scheme and host of the last URL, where its text began with just these.
+    origin: Option<String>,
+}
+
+impl<'a> Joiner<'a> {
+    pub(crate) fn new(base: &'a Url) -> Self {
+        Self { base, origin: None }
+    }
+
+    /// Joins a text.
+    pub(crate) fn join(&mut self, text: &str) -> Option<Arc<str>> {
+        let text = text.trim();
+        let own = text.split('#').next().unwrap_or_default();
+        let origin = self.origin.as_deref();
+        let path = origin.and_then(|it| own.strip_prefix(it));
+        if path.is_some_and(is_plain) {
+            return Some(own.into());
+        }
+        let url = join(self.base, text)?;
+        let origin = url.origin().ascii_serialization();
+        self.origin = own.starts_with(&origin).then_some(origin);
+        Some(url.as_str().into())
+    }
+}
+
+/// Tells whether a text is a path that stays as it is in a URL.
+fn is_plain(path: &str) -> bool {
+    let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"/-._~+%=@!,".contains(&it);
+    path.starts_with('/')
+        && path.bytes().all(is_plain)
+        // Such segments lead elsewhere, also where they are written in percent.
+        && !["/.", "%2e", "%2E"].iter().any(|it| path.contains(it))
 }
 
 /// Adds `digest=` to the opaque query of an upload's location.
@@ -229,6 +268,46 @@ mod tests {
 
     fn url(text: &str) -> Url {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn many_texts_are_joined_as_one_is() {
+        let bases = [
+            "https://i.example/simple/a/",
+            "http://i.example:81/simple/a/",
+        ];
+        let texts = [
+            "https://f.example/a/b-1.whl#sha256=1",
+            "https://f.example/a/../b-1+x%2By.whl",
+            "https://f.example/a/%2E%2e/b.whl",
+            "https://f.example/a/./b.whl",
+            "https://f.example/a//b.whl",
+            "https://f.example/a b.whl",
+            "https://f.example/\u{e4}.whl?x=1#y",
+            "https://f.example",
+            "https://f.example.net/a.whl",
+            "https://f.example:444/a.whl",
+            "https://f.example:443/a.whl",
+            "https://u:p@f.example/a.whl",
+            "HTTPS://F.example/a.whl",
+            "http://i.example/a.whl",
+            "http://i.example/b.whl",
+            "http://i.example:80/b.whl",
+            "../../c.whl",
+            "/d\\e.whl",
+            "file:///e.whl",
+            " https://f.example/f.whl ",
+            "//f.example/g.whl",
+            "",
+        ];
+        for base in bases.map(url) {
+            let mut joiner = Joiner::new(&base);
+            // Each after each: what one leaves behind must not change another.
+            for text in texts.iter().flat_map(|it| [it].into_iter().chain(&texts)) {
+                let expected = join(&base, text).map(|it| it.to_string());
+                assert_eq!(joiner.join(text).as_deref(), expected.as_deref(), "{text}");
+            }
+        }
     }
 
     #[test]

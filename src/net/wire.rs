@@ -43,6 +43,8 @@ pub(crate) struct Wire {
     proxies: Proxies,
     /// The socket of this machine that all connections go to, whatever their URL says.
     socket: Option<PathBuf>,
+    /// Whether hosts are offered HTTP/2.
+    is_many: bool,
     pub(super) limits: Limits,
     pub(super) monitor: Arc<dyn Monitor>,
 }
@@ -87,8 +89,18 @@ impl Wire {
             names: CachedDns::default(),
             proxies,
             socket: None,
+            is_many: false,
             limits,
             monitor,
+        }
+    }
+
+    /// What makes many small exchanges with one host at a time: over one connection, where the host speaks HTTP/2. For a few
+    /// large ones several connections are better, since each has its own window.
+    pub(crate) fn for_many(proxies: Proxies, limits: Limits, monitor: Arc<dyn Monitor>) -> Self {
+        Self {
+            is_many: true,
+            ..Self::new(proxies, limits, monitor)
         }
     }
 
@@ -242,8 +254,12 @@ impl Wire {
         if let Some(client) = clients.get(trust) {
             return Ok(client.clone());
         }
+        let mut tls = trust.tls().map_err(Fault::Setup)?;
+        if self.is_many {
+            tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        }
         let mut builder = Client::builder()
-            .tls_backend_preconfigured(trust.tls().map_err(Fault::Setup)?)
+            .tls_backend_preconfigured(tls)
             .user_agent(concat!("imgdecl/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what is in the file.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use pep440_rs::Version;
@@ -49,61 +50,25 @@ impl WheelName {
             file: file.chars().take(LONGEST).collect(),
             reason,
         };
-        if file.len() > LONGEST {
-            return Err(fail("it is too long"));
-        }
-        let decoded = percent_decode(file).ok_or_else(|| fail("its percent encoding is broken"))?;
-        if decoded.contains(['/', '\\']) || decoded.chars().any(char::is_control) {
-            return Err(fail("it holds a character that no file name may hold"));
-        }
-        let stem = decoded
-            .strip_suffix(".whl")
-            .ok_or_else(|| fail("it does not end with `.whl`"))?;
-        let parts: Vec<&str> = stem.split('-').collect();
-        let (name, version, build, [python, abi, platform]) = match parts[..] {
-            [name, version, python, abi, platform] => {
-                (name, version, None, [python, abi, platform])
-            }
-            [name, version, build, python, abi, platform] => {
-                (name, version, Some(build), [python, abi, platform])
-            }
-            _ => return Err(fail("it has not 5 or 6 parts with `-` between them")),
-        };
-        let tags = |text: &str| -> Result<Vec<String>, WheelNameError> {
-            let tags: Vec<String> = text.split('.').map(str::to_ascii_lowercase).collect();
-            if tags.iter().any(String::is_empty) {
-                return Err(fail("one of its tags is empty"));
-            }
-            Ok(tags)
-        };
+        let decoded = WheelParts::decode(file).map_err(fail)?;
+        let parts = WheelParts::of(&decoded).map_err(fail)?;
+        let tags = |text: &str| text.split('.').map(str::to_ascii_lowercase).collect();
+        let (name, version) = (parts.package(), parts.version());
+        let (name, version) = (name.map_err(fail)?, version.map_err(fail)?);
+        let build = parts.build().map_err(fail)?;
+        parts.check_tags().map_err(fail)?;
         Ok(Self {
-            name: name
-                .parse()
-                .ok()
-                .filter(|_| !name.is_empty())
-                .ok_or_else(|| fail("its first part is no name of a package"))?,
-            version: version
-                .parse()
-                .map_err(|_| fail("its second part is no version (PEP 440)"))?,
-            build: build
-                .map(|it| {
-                    build_tag(it).ok_or_else(|| fail("its build tag does not begin with a number"))
-                })
-                .transpose()?,
-            python: tags(python)?,
-            abi: tags(abi)?,
-            platform: tags(platform)?,
-            file: decoded,
+            name,
+            version,
+            build,
+            python: tags(parts.python),
+            abi: tags(parts.abi),
+            platform: tags(parts.platform),
+            file: decoded.into_owned(),
         })
     }
 
-    /// Returns each tag that the compressed tags stand for (PEP 425, "Compressed Tag Sets").
-    pub(super) fn tags(&self) -> impl Iterator<Item = String> {
-        self.triples()
-            .map(|(python, abi, platform)| format!("{python}-{abi}-{platform}"))
-    }
-
-    fn triples(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+    pub(super) fn triples(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.python.iter().flat_map(move |python| {
             self.abi.iter().flat_map(move |abi| {
                 let of = move |platform| -> (&str, &str, &str) { (python, abi, platform) };
@@ -130,6 +95,142 @@ impl WheelName {
         let words: Vec<String> = words.into_iter().collect();
         Some(format!("for {}", words.join(" or ")))
     }
+}
+
+/// The parts of a wheel's name, of which nothing is copied: of some packages there are a hundred thousand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WheelParts<'a> {
+    name: &'a str,
+    version: &'a str,
+    build: Option<&'a str>,
+    pub(super) python: &'a str,
+    pub(super) abi: &'a str,
+    pub(super) platform: &'a str,
+}
+
+impl<'a> WheelParts<'a> {
+    /// Decodes a file name.
+    ///
+    /// # Errors
+    /// When no file can have that name.
+    pub(super) fn decode(file: &str) -> Result<Cow<'_, str>, &'static str> {
+        if file.len() > LONGEST {
+            return Err("it is too long");
+        }
+        let decoded = match file.contains('%') {
+            false => Cow::Borrowed(file),
+            true => percent_decode(file)
+                .map(Cow::Owned)
+                .ok_or("its percent encoding is broken")?,
+        };
+        if decoded.contains(['/', '\\']) || decoded.chars().any(char::is_control) {
+            return Err("it holds a character that no file name may hold");
+        }
+        Ok(decoded)
+    }
+
+    /// Takes a decoded name apart. Name, version and build tag are still to be read.
+    ///
+    /// # Errors
+    /// When it has not the parts of a wheel's name.
+    pub(super) fn of(decoded: &'a str) -> Result<Self, &'static str> {
+        let stem = decoded.strip_suffix(".whl");
+        let stem = stem.ok_or("it does not end with `.whl`")?;
+        let mut parts = [""; 6];
+        let mut count = 0;
+        for part in stem.split('-') {
+            let place = parts.get_mut(count);
+            *place.ok_or("it has not 5 or 6 parts with `-` between them")? = part;
+            count += 1;
+        }
+        let (build, [python, abi, platform]) = match (count, parts) {
+            (5, [_, _, python, abi, platform, _]) => (None, [python, abi, platform]),
+            (6, [_, _, build, python, abi, platform]) => (Some(build), [python, abi, platform]),
+            _ => return Err("it has not 5 or 6 parts with `-` between them"),
+        };
+        let parts = Self {
+            name: parts[0],
+            version: parts[1],
+            build,
+            python,
+            abi,
+            platform,
+        };
+        Ok(parts)
+    }
+
+    /// Returns the normalised name of the package.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn package(&self) -> Result<PackageName, &'static str> {
+        let name = self.name.parse().ok().filter(|_| !self.name.is_empty());
+        name.ok_or("its first part is no name of a package")
+    }
+
+    /// Tells whether the wheel is of a package.
+    pub(super) fn is_of(&self, name: &PackageName) -> bool {
+        // Most are written just so; `-` cannot stand in it.
+        let own = name.as_ref();
+        let is_it = |(own, said): (u8, u8)| own == said || (own == b'-' && said == b'_');
+        let is_written_so =
+            self.name.len() == own.len() && own.bytes().zip(self.name.bytes()).all(is_it);
+        is_written_so || self.package().is_ok_and(|it| it == *name)
+    }
+
+    /// Returns the version.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn version(&self) -> Result<Version, &'static str> {
+        let version = self.version.parse();
+        version.map_err(|_| "its second part is no version (PEP 440)")
+    }
+
+    /// Returns the build tag.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn build(&self) -> Result<Option<(u64, String)>, &'static str> {
+        let tag = self.build.map(build_tag);
+        match tag {
+            None => Ok(None),
+            Some(None) => Err("its build tag does not begin with a number"),
+            Some(tag) => Ok(tag),
+        }
+    }
+
+    /// Tells whether none of its tags is empty.
+    ///
+    /// # Errors
+    /// When one is.
+    pub(super) fn check_tags(&self) -> Result<(), &'static str> {
+        let mut all = [self.python, self.abi, self.platform].into_iter();
+        match all.any(|text| text.split('.').any(str::is_empty)) {
+            true => Err("one of its tags is empty"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Returns the version of a wheel, if it is of a package: all that is needed of most, and without a copy.
+///
+/// # Errors
+/// When the file's name is not that of a wheel.
+pub(crate) fn wheel_version(
+    name: &PackageName,
+    file: &str,
+) -> Result<Option<Version>, &'static str> {
+    let decoded = WheelParts::decode(file)?;
+    let parts = WheelParts::of(&decoded)?;
+    let is_own = parts.is_of(name);
+    if !is_own {
+        parts.package()?;
+    }
+    let version = parts.version()?;
+    parts.build()?;
+    parts.check_tags()?;
+    Ok(is_own.then_some(version))
 }
 
 /// Splits a build tag: a number, and the rest.
@@ -250,7 +351,7 @@ mod tests {
         assert_eq!(wheel.abi, ["abi3"]);
         assert_eq!(wheel.platform.len(), 2);
         assert!(wheel.file.starts_with("Pydantic_Core-2.33.2+cu118-12abc-"));
-        assert_eq!(wheel.tags().count(), 4);
+        assert_eq!(wheel.triples().count(), 4);
     }
 
     #[test]

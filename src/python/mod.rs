@@ -28,6 +28,7 @@ pub(crate) mod wheel;
 
 pub(crate) use export::{Exported, ExportedWheel, WheelPlace, export};
 pub use filename::WheelName;
+pub(crate) use filename::wheel_version;
 pub(crate) use foreign::folder as left_out_folder;
 pub(crate) use foreign::{FileKind, LockWanted, file_kind, pdm_lock, pipfile_lock, poetry_lock};
 pub use lock::hashed;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::filename::WheelParts;
 use super::{Libc, Target, WheelName};
 
 /// The wheel tags that fit a target, with their rank.
@@ -12,6 +13,9 @@ pub struct Tags {
     ranks: BTreeMap<String, u32>,
     order: Vec<String>,
 }
+
+/// How a wheel fits: the rank of its best tag, and its build tag.
+type Fit = (u32, Option<(u64, String)>);
 
 /// The older names of three platforms (PEP 600, "Legacy manylinux tags").
 const LEGACY: [(u32, &str); 3] = [
@@ -52,10 +56,48 @@ impl Tags {
     ///
     /// Wheels of one rank are told apart by their build tag, the higher one being better.
     pub fn rank(&self, wheel: &WheelName) -> Option<u32> {
-        wheel
-            .tags()
-            .filter_map(|tag| self.ranks.get(&tag).copied())
-            .min()
+        let mut tag = String::new();
+        let ranks = wheel
+            .triples()
+            .filter_map(|(python, abi, platform)| self.find(&mut tag, python, abi, platform));
+        ranks.min()
+    }
+
+    /// Returns the rank and the build tag of a file, `None` if no tag fits.
+    ///
+    /// # Errors
+    /// When its name is not that of a wheel.
+    pub(super) fn fit(&self, file: &str) -> Result<Option<Fit>, &'static str> {
+        let decoded = WheelParts::decode(file)?;
+        let parts = WheelParts::of(&decoded)?;
+        let build = parts.build()?;
+        parts.check_tags()?;
+        Ok(self.rank_of(&parts).map(|rank| (rank, build)))
+    }
+
+    /// Returns the rank of a name that was not copied.
+    fn rank_of(&self, parts: &WheelParts<'_>) -> Option<u32> {
+        let mut tag = String::new();
+        let mut best: Option<u32> = None;
+        for platform in parts.platform.split('.') {
+            for python in parts.python.split('.') {
+                for abi in parts.abi.split('.') {
+                    let rank = self.find(&mut tag, python, abi, platform);
+                    best = best.into_iter().chain(rank).min();
+                }
+            }
+        }
+        best
+    }
+
+    /// Returns the rank of one tag, in any case of letters; `tag` is room for its text.
+    fn find(&self, tag: &mut String, python: &str, abi: &str, platform: &str) -> Option<u32> {
+        tag.clear();
+        for part in [python, "-", abi, "-", platform] {
+            tag.push_str(part);
+        }
+        tag.make_ascii_lowercase();
+        self.ranks.get(tag.as_str()).copied()
     }
 
     /// Tells whether this one tag fits.

@@ -15,6 +15,8 @@ pub(super) struct Fancy {
     all: MultiProgress,
     running: Mutex<BTreeMap<NodeId, ProgressBar>>,
     transfers: Mutex<BTreeMap<u64, ProgressBar>>,
+    /// What has no bytes to show.
+    step: Mutex<Option<ProgressBar>>,
 }
 
 impl Fancy {
@@ -23,6 +25,7 @@ impl Fancy {
             all: MultiProgress::new(),
             running: Mutex::default(),
             transfers: Mutex::default(),
+            step: Mutex::default(),
         }
     }
 
@@ -61,6 +64,26 @@ impl Fancy {
             self.all.remove(&bar);
         }
         text.into_iter().for_each(|text| self.line(text));
+    }
+
+    /// Shows how far something has come, in words; `None` when it is over.
+    pub(super) fn step(&self, progress: Option<&str>) {
+        let mut step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(text) = progress else {
+            if let Some(bar) = step.take() {
+                bar.finish_and_clear();
+                self.all.remove(&bar);
+            }
+            return;
+        };
+        let bar = step.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{spinner} resolving  {msg}  {elapsed}");
+            let bar = ProgressBar::no_length().with_style(style.expect("the template is one"));
+            let bar = self.all.add(bar);
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        bar.set_message(shown::text(text).into_owned());
     }
 
     pub(super) fn event(&self, event: &Event<'_>) {

@@ -19,6 +19,8 @@ pub(super) struct Transfers {
     pushed: AtomicU64,
     /// How many wheels came: a terminal shows them in sum.
     wheels: AtomicU64,
+    /// When a step was told, or the first was heard of; `None` between two that belong together.
+    stepped: Mutex<Option<Instant>>,
 }
 
 struct Running {
@@ -54,6 +56,23 @@ impl Transfers {
     /// Returns how many wheels came.
     pub(super) fn wheels(&self) -> u64 {
         self.wheels.load(Ordering::Relaxed)
+    }
+}
+
+impl Transfers {
+    /// Returns what is to be told of a step, where one goes on for long: that is told every so often.
+    fn step<'a>(&self, progress: Option<&'a str>, every: Duration) -> Option<&'a str> {
+        let mut stepped = self.stepped.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(text) = progress else {
+            *stepped = None;
+            return None;
+        };
+        let last = *stepped.get_or_insert_with(Instant::now);
+        if last.elapsed() < every {
+            return None;
+        }
+        *stepped = Some(Instant::now());
+        Some(text)
     }
 }
 
@@ -200,6 +219,23 @@ impl Monitor for Progress {
         self.say(text);
     }
 
+    fn step(&self, progress: Option<&str>) {
+        match &self.show {
+            Show::Fancy(fancy) => fancy.step(progress),
+            Show::Plain => {
+                if let Some(text) = self.transfers.step(progress, TELL) {
+                    line(&format!("resolving: {text}"));
+                }
+            }
+            Show::Json => {
+                if let Some(text) = self.transfers.step(progress, TELL_SCRIPTS) {
+                    event(&json!({"event": "resolving", "text": text}));
+                }
+            }
+            Show::None => {}
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         self.stop.is_asked()
     }
@@ -229,6 +265,17 @@ mod tests {
         running.untold += 12;
         assert_eq!(running.news(Duration::ZERO), Some(42));
         assert_eq!(running.news(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn steps_are_told_every_so_often() {
+        let transfers = Transfers::default();
+        let hour = Duration::from_secs(3600);
+        assert_eq!(transfers.step(Some("1"), hour), None);
+        assert_eq!(transfers.step(Some("2"), Duration::ZERO), Some("2"));
+        assert_eq!(transfers.step(Some("3"), hour), None);
+        assert_eq!(transfers.step(None, Duration::ZERO), None);
+        assert_eq!(transfers.step(Some("4"), hour), None);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Chosen {
     pub(super) manifest: Option<Vec<Source>>,
     /// The URL of the command line.
     pub(super) flag: Option<String>,
+    /// Whether every page is asked for, however fresh its index called it.
+    pub(super) is_anew: bool,
 }
 
 /// Makes the client. Nothing is read or asked yet but `.netrc` and variables.
@@ -43,6 +45,7 @@ pub(super) fn indexes(session: &Session, chosen: Chosen, store: &Arc<Store>) -> 
     let credentials = Credentials::new(netrc.as_deref(), environment.variables.clone());
     let (ear, stop) = (Arc::clone(&session.events), session.stop.clone());
     let pinned = chosen.manifest.clone().unwrap_or_default();
+    let is_anew = chosen.is_anew;
     let find = move || {
         let mut warnings: Vec<String> = warning.clone().into_iter().collect();
         let mut files = |paths: &[PathBuf]| {
@@ -80,6 +83,7 @@ pub(super) fn indexes(session: &Session, chosen: Chosen, store: &Arc<Store>) -> 
         monitor: session.events.clone(),
         limits: Limits::default(),
         cache: Arc::clone(store),
+        is_anew,
     })
 }
 

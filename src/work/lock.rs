@@ -111,7 +111,12 @@ pub(crate) fn lock(session: &Session, request: &Request) -> Result<Locked, Faile
     if !request.upgrade.is_empty() {
         plan = workspace.plan_to_lock(&start)?;
     }
-    let net = Net::of(session, &workspace, &request.network, &store)?;
+    let network = Network {
+        // Who wants what is newest means now.
+        is_anew: request.update.is_some() || !request.upgrade.is_empty(),
+        ..request.network.clone()
+    };
+    let net = Net::of(session, &workspace, &network, &store)?;
     let new = resolve(
         session,
         &workspace,

@@ -21,6 +21,8 @@ pub(crate) struct Network {
     pub(crate) authfile: Option<PathBuf>,
     /// The package index that is asked last, where the manifest names none.
     pub(crate) index_url: Option<String>,
+    /// Every page of a package index is asked for, however fresh the index called it.
+    pub(crate) is_anew: bool,
 }
 
 /// The network, or none.
@@ -88,6 +90,7 @@ impl Net {
         let chosen = Chosen {
             manifest: workspace.index()?,
             flag: network.index_url.clone(),
+            is_anew: network.is_anew,
         };
         let mut net = Self::new(session, network)?;
         let indexes: Arc<dyn Packages> = Arc::new(indexes(session, chosen, store));

@@ -95,6 +95,8 @@ pub(crate) enum Beside {
 pub(crate) struct Shape {
     pub(crate) is_json: bool,
     pub(crate) has_etag: bool,
+    /// What it says of how long its pages are fresh, if it says that.
+    pub(crate) cache_control: Option<&'static str>,
     pub(crate) has_ranges: bool,
     pub(crate) has_hashes: bool,
     pub(crate) beside: Beside,
@@ -109,6 +111,7 @@ impl Default for Shape {
         Self {
             is_json: true,
             has_etag: true,
+            cache_control: None,
             has_ranges: true,
             has_hashes: true,
             beside: Beside::Said,
@@ -188,6 +191,13 @@ impl Index {
             is_page.then(|| (Reply::new(status), Delivery::default()))
         };
         self.fail(page);
+    }
+
+    /// Adds a wheel to a project, as its makers do who publish a version.
+    pub(crate) fn add(&self, project: &str, wheel: &Wheel) {
+        let mut wheels = self.inner.wheels.lock().expect("no panic while locked");
+        let list = wheels.entry(project.to_owned()).or_default();
+        list.push(wheel.clone());
     }
 
     /// Its host and port.
@@ -386,13 +396,16 @@ impl Inner {
                 Reply::new(200).text("text/html; charset=utf-8", page)
             }
         };
-        if !shape.has_etag {
-            return reply;
-        }
         let etag = format!("\"{}\"", Digest::of(&reply.body).hex());
-        match request.header("if-none-match") == Some(&etag) {
-            true => Reply::new(304).with("ETag", etag).with("Content-Length", 0),
-            false => reply.with("ETag", etag),
+        let is_known = request.header("if-none-match") == Some(&etag);
+        let reply = match (shape.has_etag, is_known) {
+            (false, _) => reply,
+            (true, true) => Reply::new(304).with("ETag", etag).with("Content-Length", 0),
+            (true, false) => reply.with("ETag", etag),
+        };
+        match shape.cache_control {
+            Some(text) => reply.with("Cache-Control", text),
+            None => reply,
         }
     }
 }

@@ -90,6 +90,7 @@ impl Net {
             offline,
             authfile: self.authfile.clone(),
             index_url: None,
+            is_anew: false,
         }
     }
 

@@ -23,10 +23,19 @@ impl Solver<'_> {
             let Package::Base(name) = &self.state.package_store[id] else {
                 continue;
             };
+            let listing = self.listings.get(name);
+            // Most are as they were before the last decision: nothing new is wanted of them.
+            let seen = self.foreseen.get(name);
+            if seen.is_some_and(|(was_listed, it)| *was_listed == listing.is_some() && it == range)
+            {
+                continue;
+            }
+            self.foreseen
+                .insert(name.clone(), (listing.is_some(), range.clone()));
             if self.direct.contains_key(name) {
                 continue;
             }
-            match self.listings.get(name) {
+            match listing {
                 None if self.prefetched.insert(name.clone()) => {
                     let pick = self.rules.pick(range.clone());
                     wanted.push(Wanted::Package(name.clone(), pick));

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pep440_rs::{Version, VersionSpecifiers};
 use pep508_rs::PackageName;
@@ -27,6 +27,8 @@ pub(super) struct Rules {
     pub(super) pre: BTreeSet<PackageName>,
     /// The packages of which the user wants an older wheel where a newer version has none, by name, or `:all:`.
     pub(super) older: BTreeSet<String>,
+    /// What was found out of `Requires-Python`: the same few texts stand in thousands of files.
+    refused: Mutex<BTreeMap<Arc<str>, Option<String>>>,
 }
 
 /// All versions of a package, oldest first.
@@ -135,6 +137,7 @@ impl Rules {
             preferences: BTreeMap::new(),
             pre: BTreeSet::new(),
             older: BTreeSet::new(),
+            refused: Mutex::default(),
         }
     }
 
@@ -175,6 +178,18 @@ impl Rules {
             Some((Bound::Unbounded, _)) => true,
             None => false,
         }
+    }
+
+    /// Returns what `Requires-Python` says where the target's Python does not do; `None` where it does.
+    fn refused(&self, needs: &Arc<str>) -> Option<String> {
+        let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(needs) {
+            return known.clone();
+        }
+        let specifiers = specifiers(needs).filter(|it| !self.admits(it));
+        let refused = specifiers.map(|it| it.to_string());
+        known.insert(needs.clone(), refused.clone());
+        refused
     }
 
     /// Sorts the files of a package by version, and takes the best of each.
@@ -218,17 +233,21 @@ impl Rules {
         let mut faults = BTreeSet::new();
         let mut misfits = Vec::new();
         for file in files {
-            let Some(wheel) = file.wheel() else {
-                faults.insert(Fault::Sources);
-                continue;
+            let (rank, build) = match self.tags.fit(&file.file) {
+                Err(_) => {
+                    faults.insert(Fault::Sources);
+                    continue;
+                }
+                Ok(None) => {
+                    misfits.push(file.file);
+                    continue;
+                }
+                Ok(Some(fit)) => fit,
             };
-            let Some(rank) = self.tags.rank(&wheel) else {
-                misfits.push(file.file);
-                continue;
-            };
-            let needs = file.requires_python.as_deref().and_then(specifiers);
-            if let Some(needs) = needs.filter(|it| !self.admits(it)) {
-                faults.insert(Fault::Python(needs.to_string()));
+            if let Some(needs) = &file.requires_python
+                && let Some(needs) = self.refused(needs)
+            {
+                faults.insert(Fault::Python(needs));
                 continue;
             }
             let key = (file.name.clone(), file.version.clone());
@@ -239,7 +258,7 @@ impl Rules {
                 continue;
             }
             // Build tags break ties: the higher one is better.
-            let order = (rank, Reverse(wheel.build));
+            let order = (rank, Reverse(build));
             if best.as_ref().is_none_or(|(own, _)| order < *own) {
                 best = Some((order, file));
             }

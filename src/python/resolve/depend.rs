@@ -51,9 +51,16 @@ impl<'a> Solver<'a> {
             Some(constraint) => range.intersection(constraint),
             None => range,
         };
-        dependencies.push((Package::Base(name.clone()), range.clone()));
+        let base = (Package::Base(name.clone()), range.clone());
+        if super::solve::toggle("4") && !requirement.extras.is_empty() {
+        } else if !super::solve::toggle("2") {
+            dependencies.push(base.clone());
+        }
         for extra in &requirement.extras {
             dependencies.push((Package::Extra(name.clone(), extra.clone()), range.clone()));
+        }
+        if super::solve::toggle("2") {
+            dependencies.push(base);
         }
     }
 
@@ -155,9 +162,16 @@ impl<'a> Solver<'a> {
                 python.full()
             ));
         }
-        let text = marker.contents().map(|it| it.to_string());
-        let text = text.unwrap_or_default();
-        if text.contains("platform_release") || text.contains("platform_version") {
+        let known = self.of_kernel.get(marker).copied();
+        let hangs_on_kernel = known.unwrap_or_else(|| {
+            let text = marker.contents().map(|it| it.to_string());
+            let text = text.unwrap_or_default();
+            text.contains("platform_release") || text.contains("platform_version")
+        });
+        if known.is_none() {
+            self.of_kernel.insert(marker.clone(), hangs_on_kernel);
+        }
+        if hangs_on_kernel {
             self.warnings.insert(format!(
                 "{} hangs on the kernel that the image will run on: taken for an unknown one",
                 who()

@@ -120,6 +120,12 @@ pub(crate) trait Index {
     /// Begins to fetch, and returns at once. Failures are told when the same is asked for.
     fn prefetch(&self, wanted: Wanted);
 
+    /// Hears from time to time how far the resolution has come: how many packages are decided, how many were asked for, and
+    /// of how many versions the metadata was read.
+    fn hear(&self, decided: usize, asked: usize, read: usize) {
+        let _ = (decided, asked, read);
+    }
+
     /// Returns packages that there are, which a name that no index has may be meant to be.
     fn similar(&self, name: &PackageName) -> Vec<PackageName>;
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use pep508_rs::{ExtraName, MarkerEnvironment, PackageName, VersionOrUrl};
+use pep508_rs::{ExtraName, MarkerEnvironment, MarkerTree, PackageName, VersionOrUrl};
 use pubgrub::{
     Dependencies, DependencyProvider, Id, IncompId, Incompatibility, PackageResolutionStatistics,
     Ranges, State,
@@ -24,6 +25,14 @@ use crate::python::{Asked, Direct, Metadata, Place};
 
 /// How many decisions are made before it is given up: far more than any known set needs.
 const STEPS: u32 = 100_000;
+
+pub(super) fn toggle(name: &str) -> bool {
+    #[allow(clippy::disallowed_methods)]
+    std::env::var("SPEEDT").is_ok_and(|it| it.contains(name))
+}
+
+/// How often it is told how far it has come.
+const TELL: Duration = Duration::from_millis(200);
 
 /// What is decided: a package, or one of its extras, which goes with the same version of the package.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -96,6 +105,8 @@ pub(super) struct Solver<'a> {
     pub(super) markers: MarkerEnvironment,
     /// The same with another patch version, where that is not known.
     pub(super) other_markers: Option<MarkerEnvironment>,
+    /// Whether a marker hangs on the kernel: the same few are asked for again and again, and saying it takes its text.
+    pub(super) of_kernel: BTreeMap<MarkerTree, bool>,
     /// The packages whose wheel a requirement names by URL or path.
     pub(super) direct: BTreeMap<PackageName, (Direct, Candidate)>,
     /// The constraints that hold for the target.
@@ -108,6 +119,8 @@ pub(super) struct Solver<'a> {
     pub(super) unreadable: BTreeMap<(PackageName, Point), Unreadable>,
     /// What was asked of the index ahead of time.
     pub(super) prefetched: BTreeSet<PackageName>,
+    /// What was looked at for that: whether the package was listed then, and of which versions one was wanted.
+    pub(super) foreseen: BTreeMap<PackageName, (bool, Ranges<Point>)>,
     pub(super) prefetched_files: BTreeSet<(PackageName, Point)>,
     /// How many versions of a package were tried, and how many were when a batch was prefetched.
     pub(super) tried: BTreeMap<PackageName, (BTreeSet<Point>, usize)>,
@@ -189,6 +202,7 @@ impl<'a> Solver<'a> {
             rules: Arc::new(rules),
             markers,
             other_markers,
+            of_kernel: BTreeMap::new(),
             direct,
             constraints,
             state: State::init(Package::Root, root()),
@@ -197,6 +211,7 @@ impl<'a> Solver<'a> {
             metadata: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             prefetched: BTreeSet::new(),
+            foreseen: BTreeMap::new(),
             prefetched_files: BTreeSet::new(),
             tried: BTreeMap::new(),
             added: BTreeMap::new(),
@@ -212,12 +227,19 @@ impl<'a> Solver<'a> {
 
     pub(super) fn run(mut self) -> Result<Resolution, ResolveError> {
         let mut next = self.state.root_package;
+        let mut told = Instant::now();
         for _ in 0..STEPS {
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                let decided = self.state.partial_solution.extract_solution().count();
+                self.index
+                    .hear(decided, self.listings.len(), self.metadata.len());
+            }
             match self.state.unit_propagation(next) {
                 Ok(conflicts) => {
                     let conflicts: Vec<_> = conflicts.iter().copied().collect();
                     for (affected, cause) in conflicts {
-                        self.record(affected, cause);
+                        self.record(next, affected, cause);
                     }
                 }
                 Err(tree) => {
@@ -304,6 +326,10 @@ impl<'a> Solver<'a> {
         }
         // Many versions of one package were tried in vain: those that come next are fetched at once, and not one by one.
         self.prefetch_batch(&name, &listing, range, &point);
+        #[allow(clippy::disallowed_macros, clippy::print_stderr)]
+        if std::env::var_os("SPEEDLOG").is_some() {
+            eprintln!("TRY {package} {point}");
+        }
         let metadata = match self.metadata(&candidate, &point)? {
             Ok(metadata) => metadata,
             Err(reason) => {
@@ -361,12 +387,17 @@ impl<'a> Solver<'a> {
             .state
             .add_package_version_dependencies(id, point, around, dependencies);
         if let Some(cause) = conflict {
-            self.record(id, cause);
+            self.record(id, id, cause);
         }
     }
 
     /// Counts a conflict for the package whose versions were rejected, and for those that were the cause.
-    fn record(&mut self, id: Id<Package>, cause: IncompId<Package, Ranges<Point>, String>) {
+    fn record(
+        &mut self,
+        decided: Id<Package>,
+        id: Id<Package>,
+        cause: IncompId<Package, Ranges<Point>, String>,
+    ) {
         let affected = self.state.package_store[id].clone();
         let causes: Vec<Id<Package>> = self.state.incompatibility_store[cause]
             .iter()
@@ -374,6 +405,14 @@ impl<'a> Solver<'a> {
             // An extra and its package always go together: neither is the other's fault.
             .filter(|it| self.state.package_store[*it].name() != affected.name())
             .collect();
+        #[allow(clippy::disallowed_macros, clippy::print_stderr)]
+        if std::env::var_os("SPEEDLOG").is_some() && !causes.is_empty() {
+            let all: Vec<String> = self.state.incompatibility_store[cause]
+                .iter()
+                .map(|(it, _)| self.state.package_store[it].to_string())
+                .collect();
+            eprintln!("CONFLICT {affected} by {}", all.join(", "));
+        }
         for cause in &causes {
             let package = self.state.package_store[*cause].clone();
             let count = self.culprit.entry(package).or_default();
@@ -383,6 +422,8 @@ impl<'a> Solver<'a> {
             }
         }
         if !causes.is_empty() {
+            let id = if toggle("1") { decided } else { id };
+            let affected = self.state.package_store[id].clone();
             let count = self.affected.entry(affected).or_default();
             *count += 1;
             if *count == LIMIT {

@@ -16,7 +16,7 @@ use crate::graph::{
 use crate::layer::Tick;
 use crate::oci::Digest;
 use crate::python::resolve::{Candidate, Index, IndexError, Pick, Unreadable, Wanted};
-use crate::python::{Metadata, Tags, WheelName, guesses, similar, wheel};
+use crate::python::{Locked, Metadata, Tags, WheelName, guesses, similar, wheel, wheel_version};
 use crate::rule::host::{blob_of, digest_of};
 use crate::store::{Blob, Store};
 
@@ -158,6 +158,11 @@ impl<'a> Sources<'a> {
         best.map(|(_, it)| it)
     }
 
+    /// Tells the user how far it has come.
+    pub(super) fn tell(&self, progress: &str) {
+        self.packages.tell(Some(progress));
+    }
+
     /// Returns what hears of bytes that are hashed, and says whether to go on.
     pub(super) fn tick(&self) -> Tick<'a> {
         self.tick
@@ -200,6 +205,27 @@ impl<'a> Sources<'a> {
         Ok(Arc::new(text))
     }
 
+    /// Begins to fetch what indexes have of packages that a file pins by digests: all at once, the pages and then the
+    /// METADATA of those that fit.
+    pub(super) fn prefetch_pinned(&self, pinned: &[Locked], tags: &Arc<Tags>) {
+        let open = pinned.iter().filter(|it| it.wheels.is_empty());
+        for locked in open.filter(|it| !self.local.contains_key(&it.name)) {
+            let (digests, tags) = (locked.hashes.clone(), Arc::clone(tags));
+            let then = move |files: &[PackageFile]| {
+                let is_it = |it: &&PackageFile| it.sha256.is_some_and(|it| digests.contains(&it));
+                let own = files.iter().filter(is_it);
+                let ranked = own.filter_map(|it| {
+                    let wheel = WheelName::parse(&it.file).ok()?;
+                    Some((tags.rank(&wheel)?, it))
+                });
+                let best = ranked.min_by_key(|(rank, _)| *rank);
+                best.map(|(_, file)| file.clone()).into_iter().collect()
+            };
+            self.packages
+                .prefetch_project(locked.name.as_ref(), Box::new(then));
+        }
+    }
+
     /// Returns the digest of the METADATA that a wheel was chosen by; `None` for one of the workspace, whose own it was.
     pub(super) fn metadata_digest(&self, candidate: &Candidate) -> Option<Digest> {
         if self.own(candidate).is_some() {
@@ -235,6 +261,26 @@ impl<'a> Sources<'a> {
 
     /// Returns all files of a package: wheels of the folders, or what the indexes list.
     pub(super) fn files(&self, name: &PackageName) -> Result<Vec<Candidate>, IndexError> {
+        self.files_where(name, &|_| true)
+    }
+
+    /// Returns those of them that have one of some digests: the others are not looked at.
+    pub(super) fn files_with(
+        &self,
+        name: &PackageName,
+        digests: &[Digest],
+    ) -> Result<Vec<Candidate>, IndexError> {
+        self.files_where(name, &|it| {
+            it.is_none_or(|digest| digests.contains(&digest))
+        })
+    }
+
+    /// Returns the files of a package whose digest, where it is said, is of interest.
+    fn files_where(
+        &self,
+        name: &PackageName,
+        is_wanted: &dyn Fn(Option<Digest>) -> bool,
+    ) -> Result<Vec<Candidate>, IndexError> {
         if let Some(local) = self.local.get(name) {
             return Ok(local
                 .iter()
@@ -247,8 +293,8 @@ impl<'a> Sources<'a> {
             files => files.map_err(index_error)?,
         };
         let chosen = Chosen::new(name, self.exclude_newer.as_deref());
-        let mut candidates = Vec::with_capacity(files.len());
-        candidates.extend(files.iter().filter_map(|it| chosen.candidate(it)));
+        let wanted = files.iter().filter(|it| is_wanted(it.sha256));
+        let mut candidates: Vec<Candidate> = wanted.filter_map(|it| chosen.candidate(it)).collect();
         // Of two with one version, that of the index is taken, as pip has it.
         candidates.extend(beside.into_iter().flatten().map(|(it, _)| it.clone()));
         Ok(candidates)
@@ -312,10 +358,11 @@ impl<'a> Chosen<'a> {
                 humantime::parse_rfc3339_weak(time).is_ok_and(|time| time <= limit)
             }
         };
-        match WheelName::parse(&file.file) {
-            _ if !is_old => None,
-            Ok(wheel) if wheel.name == *self.name => Some(wheel.version),
-            Ok(_) => None,
+        if !is_old {
+            return None;
+        }
+        match wheel_version(self.name, &file.file) {
+            Ok(version) => version,
             Err(_) => source_version(self.name, &file.file),
         }
     }
@@ -369,6 +416,13 @@ impl Index for Sources<'_> {
             }
         };
         Metadata::parse(&text).map_err(|error| malformed(&error))
+    }
+
+    fn hear(&self, decided: usize, asked: usize, read: usize) {
+        let text = format!(
+            "{decided} decided, {asked} packages asked for, the metadata of {read} versions read"
+        );
+        self.tell(&text);
     }
 
     fn similar(&self, name: &PackageName) -> Vec<PackageName> {

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pep440_rs::Version;
 use pep508_rs::PackageName;
@@ -23,6 +24,9 @@ use crate::store::Store;
 
 /// How many files or versions a message names.
 const HINTS: usize = 4;
+
+/// How often it is told how far it has come.
+const TELL: Duration = Duration::from_millis(200);
 
 /// What a need of the lock carries.
 pub(super) struct Payload {
@@ -157,7 +161,34 @@ fn wheels(
     context: &Context<'_>,
 ) -> Result<Wheels, ActionError> {
     let packages = inputs.reach.packages(target, context);
-    let sources = Sources::new(context, inputs, packages.get())?;
+    let packages = packages.get();
+    let was_anew = packages.is_anew();
+    let mut own = BTreeSet::new();
+    let find = |own: &mut BTreeSet<String>| {
+        let sources = Sources::new(context, inputs, packages)?;
+        wheels_of(inputs, target, preferences, own, (&sources, context))
+    };
+    let found = match find(&mut own) {
+        // What is missing may have come since its page was asked for: that is told only of pages of now.
+        Err(error) if error.failure != Failure::Stopped && !was_anew && packages.ask_anew() => {
+            own.clear();
+            find(&mut own)
+        }
+        found => found,
+    };
+    warnings.append(&mut own);
+    packages.tell(None);
+    found
+}
+
+/// Finds them in what the indexes are known to have.
+fn wheels_of(
+    inputs: &Inputs,
+    target: &Target,
+    preferences: &BTreeMap<PackageName, Version>,
+    warnings: &mut BTreeSet<String>,
+    (sources, context): (&Sources<'_>, &Context<'_>),
+) -> Result<Wheels, ActionError> {
     let store = context.folder;
     let mut pins: Vec<(String, Option<crate::oci::Digest>, WheelPin)> = Vec::new();
     // From where a lock of another tool has its files.
@@ -166,11 +197,17 @@ fn wheels(
     inputs.check_paths(target)?;
     match inputs.locked(target).map_err(|error| of_input(&error))? {
         Some(set) => {
-            let tags = target.tags();
+            let tags = Arc::new(target.tags());
             warnings.extend(set.warnings.iter().cloned());
+            sources.prefetch_pinned(&set.packages, &tags);
             let mut errors = Vec::new();
-            for locked in &set.packages {
-                match of_lock(locked, inputs, target, &tags, &sources, store) {
+            let (mut told, count) = (Instant::now(), set.packages.len());
+            for (at, locked) in set.packages.iter().enumerate() {
+                if told.elapsed() >= TELL {
+                    told = Instant::now();
+                    sources.tell(&format!("{at} of {count} packages found"));
+                }
+                match of_lock(locked, inputs, target, &tags, sources, store) {
                     Ok(pinned) => {
                         if let Some(index) = &locked.index {
                             indexes.insert(pinned.0.clone(), index.clone());
@@ -193,7 +230,7 @@ fn wheels(
                     &named.collect(),
                     inputs,
                     target,
-                    &sources,
+                    sources,
                 )?);
             }
         }
@@ -207,7 +244,7 @@ fn wheels(
                 is_pre: inputs.requested.options.is_pre,
                 preferences,
             };
-            let found = resolve(&question, &sources).map_err(|error| of_resolve(&error))?;
+            let found = resolve(&question, sources).map_err(|error| of_resolve(&error))?;
             for own in inputs.own(target).map_err(|error| of_input(&error))? {
                 if found.packages.contains_key(&own.wheel.name) {
                     let name = &own.wheel.name;
@@ -220,10 +257,10 @@ fn wheels(
             }
             warnings.extend(found.warnings);
             let all = found.packages.values().map(|it| &it.candidate);
-            warnings.extend(inputs.reach.ambiguous(all, &sources));
+            warnings.extend(inputs.reach.ambiguous(all, sources));
             for resolved in found.packages.values() {
                 let candidate = &resolved.candidate;
-                let (file, sha256, mut pin) = of_candidate(candidate, &sources, store)?;
+                let (file, sha256, mut pin) = of_candidate(candidate, sources, store)?;
                 pin.metadata = sources.metadata_digest(candidate);
                 pins.push((file, sha256, pin));
             }
@@ -431,18 +468,29 @@ fn of_digests(
     sources: &Sources<'_>,
     store: &Store,
 ) -> Result<Pinned, ActionError> {
-    let files = files_of(locked, sources)?;
-    let of_version = files.iter().filter(|it| it.version == locked.version);
-    let is_asked = |it: &&Candidate| it.sha256.is_some_and(|it| locked.hashes.contains(&it));
     // Of two builds of one wheel, the later one.
     let rank = |it: &Candidate| {
         let wheel = it.wheel()?;
         Some((tags.rank(&wheel)?, Reverse(wheel.build)))
     };
-    let fits = of_version.clone().filter(is_asked);
-    let ranked = fits.filter_map(|it| Some((rank(it)?, it)));
-    if let Some((_, candidate)) = ranked.min_by(|one, other| one.0.cmp(&other.0)) {
-        return of_candidate(candidate, sources, store);
+    let asked = |files: &[Candidate]| -> Option<Candidate> {
+        let is_asked = |it: &&Candidate| {
+            it.version == locked.version && it.sha256.is_some_and(|it| locked.hashes.contains(&it))
+        };
+        let fits = files.iter().filter(is_asked);
+        let ranked = fits.filter_map(|it| Some((rank(it)?, it)));
+        let best = ranked.min_by(|one, other| one.0.cmp(&other.0));
+        best.map(|(_, candidate)| candidate.clone())
+    };
+    // The others of its files are of interest only where none of these does.
+    if let Ok(files) = sources.files_with(&locked.name, &locked.hashes)
+        && let Some(candidate) = asked(&files)
+    {
+        return of_candidate(&candidate, sources, store);
+    }
+    let files = files_of(locked, sources)?;
+    if let Some(candidate) = asked(&files) {
+        return of_candidate(&candidate, sources, store);
     }
     // Where a lock of another tool has no wheel that fits, one of the user's own will do.
     let is_foreign = inputs.foreign.is_some();
