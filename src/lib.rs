@@ -25,13 +25,13 @@
 //! | 2 | [`source`] | images on disk to build on: layouts and archives | rules, the graph |
 //! | 3 | [`spec`] | `image.toml`: documents, variables, workspaces, problems with their places | any concrete rule |
 //! | 3 | [`lock`] | `image.lock`: sealed entries of what names were resolved to, by rule | any concrete rule, and what its entries say |
-//! | 4 | [`rule`] | one file for each rule: base, files, tar, pip, command, image, group; the traits of ecosystems | threads, HTTP, the terminal |
+//! | 4 | [`rule`] | one file for each rule: base, files, tar, http, pip, command, image, group; the traits of ecosystems | threads, HTTP, the terminal |
 //! | 5 | [`pin`] | brings `image.lock` up to date, by the rules and through the ports | threads, HTTP |
 //! | 5 | [`plan`] | a spec becomes a graph, for targets and platforms | threads, HTTP |
 //! | 6 | [`exec`] | coordinator, jobs, what is remembered, events | rules, TOML, HTTP, the terminal |
 //! | 6 | [`net`] | exchanges with hosts: connections, TLS, proxies, time limits, tries | what is asked: registries, rules |
 //! | 7 | [`daemon`] | Docker and podman on this machine: their sockets, and loading images into them | rules, exec, the store |
-//! | 7 | [`index`] | package index client: pages, metadata, wheels, credentials | rules, exec |
+//! | 7 | [`index`] | package index client: pages, metadata, wheels, files by URL, credentials | rules, exec |
 //! | 7 | [`registry`] | registry client: credentials, auth, pull, push, mirrors, referrers | rules, exec |
 //! | 7 | [`runtime`] | layers as files again: the applier, bundles for OCI runtimes, and what changed in a folder | rules, exec, the graph, registries |
 //! | 8 | [`output`] | one file for each sink: layout, archives, registries, Docker and podman | rules, exec |

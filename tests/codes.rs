@@ -36,12 +36,24 @@ const SHARED: &[(&str, &str)] = &[
         "config.toml, and the file that IMGDECL_CONFIG names",
     ),
     (
+        "files::ignore",
+        "ignore files that do not count: of a kind that is none, and of an image",
+    ),
+    (
         "files::name",
         "a name that is not UTF-8, of one file and in a folder",
     ),
     (
         "files::no_match",
         "a pattern of `include`, over a folder and over an archive",
+    ),
+    (
+        "files::no_src",
+        "no `src`, where a key needs it: of the host, and of an image",
+    ),
+    (
+        "files::patterns",
+        "patterns for what is a file: of the host, and of an image",
     ),
     ("host::changed", "a file, an archive and a whole folder"),
     ("host::unreadable", "a file, an archive and a folder"),
@@ -54,6 +66,10 @@ const SHARED: &[(&str, &str)] = &[
     (
         "value::duration",
         "a time of a health check, and that of a command",
+    ),
+    (
+        "http::url",
+        "a URL that is none: as it is written, and as it is asked for",
     ),
     (
         "image::damaged",

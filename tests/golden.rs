@@ -9,6 +9,7 @@
 //! | `run` | a script for `sh -eu` that runs `$IMGDECL` itself, where it must be run in a special way |
 //! | `env` | variables, `NAME=VALUE`, one a line |
 //! | `index.json` | a package index on loopback: `tests/support/index/data.rs` says what it may hold |
+//! | `served` in `index.json` | a folder of the case, whose files are at `http://${files}/served/`: each command gets `--set files=HOST:PORT` |
 //! | `registry.json` | a registry on loopback, and its faults: see below |
 //! | `daemon.json` | a daemon that DOCKER_HOST names, and its faults: see `Data` in `tests/support/daemon.rs` |
 //! | `needs` | programs that must be there, one a line; `root` and `unshare` say what the test must be able to do |
@@ -86,13 +87,19 @@ const HEADS: [&str; 4] = ["image.toml", "args", "run", "setup"];
 pub(crate) struct Servers {
     pub(crate) registry: Option<Server>,
     index: Option<Index>,
+    /// Whether the index has files of the case, too.
+    has_files: bool,
 }
 
 impl Servers {
     /// Returns the arguments that name the registry.
     fn args(&self) -> Vec<String> {
         let set = self.registry.iter().map(|it| it.host());
-        set.flat_map(|host| ["--set".to_owned(), format!("registry={host}")])
+        let set = set.map(|host| format!("registry={host}"));
+        let files = self.index.iter().filter(|_| self.has_files);
+        let files = files.map(|it| format!("files={}", it.host()));
+        set.chain(files)
+            .flat_map(|set| ["--set".to_owned(), set])
             .collect()
     }
 
@@ -100,6 +107,7 @@ impl Servers {
     fn name(&self, command: &mut Command) {
         command.envs(self.registry.iter().map(|it| ("REGISTRY", it.host())));
         command.envs(self.index.iter().map(|it| ("UV_DEFAULT_INDEX", it.url())));
+        command.envs(self.index.iter().map(|it| ("FILES", it.host())));
     }
 
     /// Hides where they are.
@@ -231,9 +239,13 @@ impl Case {
         let file = self.folder.join("registry.json");
         let data = file.exists().then(|| Data::read(&file));
         let index = self.folder.join("index.json");
+        let index = index
+            .exists()
+            .then(|| index::Data::start(&index, space.path()));
         let servers = Servers {
             registry: data.as_ref().map(|data| data.start(address)),
-            index: index.exists().then(|| index::Data::start(&index)),
+            has_files: index.as_ref().is_some_and(|it| it.1),
+            index: index.map(|it| it.0),
         };
         let setup = self.folder.join("setup");
         if setup.exists() {

@@ -15,6 +15,7 @@ mod ports;
 mod product;
 mod runner;
 mod stop;
+mod urls;
 
 pub use action::ActionError;
 pub(crate) use action::{Action, Context, Failure, Graph, Label, Lane, Node, NodeId};
@@ -33,3 +34,4 @@ pub(crate) use ports::{Ports, Registry, Sources};
 pub(crate) use product::{Base, Image, Index, Layer, Product, Stack, TreeProduct};
 pub(crate) use runner::{Command, CommandLimits, End, MakeTree, Ran, Runner};
 pub(crate) use stop::Stop;
+pub(crate) use urls::{OTHER_BYTES, Urls, WantedUrl};

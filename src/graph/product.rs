@@ -43,8 +43,8 @@ pub struct TreeProduct {
     pub tree: Arc<Lazy<Tree>>,
     /// Where it lies in the store, if it is kept there.
     kept: Option<Arc<Kept>>,
-    /// The blob of the store that holds the contents, if they lie there.
-    contents: Option<Blob>,
+    /// The blobs of the store that hold the contents, as far as they lie there.
+    contents: Vec<Blob>,
 }
 
 /// Where a tree lies in the store.
@@ -328,7 +328,7 @@ impl TreeProduct {
             digest: tree.digest(),
             tree: Arc::new(Lazy::ready(Arc::new(tree))),
             kept: None,
-            contents: None,
+            contents: Vec::new(),
         }
     }
 
@@ -342,14 +342,21 @@ impl TreeProduct {
             digest,
             tree: Arc::new(Lazy::new(make)),
             kept: None,
-            contents: None,
+            contents: Vec::new(),
         }
     }
 
     /// The same product, whose contents lie in the store where those of `other` do.
     #[must_use]
     pub fn with_contents_of(self, other: &Self) -> Self {
-        let contents = other.contents;
+        let contents = other.contents.clone();
+        Self { contents, ..self }
+    }
+
+    /// The same product, which is made of several others, and has their contents.
+    #[must_use]
+    pub fn made_of(self, others: &[Self]) -> Self {
+        let contents = others.iter().flat_map(Self::reads).collect();
         Self { contents, ..self }
     }
 
@@ -371,7 +378,7 @@ impl TreeProduct {
         };
         Ok(Self {
             kept: Some(Arc::new(kept)),
-            contents: Some(contents),
+            contents: vec![contents],
             ..Self::new(tree)
         })
     }
@@ -399,7 +406,7 @@ impl TreeProduct {
         Self {
             digest,
             tree: Arc::new(Lazy::new(make)),
-            contents: Some(kept.contents),
+            contents: vec![kept.contents],
             kept: Some(kept),
         }
     }
@@ -414,7 +421,8 @@ impl TreeProduct {
     pub fn reads(&self) -> Vec<Blob> {
         let listing = self.kept.as_ref().map(|kept| kept.listing);
         let listing = listing.filter(|_| !self.tree.is_made());
-        listing.into_iter().chain(self.contents).collect()
+        let contents = self.contents.iter().copied();
+        listing.into_iter().chain(contents).collect()
     }
 
     fn write_key(&self, key: &mut dyn KeyWriter, context: Option<&Context<'_>>) {

@@ -47,7 +47,7 @@ impl<'a> Wheel<'a> {
         }
     }
 
-    fn ask(&self) -> Ask<'a> {
+    pub(super) fn ask(&self) -> Ask<'a> {
         let what = format!("the file `{}`", self.file);
         Ask {
             login: self.login.clone(),
@@ -114,6 +114,12 @@ impl<'s> Part<'s> {
                     let why = format!("it has {found} bytes instead of {expected}");
                     return Err(wheel.ask().wrong(why));
                 }
+                if wheel.size.is_none()
+                    && let Some(size) = said.filter(|&size| size > MOST)
+                {
+                    let why = format!("it has {size} bytes, and {MOST} are the most");
+                    return Err(wheel.ask().wrong(why));
+                }
                 let etag = reply.header("etag").filter(|it| !it.starts_with("W/"));
                 self.etag = etag.map(str::to_owned);
                 Ok(Given::Bytes(wheel.size.or(said)))
@@ -178,7 +184,8 @@ impl Inner {
         .filter(|&size| size <= MOST)
     }
 
-    fn stream(
+    /// Fetches a wheel, once.
+    pub(super) fn stream(
         &self,
         wheel: &Wheel<'_>,
         ask: &Ask<'_>,

@@ -4,8 +4,9 @@
 //! From below: [`fetch`] makes a request of an exchange of `net`; [`page`] and [`html`] read what an index says of a
 //! package; [`listed`] finds it on pages of links, and in lists of packages; [`fresh`] says how long what was found is believed; [`chosen`] says which indexes a file chooses; [`metadata`] has what a wheel says of itself; [`download`] has the wheel. A package comes from
 //! the first index that has it: what refuses is not passed over. Everything is checked against digests and remembered in
-//! the store. Knows nothing of rules, of the environment, or of how things are shown.
+//! the store. [`by_url`] fetches files that no index lists, in the same way. Knows nothing of rules, of the environment, or of how things are shown.
 
+mod by_url;
 mod chosen;
 pub(crate) mod discover;
 mod download;

@@ -63,6 +63,12 @@ impl Facts {
         }
     }
 
+    /// Returns the paths from a text on, sorted.
+    pub(super) fn from(&self, text: &str) -> impl Iterator<Item = &LayerPath> {
+        let range = (Bound::Included(text), Bound::Unbounded);
+        self.0.range::<str, _>(range).map(|(path, _)| path)
+    }
+
     /// Returns all facts, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = (&LayerPath, &Fact)> {
         self.0.iter()

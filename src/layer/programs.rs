@@ -11,7 +11,7 @@ const MOST: usize = 500_000;
 
 /// The programs and symlinks of an image, by their real paths.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Programs(BTreeMap<LayerPath, Option<String>>);
+pub(crate) struct Programs(BTreeMap<LayerPath, Option<String>>);
 
 impl Programs {
     /// Puts them together: files that may be run, and symlinks with their texts. `None` if there are too many.
@@ -26,12 +26,12 @@ impl Programs {
     }
 
     /// Returns what is at a path: `None` if it is no program and no symlink, else the text of the symlink, if it is one.
-    pub fn get(&self, path: &LayerPath) -> Option<Option<&str>> {
+    pub(crate) fn get(&self, path: &LayerPath) -> Option<Option<&str>> {
         self.0.get(path).map(Option::as_deref)
     }
 
     /// Returns the names of what lies in a folder itself, sorted.
-    pub fn names<'a>(&'a self, folder: &LayerPath) -> impl Iterator<Item = &'a str> + 'a {
+    pub(crate) fn names<'a>(&'a self, folder: &LayerPath) -> impl Iterator<Item = &'a str> + 'a {
         let prefix = folder.prefix();
         let from = (Bound::Included(&*prefix), Bound::Unbounded);
         let below = self.0.range::<str, _>(from).map(|(path, _)| path.as_str());
@@ -43,7 +43,7 @@ impl Programs {
     }
 
     /// Writes one line for each, which [`Programs::parse`] reads.
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         for (path, link) in &self.0 {
             text.push_str(&escape(path.as_str()));
@@ -57,7 +57,7 @@ impl Programs {
     }
 
     /// Reads what [`Programs::to_text`] wrote; `None` if it is anything else.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let lines = text.lines().map(|line| {
             let (path, target) = match line.split_once('\t') {
                 Some((path, target)) => (path, Some(unescape(target)?)),

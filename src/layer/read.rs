@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Bound;
 
-use super::{Attrs, Fact, Facts, LayerPath, Owner, Programs, Tick};
+use super::{Attrs, Fact, Facts, LayerPath, Owner, Tick};
 use crate::tar::{self, Entries, TarError, WHITEOUT, Whiteout};
 
 /// How many bytes the paths and symlinks of an image may have in all, with the folders above them: they are held in memory.
@@ -30,62 +30,54 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// Gathers the facts about an image from its layers, bottom first.
+/// Gathers the facts about an image from its layers, bottom first; with what is kept of each file besides.
 #[derive(Default)]
-pub struct FactsBuilder {
-    facts: Facts,
-    /// What is neither folder nor symlink: a symlink to it is no fact that a layer above could depend on. Of each,
-    /// whether it is a file that may be run.
-    files: BTreeMap<LayerPath, bool>,
-    /// Files whose content is wanted, by their paths in the image.
-    wanted: &'static [&'static str],
-    /// How many bytes of each are wanted at most.
-    most: u64,
-    /// The wanted files that there are.
-    kept: BTreeMap<LayerPath, KeptFile>,
+pub struct FactsBuilder<F = ()> {
+    pub(super) facts: Facts,
+    /// What is neither folder nor symlink: a symlink to it is no fact that a layer above could depend on. Who keeps something
+    /// of folders and symlinks has it here, too.
+    pub(super) files: BTreeMap<LayerPath, F>,
     /// How many bytes the names have that were taken in.
     names: usize,
 }
 
-/// A file whose content was wanted.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeptFile {
-    /// Its mode and owner.
-    pub attrs: Attrs,
-    /// Its content; `None` if that is larger than was wanted.
-    pub content: Option<Vec<u8>>,
+/// Says what is kept of the entries of layers, besides the facts.
+pub(super) trait Keep<F> {
+    /// Is shown each regular file on the way, whiteouts too: its path as it is written, and its content.
+    fn show(&mut self, path: &LayerPath, content: &mut dyn Read) -> io::Result<()>;
+
+    /// Is shown an entry whose name no path of ours can have.
+    fn unnamed(&mut self, _entry: &tar::Entry) {}
+
+    /// Returns what is kept of an entry, if anything; of a hard link, what is kept of its file is kept else. `number` is that
+    /// of the entry in its layer.
+    fn keep(&mut self, entry: &tar::Entry, number: usize) -> Option<F>;
 }
 
-/// All that is gathered about an image.
-pub struct Gathered {
-    /// All folders, and all symlinks but those to files.
-    pub facts: Facts,
-    /// What can be started; `None` if there are too many files to say.
-    pub programs: Option<Programs>,
-    /// The files whose content was wanted, as far as there are regular files of these paths.
-    pub kept: BTreeMap<LayerPath, KeptFile>,
+/// Keeps nothing, and shows each file.
+struct ShowAll<'a>(&'a mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>);
+
+impl Keep<()> for ShowAll<'_> {
+    fn show(&mut self, path: &LayerPath, content: &mut dyn Read) -> io::Result<()> {
+        (self.0)(path, content)
+    }
+
+    fn keep(&mut self, entry: &tar::Entry, _: usize) -> Option<()> {
+        (!matches!(entry.kind, tar::Kind::Folder | tar::Kind::Symlink)).then_some(())
+    }
 }
 
-/// What an entry of a layer makes of its path.
-enum Change {
-    /// A folder or a symlink.
-    Fact(Fact),
-    /// Something else: whether it may be run, and its content, if that is wanted.
-    File(bool, Option<KeptFile>),
-    /// Another name of a file.
-    Hardlink(LayerPath),
+/// What an entry changes.
+enum Change<F> {
+    /// It is a folder or a symlink.
+    Fact(Fact, Option<F>),
+    /// It is anything else.
+    File(F),
+    /// It is one more name of a file, whose path is given if it is one of ours.
+    Name(Option<LayerPath>),
 }
 
 impl FactsBuilder {
-    /// Makes one that keeps the content of the files at these paths, up to so many bytes each.
-    pub fn keeping(wanted: &'static [&'static str], most: u64) -> Self {
-        Self {
-            wanted,
-            most,
-            ..Self::default()
-        }
-    }
-
     /// Applies the next layer, whose uncompressed tar `reader` gives.
     ///
     /// # Errors
@@ -104,23 +96,52 @@ impl FactsBuilder {
         tick: Tick<'_>,
         show: &mut dyn FnMut(&LayerPath, &mut dyn Read) -> io::Result<()>,
     ) -> Result<(), ReadError> {
-        let mut changes: Vec<(LayerPath, Change)> = Vec::new();
+        self.take(reader, tick, &mut ShowAll(show))
+    }
+}
+
+impl<F: Clone + Default> FactsBuilder<F> {
+    /// Returns what was gathered: all folders, and all symlinks but those to files. Nothing may be kept of
+    /// folders and symlinks.
+    pub fn finish(self) -> Facts {
+        let mut facts = Facts::default();
+        for (path, fact) in self.facts.iter() {
+            let mut fact = fact.clone();
+            if let Fact::Link { target, folder } = &mut fact {
+                let parent = path.parent().unwrap_or_default();
+                *folder = self.facts.leads_to_folder(&parent, target);
+                let end = self.facts.end(&parent, target);
+                if end.is_some_and(|end| self.files.contains_key(&end)) {
+                    continue;
+                }
+            }
+            facts.insert(path.clone(), fact);
+        }
+        facts
+    }
+
+    /// Applies the next layer, and keeps of it what `keep` says.
+    pub(super) fn take(
+        &mut self,
+        reader: &mut dyn Read,
+        tick: Tick<'_>,
+        keep: &mut dyn Keep<F>,
+    ) -> Result<(), ReadError> {
+        let mut changes: Vec<(LayerPath, Change<F>)> = Vec::new();
         let mut tar = Entries::new(reader);
+        let mut next = 0..;
         while let Some(entry) = tar.next_entry()? {
+            let number = next.next().unwrap_or_default();
             if !tick(0) {
                 return Err(ReadError::Stopped);
             }
             // What has a name that no path of ours can have is nothing that a layer above could depend on.
             let Some(path) = LayerPath::clean(&entry.path) else {
+                keep.unnamed(&entry);
                 continue;
             };
-            let mut kept = None;
             if entry.kind == tar::Kind::File {
-                kept = self.keep(&path, &entry, &mut tar)?;
-                match kept.as_ref().and_then(|it| it.content.as_deref()) {
-                    Some(mut content) => show(&path, &mut content)?,
-                    None => show(&path, &mut tar)?,
-                }
+                keep.show(&path, &mut tar)?;
             }
             match (Whiteout::of(path.name().as_bytes()), path.parent()) {
                 (Whiteout::None, _) | (_, None) => {}
@@ -140,25 +161,21 @@ impl FactsBuilder {
                 }
                 (Whiteout::Meaningless | Whiteout::Invalid, _) => continue,
             }
-            let change = match entry.kind {
-                tar::Kind::Folder => Change::Fact(Fact::Folder(attrs(&entry)?)),
-                tar::Kind::Symlink => {
+            let kept = keep.keep(&entry, number);
+            let change = match (entry.kind, kept) {
+                (tar::Kind::Folder, kept) => Change::Fact(Fact::Folder(attrs(&entry)?), kept),
+                (tar::Kind::Symlink, kept) => {
                     let target = entry.link.unwrap_or_default();
                     let target = String::from_utf8_lossy(&target).into_owned();
-                    Change::Fact(Fact::Link {
-                        target,
-                        folder: false,
-                    })
+                    let folder = false;
+                    Change::Fact(Fact::Link { target, folder }, kept)
                 }
-                tar::Kind::File => Change::File(entry.mode & 0o111 != 0, kept),
-                tar::Kind::Hardlink => {
-                    let target = entry.link.as_deref().and_then(LayerPath::clean);
-                    target.map_or(Change::File(false, None), Change::Hardlink)
-                }
-                _ => Change::File(false, None),
+                (_, Some(kept)) => Change::File(kept),
+                (_, None) => Change::Name(LayerPath::clean(&entry.link.unwrap_or_default())),
             };
             let target = match &change {
-                Change::Fact(Fact::Link { target, .. }) => target.len(),
+                Change::Fact(Fact::Link { target, .. }, _) => target.len(),
+                Change::Name(Some(target)) => target.as_str().len(),
                 _ => 0,
             };
             self.count(path.as_str().len() + target)?;
@@ -168,66 +185,56 @@ impl FactsBuilder {
             if !tick(0) {
                 return Err(ReadError::Stopped);
             }
-            let place = self.place(&path);
-            if place.is_root() {
-                continue;
-            }
-            // A folder joins a folder; everything else takes the place of what was there.
-            if !matches!(
-                (self.facts.get(&place), &change),
-                (None | Some(Fact::Folder(_)), Change::Fact(Fact::Folder(_)))
-            ) {
-                self.remove(&place);
-            }
-            // Some archives have files alone: runtimes make the folders above them.
-            let mut above = place.parent();
-            while let Some(folder) = above.filter(|it| !it.is_root()) {
-                if self.facts.get(&folder).is_some() {
-                    break;
-                }
-                above = folder.parent();
-                self.count(folder.as_str().len())?;
-                self.facts.insert(folder, Fact::Folder(Attrs::FOLDER));
-            }
-            match change {
-                Change::Fact(fact) => self.facts.insert(place, fact),
-                Change::File(is_program, kept) => {
-                    if let Some(kept) = kept {
-                        self.kept.insert(place.clone(), kept);
-                    }
-                    self.files.insert(place, is_program);
-                }
-                Change::Hardlink(target) => {
-                    let target = self.place(&target);
-                    if let Some(kept) = self.kept.get(&target).cloned() {
-                        self.kept.insert(place.clone(), kept);
-                    }
-                    let is_program = self.files.get(&target).copied();
-                    self.files.insert(place, is_program.unwrap_or_default());
-                }
-            }
+            self.change(&path, change)?;
         }
         Ok(())
     }
 
-    /// Reads the content of a file, if it is wanted and not too large.
-    fn keep(
-        &self,
-        path: &LayerPath,
-        entry: &tar::Entry,
-        content: &mut dyn Read,
-    ) -> Result<Option<KeptFile>, ReadError> {
-        if !self.wanted.contains(&path.as_str()) {
-            return Ok(None);
+    /// Changes what is at a path.
+    fn change(&mut self, path: &LayerPath, change: Change<F>) -> Result<(), ReadError> {
+        let place = self.place(path);
+        if place.is_root() {
+            return Ok(());
         }
-        let attrs = attrs(entry)?;
-        let mut bytes = None;
-        if entry.size <= self.most {
-            let read = bytes.insert(Vec::new());
-            content.read_to_end(read)?;
+        // Before its own place is cleared: it may be that of its file.
+        let change = match change {
+            Change::Name(target) => {
+                let file = target.and_then(|it| self.files.get(&self.place(&it)));
+                Change::File(file.cloned().unwrap_or_default())
+            }
+            other => other,
+        };
+        // A folder joins a folder; everything else takes the place of what was there.
+        if !matches!(
+            (self.facts.get(&place), &change),
+            (
+                None | Some(Fact::Folder(_)),
+                Change::Fact(Fact::Folder(_), _)
+            )
+        ) {
+            self.remove(&place);
         }
-        let content = bytes;
-        Ok(Some(KeptFile { attrs, content }))
+        // Some archives have files alone: runtimes make the folders above them.
+        let mut above = place.parent();
+        while let Some(folder) = above.filter(|it| !it.is_root()) {
+            if self.facts.get(&folder).is_some() {
+                break;
+            }
+            above = folder.parent();
+            self.count(folder.as_str().len())?;
+            self.facts.insert(folder, Fact::Folder(Attrs::FOLDER));
+        }
+        match change {
+            Change::Fact(fact, kept) => {
+                if let Some(kept) = kept {
+                    self.files.insert(place.clone(), kept);
+                }
+                self.facts.insert(place, fact);
+            }
+            Change::File(kept) => drop(self.files.insert(place, kept)),
+            Change::Name(_) => {}
+        }
+        Ok(())
     }
 
     /// Counts the bytes of a name.
@@ -243,50 +250,15 @@ impl FactsBuilder {
     fn remove(&mut self, path: &LayerPath) {
         self.facts.remove(path);
         self.files.remove(path);
-        self.kept.remove(path);
         let prefix = path.prefix();
         let below = (Bound::Included(&*prefix), Bound::Unbounded);
-        let below = self.files.range::<str, _>(below).map(|(path, _)| path);
+        let below = self.files.range::<str, _>(below);
+        let below = below.map(|(path, _)| path);
         let below = below.take_while(|it| it.as_str().starts_with(&prefix));
         let gone: Vec<LayerPath> = below.cloned().collect();
         gone.iter().for_each(|path| {
             self.files.remove(path);
-            self.kept.remove(path);
         });
-    }
-
-    /// Returns all that was gathered.
-    pub fn finish_all(mut self) -> Gathered {
-        let kept = std::mem::take(&mut self.kept);
-        let programs = self.files.iter().filter(|(_, is_program)| **is_program);
-        let links = self.facts.iter().filter_map(|(path, fact)| match fact {
-            Fact::Link { target, .. } => Some((path.clone(), target.clone())),
-            Fact::Folder(_) => None,
-        });
-        let programs = Programs::new(programs.map(|(path, _)| path.clone()), links);
-        Gathered {
-            programs,
-            kept,
-            facts: self.finish(),
-        }
-    }
-
-    /// Returns what was gathered: all folders, and all symlinks but those to files.
-    pub fn finish(self) -> Facts {
-        let mut facts = Facts::default();
-        for (path, fact) in self.facts.iter() {
-            let mut fact = fact.clone();
-            if let Fact::Link { target, folder } = &mut fact {
-                let parent = path.parent().unwrap_or_default();
-                *folder = self.facts.leads_to_folder(&parent, target);
-                let end = self.facts.end(&parent, target);
-                if end.is_some_and(|end| self.files.contains_key(&end)) {
-                    continue;
-                }
-            }
-            facts.insert(path.clone(), fact);
-        }
-        facts
     }
 
     /// Returns the real path of an entry: its folder is followed, its own name is not. A circle is left as it is.
@@ -303,7 +275,7 @@ impl FactsBuilder {
 }
 
 /// Returns mode and owner of an entry.
-fn attrs(entry: &tar::Entry) -> io::Result<Attrs> {
+pub(super) fn attrs(entry: &tar::Entry) -> io::Result<Attrs> {
     let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::other("an id exceeds 32 bits"));
     Ok(Attrs {
         mode: entry.mode as u16,

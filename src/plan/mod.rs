@@ -175,6 +175,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         for platform in platforms {
             let mut lower = Lower::new(&given, &mut draft, Some(platform.clone()));
             if let Some(Lowered::Image(image)) = lower.lower(&id) {
+                rule::fetch_layers(&image, &mut lower);
                 documents.extend(rule::documents(wanted, target, image.image, &mut lower)?);
                 nodes.push((platform, image.image));
             }
@@ -310,12 +311,14 @@ fn check(request: &Request<'_>) -> Result<Vec<Need>, Problems> {
         }
     }
     let needs = std::mem::take(&mut draft.needs);
-    // Targets that no image uses have problems too; any platform shows them.
+    // Targets that no image uses have problems too; any platform shows them. For others, one that is not theirs says nothing.
     let any = used.into_iter().next();
     let any = any.unwrap_or_else(|| Platform::new("linux", "amd64"));
     let mut lower = Lower::new(&given, &mut draft, Some(any));
     for target in request.spec.targets() {
-        lower.lower(&target.id);
+        if !lower.is_lowered(&target.id) {
+            lower.lower(&target.id);
+        }
     }
     if draft.problems.is_empty() {
         Ok(needs)

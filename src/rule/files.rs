@@ -25,6 +25,22 @@
 //! So does what the `.dockerignore` at the root of `src` names, in Docker's grammar; with `".gitignore"` in `ignore`, what
 //! the .gitignore files in and above `src` name; with `ignore = []` neither counts. The build says what was left out.
 //!
+//! With `from`, a base or another image, `src` is a path in that image, for the same platform: what `COPY --from` does. All
+//! layers count, with what they hide, and symlinks on the way to `src` are followed inside the image. Files, folders, symlinks
+//! and hard links keep modes and owners, unless `mode` or `owner` say something else; the extended attributes `user.*` and
+//! `security.capability` are kept, and times are `mtime`. Nothing is left out but by `exclude`. Of a base in a registry no more
+//! layers are fetched than it takes, once; it is pinned in `image.lock` like any other.
+//!
+//! ```toml
+//! [base.uv]
+//! image = "ghcr.io/astral-sh/uv:0.9"
+//!
+//! [files.tools]
+//! from = "uv"
+//! src  = "/uv"
+//! dest = "/usr/local/bin/"
+//! ```
+//!
 //! What is named is taken all the same: a `src` that is such a file or folder, and what a pattern of `include` names letter
 //! for letter, as `include = ["**", ".env", "web/node_modules"]`. An ignore file gives way to a path of `include` without
 //! `*`.
@@ -73,6 +89,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::from::{self, FromTable};
 use super::host::HostPath;
 use super::left_out::{DOCKERIGNORE, GITIGNORE, IgnoreFiles};
 use super::modes::Modes;
@@ -89,6 +106,7 @@ use crate::spec::{Key, Problems, Table, Target, Type};
 macro_rules! keys {
     ($($more:expr),*) => {
         &[
+            Key::new("from", Type::String, "", "A base or an image: `src` is a path in it, and not of the host."),
             Key::new("src", Type::String, "\".\"", "A file or folder of the host, relative to the manifest. Where only `symlinks`, `dirs`, `text`, `remove`, `entries`, `users` or `groups` are written, there is none."),
             Key::new("dest", Type::String, "\"/\"", "Where it goes in the image."),
             Key::new("include", Type::Strings, "[\"**\"]", "Patterns of what to take from a folder."),
@@ -96,8 +114,8 @@ macro_rules! keys {
             Key::new("ignore", Type::Strings, "[\".dockerignore\"]", "Which ignore files count, of \".dockerignore\" and \".gitignore\"."),
             Key::new("gitignore", Type::Boolean, "false", "Leaves out what the workspace's .gitignore files name: the same as \".gitignore\" in `ignore`."),
             Key::new("allow_empty", Type::Boolean, "false", "Lets patterns match nothing."),
-            Key::new("owner", Type::String, "\"0:0\"", "The owner of all entries, as UID:GID, or as names that the image has or the layer adds."),
-            Key::new("mode", Type::String, "", "The mode of all files, in octal. By default 0755 for executable files, else 0644."),
+            Key::new("owner", Type::String, "\"0:0\"", "The owner of all entries, as UID:GID, or as names that the image has or the layer adds. With `from`, \"keep\" is the default: the owners that they have there."),
+            Key::new("mode", Type::String, "", "The mode of all files, in octal. By default 0755 for executable files, else 0644; with `from`, as they are there."),
             Key::new("modes", Type::StringMap, "{}", "Modes of single files: pattern, relative to `src` = mode in octal. They win over `mode`."),
             Key::new("mtime", Type::Integer, "0", "The modification time of all entries, in seconds since 1970."),
             Key::new("replace", Type::Boolean, "false", "Lets entries replace folders of the image below, or symlinks to folders."),
@@ -135,6 +153,7 @@ const KEYS: &[Key] = keys!(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FilesTable {
+    from: Option<Spanned<String>>,
     src: Option<Spanned<String>>,
     dest: Option<Spanned<String>>,
     include: Option<Vec<Spanned<String>>>,
@@ -201,24 +220,23 @@ impl Rule for Files {
         let nested = table.entries.take();
         let mut people = people(&target.table, &table.users, &table.groups, &mut collect);
         let has_entries = nested.is_some() || !people.is_empty();
-        for nested in nested.into_iter().flatten() {
+        let nested = nested.into_iter().flatten().map(|it| (it, false));
+        let mut nodes = Vec::new();
+        for (mut table, has_others) in nested.chain([(table, has_entries)]) {
+            let from = table.take_from();
+            let has_others = has_others || from.is_some();
+            if let Some(from) = from {
+                nodes.extend(from::lower(target, from, lower, &mut collect));
+            }
             trees.push(TreeSpec::new(
                 &target.table,
-                nested,
-                false,
+                table,
+                has_others,
                 target,
                 lower,
                 &mut collect,
             ));
         }
-        trees.push(TreeSpec::new(
-            &target.table,
-            table,
-            has_entries,
-            target,
-            lower,
-            &mut collect,
-        ));
         let members = lower.spec.members.values();
         let manifests = members.map(|member| member.manifest.clone()).collect();
         let name = lower.spec.short_name(&target.id);
@@ -226,18 +244,50 @@ impl Rule for Files {
         people.modes = home_modes(&people, &mut trees);
         let names = people.origin().or(trees.iter().find_map(TreeSpec::name));
         let names = names.cloned();
+        let is_needed =
+            names.is_some() || nodes.is_empty() || trees.iter().any(|tree| !tree.is_empty());
         let scan = Scan::new(trees, name, lower.never.clone(), Arc::new(manifests));
         let scan = collect.finish(scan)?;
-        let Some(origin) = names else {
-            let node = lower.add(target, scan, vec![], target.table.origin());
-            return Ok(Lowered::Layer(vec![node]));
-        };
-        Ok(Lowered::OnUsers(Arc::new(OnPeople {
-            scan,
-            people: Arc::new(people),
-            origin,
-            target: target.clone(),
-        })))
+        if let Some(origin) = names {
+            return Ok(Lowered::OnUsers(Arc::new(OnPeople {
+                scan,
+                people: Arc::new(people),
+                origin,
+                target: target.clone(),
+                others: nodes,
+            })));
+        }
+        if is_needed {
+            nodes.insert(0, lower.add(target, scan, vec![], target.table.origin()));
+        }
+        Ok(Lowered::Layer(vec![from::merged(target, nodes, lower)]))
+    }
+}
+
+impl FilesTable {
+    /// Takes out what is said about a tree out of another image, if there is one.
+    fn take_from(&mut self) -> Option<FromTable> {
+        let from = self.from.take()?;
+        let ignore = self.ignore.take();
+        let first = ignore.as_ref().and_then(|list| list.first());
+        let keeps = |it: &Spanned<String>| it.get_ref() == from::KEEP;
+        let owner = self.owner.clone();
+        self.owner.take_if(|it| keeps(it));
+        Some(FromTable {
+            ignore: first
+                .map(Spanned::span)
+                .or_else(|| self.gitignore.then(|| from.span())),
+            from,
+            src: self.src.take(),
+            dest: self.dest.take(),
+            include: self.include.take(),
+            exclude: std::mem::take(&mut self.exclude),
+            allow_empty: self.allow_empty,
+            owner,
+            mode: self.mode.clone(),
+            mtime: self.mtime.as_ref().map_or(0, |it| *it.get_ref()),
+            replace: self.replace,
+        })
     }
 }
 
@@ -248,6 +298,8 @@ struct OnPeople {
     /// The place of the first name.
     origin: Origin,
     target: Target,
+    /// The nodes of trees out of other images.
+    others: Vec<NodeId>,
 }
 
 impl fmt::Debug for OnPeople {
@@ -268,12 +320,14 @@ impl OnUsers for OnPeople {
             origin: self.origin.clone(),
         };
         let origin = self.target.table.origin();
-        lower.add(
+        let own = lower.add(
             &self.target,
             self.scan.with_names(names),
             below.inputs(),
             origin,
-        )
+        );
+        let nodes = [own].into_iter().chain(self.others.iter().copied());
+        from::merged(&self.target, nodes.collect(), lower)
     }
 }
 
@@ -294,6 +348,11 @@ fn home_modes(people: &NewPeople, trees: &mut [TreeSpec]) -> BTreeMap<LayerPath,
 }
 
 impl TreeSpec {
+    /// Tells whether it brings nothing and removes nothing.
+    fn is_empty(&self) -> bool {
+        self.src.is_none() && self.made.is_empty() && self.remove.is_empty()
+    }
+
     /// Checks the table of one tree.
     fn new(
         at: &Table,

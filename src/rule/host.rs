@@ -36,6 +36,12 @@ impl HostPath {
         let problem = |message: String, label: &str| {
             table.problem("imgdecl::value::host_path", value.span(), message, label)
         };
+        if text.starts_with("https://") || text.starts_with("http://") {
+            let message = format!("`{text}` is a URL, and no path of the host");
+            return Err(problem(message, "not a path").help(format!(
+                "the rule `http` fetches it, once, by its digest: [http.NAME] with url = \"{text}\""
+            )));
+        }
         if Path::new(text).is_absolute() {
             return Err(problem(
                 format!("`{text}` is an absolute path"),

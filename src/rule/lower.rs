@@ -149,6 +149,8 @@ pub struct Draft {
     /// What is wrong.
     pub problems: Problems,
     known: BTreeMap<(TargetId, Option<Platform>), Known>,
+    /// Which of them there are.
+    lowered: BTreeSet<TargetId>,
     open: Vec<TargetId>,
     /// What rules keep for themselves, by its type.
     kept: BTreeMap<TypeId, Box<dyn Any>>,
@@ -308,6 +310,21 @@ impl<'a> Lower<'a> {
         span: Range<usize>,
         fits: impl Fn(Role) -> bool,
     ) -> Result<TargetId, Problem> {
+        self.resolve_for("base", target, name, span, fits)
+    }
+
+    /// Does the same for the value of a `key`, which a suggestion names where bases could stand there.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn resolve_for(
+        &self,
+        key: &str,
+        target: &Target,
+        name: &str,
+        span: Range<usize>,
+        fits: impl Fn(Role) -> bool,
+    ) -> Result<TargetId, Problem> {
         self.find(target, name).ok_or_else(|| {
             let takes_bases = fits(Role::Base);
             let user = target;
@@ -336,7 +353,7 @@ impl<'a> Lower<'a> {
                     let base = base_name(name);
                     problem.help(format!(
                         "an image of a registry has a table of its own, which names it:\n    [base.{base}]\n    \
-                         image = \"{name}\"\nand here: base = \"{base}\""
+                         image = \"{name}\"\nand here: {key} = \"{base}\""
                     ))
                 }
                 None if names.is_empty() => problem,
@@ -382,6 +399,11 @@ impl<'a> Lower<'a> {
         self.lower_onto(id, &Below::Unasked)
     }
 
+    /// Tells whether a target was lowered for some platform.
+    pub fn is_lowered(&self, id: &TargetId) -> bool {
+        self.draft.lowered.contains(id)
+    }
+
     fn lower_onto(&mut self, id: &TargetId, below: &Below) -> Option<Lowered> {
         let target = self.spec.target(id)?;
         let below = seen(target.rule, below);
@@ -390,6 +412,7 @@ impl<'a> Lower<'a> {
         if let Some((_, known)) = known.into_iter().find(|(it, _)| *it == below) {
             return known.clone();
         }
+        self.draft.lowered.insert(id.clone());
         self.draft.open.push(id.clone());
         let lowered = RULES[target.rule].lower(target, &mut self.onto(below.clone()));
         self.draft.open.pop();

@@ -8,8 +8,10 @@ mod dockerignore;
 mod document;
 mod ecosystem;
 mod files;
+mod from;
 mod group;
 mod host;
+mod http;
 mod image;
 mod layer;
 mod left_out;
@@ -36,7 +38,9 @@ pub(crate) use base::{BaseUsers, OnDisk};
 pub(crate) use document::documents;
 use ecosystem::Ecosystem;
 pub(crate) use host::digest_of;
-pub(crate) use image::{ImageNodes, Names, images, index, names as image_names, platforms};
+pub(crate) use image::{
+    ImageNodes, Names, fetch as fetch_layers, images, index, names as image_names, platforms,
+};
 pub(crate) use lend::{Cache, lend};
 pub(crate) use lower::{BaseNodes, Below, Draft, Given, LayerTrees, Lower, Lowered, Need, OnUsers};
 pub(crate) use reference::{TABLES, reference, reference_of_table, schema, table_of_rules};
@@ -175,6 +179,7 @@ pub const RULES: &[&dyn Rule] = &[
     &base::Base,
     &files::Files,
     &tar::Tar,
+    &http::Http,
     &pip::Pip,
     &command::Command,
     &image::Image,

@@ -161,6 +161,7 @@ fn table(keys: &[Key], doc: &str) -> Value {
 
 fn property(key: &Key) -> Value {
     let strings = json!({"type": "array", "items": {"type": "string"}});
+    let map = json!({"type": "object", "additionalProperties": {"type": "string"}});
     let mut value = match key.kind {
         Type::String => json!({"type": "string"}),
         Type::OneOf(names) => json!({"enum": names}),
@@ -169,7 +170,8 @@ fn property(key: &Key) -> Value {
         Type::Strings => strings,
         Type::Words => json!({"anyOf": [{"type": "string"}, strings]}),
         Type::Ports => json!({"type": "array", "items": {"type": ["integer", "string"]}}),
-        Type::StringMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        Type::StringMap => map,
+        Type::PerPlatform => json!({"anyOf": [{"type": "string"}, map]}),
         Type::Layers => json!({"type": "array", "items": {"$ref": "#/$defs/layer"}}),
         Type::Table(keys) => table(keys, key.doc),
         Type::Tables(keys) => json!({"type": "array", "items": table(keys, key.doc)}),

@@ -37,11 +37,13 @@ use super::host::HostPath;
 use super::patterns::Patterns;
 use super::value::{Collect, fields, image_path, owner};
 use super::{Lower, Lowered, Role, Rule};
-use crate::graph::{Action, ActionError, Context, KeyWriter, Product, TreeProduct};
-use crate::layer::{Bounded, Content, LayerPath, Owner, Packing, Tick};
-use crate::oci::{Descriptor, Hasher, MediaType};
-use crate::spec::{Key, Problems, Target, Type};
+use crate::graph::{Action, ActionError, Context, KeyWriter, Origin, Product, TreeProduct};
+use crate::layer::{Bounded, Content, LayerPath, Owner, Packing, PathError, Tick, Tree};
+use crate::oci::{Descriptor, Digest, Hasher, MediaType};
+use crate::spec::{Key, Problem, Problems, Table, Target, Type};
+use crate::store::Blob;
 use crate::tar::{Entries, TarError};
+pub(super) use listing::Copy;
 use listing::Listing;
 
 const KEYS: &[Key] = &[
@@ -146,42 +148,24 @@ impl Rule for Tar {
         let src = HostPath::new(at, &table.src, &target.folder, &root)
             .map_err(|it| collect.0.push(it))
             .ok();
-        let keep_owner = table
-            .owner
-            .as_ref()
-            .is_some_and(|it| it.get_ref() == "keep");
-        let strip = table.strip.as_ref().map_or(Ok(0), |strip| {
-            let problem = || {
-                at.problem(
-                    "imgdecl::value::strip",
-                    strip.span(),
-                    "`strip` counts folders",
-                    "from 0 to 255",
-                )
-            };
-            u8::try_from(*strip.get_ref())
-                .map(usize::from)
-                .map_err(|_| problem())
-        });
         let unpack = Unpack {
             dest: table
                 .dest
                 .as_ref()
                 .map(|it| collect.take(image_path(at, it.get_ref(), it.span())))
                 .unwrap_or_default(),
-            strip: collect.take(strip),
+            strip: collect.take(strip(at, table.strip.as_ref())),
             include: table
                 .include
                 .as_ref()
                 .map(|list| Patterns::new(at, list, &mut collect)),
             exclude: Patterns::new(at, &table.exclude, &mut collect),
-            owner: match &table.owner {
-                Some(value) if !keep_owner => Some(collect.take(owner(at, value))),
-                Some(_) => None,
-                None => Some(Owner::default()),
-            },
+            owner: owner_or_keep(at, table.owner.as_ref(), &mut collect),
             keep_mtime: table.keep_mtime,
             allow_empty: table.allow_empty,
+        };
+        let unpack = UnpackHost {
+            unpack,
             src: src.clone(),
         };
         let unpack = collect.finish(unpack)?;
@@ -225,20 +209,43 @@ impl Action for Find {
     }
 }
 
-/// Reads an archive into a tree whose contents lie in the store.
-struct Unpack {
-    src: Option<HostPath>,
-    dest: LayerPath,
-    strip: usize,
-    include: Option<Patterns>,
-    exclude: Patterns,
-    /// `None` keeps the archive's.
-    owner: Option<Owner>,
-    keep_mtime: bool,
-    allow_empty: bool,
+/// Reads how many folders are dropped.
+pub(super) fn strip(at: &Table, strip: Option<&Spanned<i64>>) -> Result<usize, Problem> {
+    strip.map_or(Ok(0), |strip| {
+        let problem = || {
+            at.problem(
+                "imgdecl::value::strip",
+                strip.span(),
+                "`strip` counts folders",
+                "from 0 to 255",
+            )
+        };
+        u8::try_from(*strip.get_ref())
+            .map(usize::from)
+            .map_err(|_| problem())
+    })
 }
 
-impl Action for Unpack {
+/// Reads the owner of all entries; `None` keeps the archive's.
+pub(super) fn owner_or_keep(
+    at: &Table,
+    value: Option<&Spanned<String>>,
+    collect: &mut Collect,
+) -> Option<Owner> {
+    match value {
+        Some(value) if value.get_ref() == "keep" => None,
+        Some(value) => Some(collect.take(owner(at, value))),
+        None => Some(Owner::default()),
+    }
+}
+
+/// Reads an archive of the host.
+struct UnpackHost {
+    src: Option<HostPath>,
+    unpack: Unpack,
+}
+
+impl Action for UnpackHost {
     fn name(&self) -> &'static str {
         "tar"
     }
@@ -248,6 +255,63 @@ impl Action for Unpack {
     }
 
     fn parameters(&self, key: &mut dyn KeyWriter) {
+        self.unpack.write_key(key);
+    }
+
+    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
+        let (Some(src), [Product::Found(found)]) = (&self.src, inputs) else {
+            return Err(ActionError::bug("an archive is read before it is found"));
+        };
+        let archive = Archive {
+            text: &src.text,
+            origin: &src.origin,
+            path: &src.real()?,
+            size: found.size,
+        };
+        let unpacked = self.unpack.unpack(&archive, context)?;
+        if unpacked.read != found.digest {
+            let message = format!("`{}` changed while it was read", src.text);
+            return Err(ActionError::new("imgdecl::host::changed", message)
+                .at(&src.origin)
+                .help("run the build again"));
+        }
+        self.unpack.keep(unpacked, &archive, context)
+    }
+}
+
+/// An archive on this machine.
+pub(super) struct Archive<'a> {
+    /// What the manifest calls it.
+    pub(super) text: &'a str,
+    pub(super) origin: &'a Origin,
+    pub(super) path: &'a Path,
+    /// Its size in bytes.
+    pub(super) size: u64,
+}
+
+/// How an archive is read into a tree whose contents lie in the store.
+pub(super) struct Unpack {
+    pub(super) dest: LayerPath,
+    pub(super) strip: usize,
+    pub(super) include: Option<Patterns>,
+    pub(super) exclude: Patterns,
+    /// `None` keeps the archive's.
+    pub(super) owner: Option<Owner>,
+    pub(super) keep_mtime: bool,
+    pub(super) allow_empty: bool,
+}
+
+/// What was read of an archive.
+pub(super) struct Unpacked {
+    /// The digest of the bytes that were read: all of the archive.
+    pub(super) read: Digest,
+    tree: Tree,
+    contents: Blob,
+}
+
+impl Unpack {
+    /// Adds all that decides the tree, besides the archive.
+    pub(super) fn write_key(&self, key: &mut dyn KeyWriter) {
         key.field("dest", &format!("/{}", self.dest));
         key.field("strip", &self.strip.to_string());
         match &self.include {
@@ -261,35 +325,65 @@ impl Action for Unpack {
         key.flag("allow_empty", self.allow_empty);
     }
 
-    fn run(&self, context: &Context<'_>, inputs: &[Product]) -> Result<Product, ActionError> {
-        let (Some(src), [Product::Found(found)]) = (&self.src, inputs) else {
-            return Err(ActionError::bug("an archive is read before it is found"));
+    /// Returns where an entry goes; `None` if it is left out.
+    ///
+    /// # Errors
+    /// When no image can have that path.
+    pub(super) fn place(&self, name: &LayerPath) -> Result<Option<LayerPath>, PathError> {
+        let rest: Vec<&str> = name.as_str().split('/').skip(self.strip).collect();
+        let rest = rest.join("/");
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        // A pattern that matches a folder takes all of it.
+        let any = |patterns: &Patterns| {
+            let ends = rest
+                .match_indices('/')
+                .map(|(at, _)| at)
+                .chain([rest.len()]);
+            // Each pattern that matches anywhere on the way counts as used: no short cut.
+            ends.filter(|&end| patterns.matches(&rest[..end])).count() > 0
         };
+        if any(&self.exclude) || !self.include.as_ref().is_none_or(any) {
+            return Ok(None);
+        }
+        self.dest.join(&rest).map(Some)
+    }
+
+    /// Reads a tar, plain or compressed, and keeps its contents in the store.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds what no layer can.
+    pub(super) fn unpack(
+        &self,
+        archive: &Archive<'_>,
+        context: &Context<'_>,
+    ) -> Result<Unpacked, ActionError> {
         let damaged = |error: &dyn std::error::Error| {
-            let message = format!("cannot read the archive `{}`", src.text);
+            let message = format!("cannot read the archive `{}`", archive.text);
             ActionError::new("imgdecl::tar::damaged", message)
                 .because(error)
-                .at(&src.origin)
+                .at(archive.origin)
         };
         let unread = |error: &dyn std::error::Error| damaged(error).help(CUT_SHORT);
-        let path = src.real()?;
+        let path = archive.path;
         let mut file = Hashed {
-            inner: File::open(&path).map_err(|error| unread(&error))?,
+            inner: File::open(path).map_err(|error| unread(&error))?,
             hasher: Hasher::default(),
             tick: context.tick,
         };
         let (packing, peeked) = Packing::detect(&mut file).map_err(|error| unread(&error))?;
         let decoder = packing.decoder(peeked).map_err(|error| unread(&error))?;
-        let mut reader = Bounded::new(decoder, found.size);
+        let mut reader = Bounded::new(decoder, archive.size);
         let mut contents = context.store.writer()?;
-        let mut listing = Listing::new(self, src, found.size);
+        let mut listing = Listing::new(self, archive);
         let mut tar = Entries::new(&mut reader);
         loop {
             match tar.next_entry() {
                 Ok(Some(entry)) => listing.add(entry, &mut tar, &mut contents, context.tick)?,
                 Ok(None) => break,
                 Err(error @ TarError::Damaged(_)) => {
-                    let what = path_kind(&path);
+                    let what = path_kind(path);
                     let help = what.map_or(CUT_SHORT.to_owned(), |(what, remedy)| {
                         format!(
                             "it is {what}, and no tar: only tar, plain or compressed, can be read{remedy}"
@@ -305,9 +399,9 @@ impl Action for Unpack {
             }
         }
         if tar.is_blank() {
-            let message = format!("the archive `{}` is empty", src.text);
+            let message = format!("the archive `{}` is empty", archive.text);
             return Err(ActionError::new("imgdecl::tar::blank", message)
-                .at(&src.origin)
+                .at(archive.origin)
                 .help("not even an end is in it: get it again"));
         }
         listing.check_globals(tar.globals())?;
@@ -316,29 +410,60 @@ impl Action for Unpack {
         io::copy(&mut reader, &mut io::sink()).map_err(|error| unread(&error))?;
         drop(reader);
         io::copy(&mut file, &mut io::sink()).map_err(|error| unread(&error))?;
-        if file.hasher.finish() != found.digest {
-            let message = format!("`{}` changed while it was read", src.text);
-            return Err(ActionError::new("imgdecl::host::changed", message)
-                .at(&src.origin)
-                .help("run the build again"));
-        }
-        if let Some((pattern, origin)) = self.include.as_ref().and_then(Patterns::unused)
-            && !self.allow_empty
-        {
-            let message = format!("the pattern `{pattern}` matches nothing in `{}`", src.text);
-            return Err(ActionError::new("imgdecl::files::no_match", message)
-                .at(origin)
-                .help("`*` stops at a `/`, `**` does not"));
-        }
         let contents = contents.complete()?;
         let path: Arc<Path> = context.store.local_path(&contents.digest).into();
-        let tree = listing.finish(&path, &src.origin)?;
-        Ok(Product::Tree(TreeProduct::keep(
-            tree,
+        Ok(Unpacked {
+            read: file.hasher.finish(),
+            tree: listing.finish(&path, archive.origin)?,
             contents,
-            "",
-            context.store,
-        )?))
+        })
+    }
+
+    /// Refuses a pattern of `include` that matched nothing.
+    ///
+    /// # Errors
+    /// When there is one, and that may not be.
+    pub(super) fn check_used(&self, archive: &Archive<'_>) -> Result<(), ActionError> {
+        match self.include.as_ref().and_then(Patterns::unused) {
+            Some((pattern, origin)) if !self.allow_empty => {
+                let text = archive.text;
+                let message = format!("the pattern `{pattern}` matches nothing in `{text}`");
+                Err(ActionError::new("imgdecl::files::no_match", message)
+                    .at(origin)
+                    .help("`*` stops at a `/`, `**` does not"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the product of what was read.
+    ///
+    /// # Errors
+    /// When a pattern matched nothing, or the store cannot be written.
+    pub(super) fn keep(
+        &self,
+        unpacked: Unpacked,
+        archive: &Archive<'_>,
+        context: &Context<'_>,
+    ) -> Result<Product, ActionError> {
+        self.check_used(archive)?;
+        let Unpacked { tree, contents, .. } = unpacked;
+        let kept = TreeProduct::keep(tree, contents, "", context.store)?;
+        Ok(Product::Tree(kept))
+    }
+}
+
+impl Unpacked {
+    /// The same, with another tree that has the same contents.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub(super) fn with_tree(
+        self,
+        change: impl FnOnce(Tree) -> Result<Tree, ActionError>,
+    ) -> Result<Self, ActionError> {
+        let tree = change(self.tree)?;
+        Ok(Self { tree, ..self })
     }
 }
 

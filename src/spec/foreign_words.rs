@@ -36,10 +36,28 @@ const WORDS: &[(&[&str], &[&str], &str)] = &[
         "an image is called as its table is, as in `[image.NAME]`; `repository` says where it is pushed to",
     ),
     (
-        &["copy", "add"],
+        &["copy"],
         &["layers"],
-        "files come as a layer: layers = [{ files = { src = \"app\", dest = \"/app\" } }]",
+        "files come as a layer: layers = [{ files = { src = \"app\", dest = \"/app\" } }]; with `from`, they come out of \
+         another image",
     ),
+    (
+        &["add"],
+        &["layers"],
+        "files come as a layer: layers = [{ files = { src = \"app\", dest = \"/app\" } }]; what lies at a URL does, too: \
+         { http = { url = \"https://…\", dest = \"/app/\" } }",
+    ),
+    (
+        &["url", "download", "http", "https"],
+        &["layers", "src"],
+        "what lies at a URL is a layer of the rule `http`: [http.NAME] with `url` and `dest`",
+    ),
+    (
+        &["checksum", "digest", "sha", "hash"],
+        &["sha256"],
+        "it is `sha256`",
+    ),
+    (&["src", "source"], &["sha256"], "it is `url`"),
     (
         &["files"],
         &["layers"],
@@ -127,10 +145,23 @@ const RULES: &[(&[&str], &str)] = &[
         "a command that makes a layer is a `[command.NAME]`, with `image`, `run` and `outputs`",
     ),
     (
-        &["copy", "add", "src", "file", "dir", "folder"],
+        &["copy", "src", "file", "dir", "folder"],
         "it is `[files.NAME]`, with `src` and `dest`",
     ),
-    (&["from", "stage"], "it is `[base.NAME]`, with `image`"),
+    (
+        &["add"],
+        "it is `[files.NAME]`, with `src` and `dest`; for what lies at a URL, `[http.NAME]`",
+    ),
+    (
+        &[
+            "download", "url", "https", "curl", "wget", "fetch", "remote",
+        ],
+        "it is `[http.NAME]`, with `url` and `dest`",
+    ),
+    (
+        &["from", "stage"],
+        "it is `[base.NAME]`, with `image`; `from` of `[files.NAME]` takes files out of one",
+    ),
     (
         &["python", "requirements", "poetry", "uv", "packages", "pypi"],
         "it is `[pip.NAME]`",
@@ -163,7 +194,7 @@ pub(super) fn key<'a>(
 }
 
 /// Says what stands here for a word that is no rule.
-pub(super) fn rule(word: &str) -> Option<&'static str> {
+pub(crate) fn rule(word: &str) -> Option<&'static str> {
     let word = word.to_ascii_lowercase();
     let found = RULES
         .iter()
@@ -195,6 +226,9 @@ mod tests {
         assert!(of("chown", &files).unwrap().contains("`owner`"));
         assert_eq!(of("expose", &files), None);
         assert_eq!(of("colour", &image), None);
+        assert!(of("ADD", &image).unwrap().contains("http"));
+        assert!(of("url", &files).unwrap().contains("`http`"));
+        assert!(rule("download").unwrap().contains("[http.NAME]"));
         assert!(rule("apt").is_some() && rule("colour").is_none());
     }
 }

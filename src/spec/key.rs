@@ -36,6 +36,8 @@ pub enum Type {
     Ports,
     /// A table from names to strings.
     StringMap,
+    /// A string, or a table from platforms to strings.
+    PerPlatform,
     /// A list of layers: names, or tables with one rule.
     Layers,
     /// A table with keys of its own.
@@ -97,6 +99,7 @@ impl Type {
             Self::Words => "list of strings, or a string of words".into(),
             Self::Ports => "list of ports".into(),
             Self::StringMap => "table of strings".into(),
+            Self::PerPlatform => "string, or table of strings by platform".into(),
             Self::Layers => "list of layers".into(),
             Self::Table(_) => "table".into(),
             Self::Tables(_) => "list of tables".into(),
@@ -111,6 +114,10 @@ impl Type {
                 .as_array()
                 .is_some_and(|list| list.iter().all(|it| test(it.get_ref())))
         };
+        let strings = |value: &DeValue<'_>| {
+            let map = value.as_table();
+            map.is_some_and(|map| map.values().all(|it| it.get_ref().is_str()))
+        };
         match self {
             Self::String => value.is_str(),
             Self::OneOf(names) => value
@@ -121,9 +128,8 @@ impl Type {
             Self::Strings => all(value, |it| it.is_str()),
             Self::Words => value.is_str() || all(value, |it| it.is_str()),
             Self::Ports => all(value, |it| it.is_integer() || it.is_str()),
-            Self::StringMap => value
-                .as_table()
-                .is_some_and(|map| map.values().all(|it| it.get_ref().is_str())),
+            Self::StringMap => strings(value),
+            Self::PerPlatform => value.is_str() || strings(value),
             Self::Layers => all(value, |it| it.is_str() || it.is_table()),
             Self::Table(_) => value.is_table(),
             Self::Tables(_) => all(value, |it| it.is_table()),

@@ -15,6 +15,7 @@ mod words;
 mod workspace;
 
 pub(crate) use chosen::Chosen;
+pub(crate) use foreign_words::rule as advice_on_rule;
 pub(crate) use key::{Key, Scope, Type};
 pub(crate) use load::{LoadError, find_manifest};
 pub(crate) use problem::{Problem, Problems, nearest, suggest};

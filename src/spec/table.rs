@@ -306,14 +306,14 @@ fn offender<'a>(
     value: &'a Spanned<DeValue<'static>>,
 ) -> Option<(Range<usize>, &'a DeValue<'static>)> {
     let fits = |value: &DeValue<'_>| match kind {
-        Type::Strings | Type::Words | Type::StringMap => value.is_str(),
+        Type::Strings | Type::Words | Type::StringMap | Type::PerPlatform => value.is_str(),
         Type::Layers => value.is_str() || value.is_table(),
         Type::Named(_) => value.is_table(),
         Type::Ports => value.is_str() || value.is_integer(),
         _ => true,
     };
     let wrong = match (kind, value.get_ref()) {
-        (Type::StringMap | Type::Named(_), DeValue::Table(table)) => {
+        (Type::StringMap | Type::PerPlatform | Type::Named(_), DeValue::Table(table)) => {
             table.values().find(|it| !fits(it.get_ref()))
         }
         (Type::Strings | Type::Words | Type::Layers | Type::Ports, DeValue::Array(list)) => {

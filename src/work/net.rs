@@ -8,7 +8,7 @@ use super::indexes::{Chosen, indexes};
 use super::runner::HostRunner;
 use super::workspace::Workspace;
 use super::{Blame, Failed, Session};
-use crate::graph::{Packages, Ports, Sources};
+use crate::graph::{Packages, Ports, Sources, Urls};
 use crate::registry::{Client, Config, Credentials, Limits, Places, Setup};
 use crate::store::Store;
 
@@ -93,8 +93,9 @@ impl Net {
             is_anew: network.is_anew,
         };
         let mut net = Self::new(session, network)?;
-        let indexes: Arc<dyn Packages> = Arc::new(indexes(session, chosen, store));
-        net.sources.add(indexes);
+        let indexes = Arc::new(indexes(session, chosen, store));
+        net.sources.add::<dyn Packages>(indexes.clone());
+        net.sources.add::<dyn Urls>(indexes);
         #[cfg(test)]
         crate::rule::connect(&mut net.sources);
         Ok(net)

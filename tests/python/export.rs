@@ -11,7 +11,7 @@ fn exported() -> (Space, Index) {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/lock/export");
     let space = Space::new();
     space.copy(&case);
-    let index = index::Data::start(&case.join("index.json"));
+    let (index, _) = index::Data::start(&case.join("index.json"), &case);
     let mut lock = space.command(&["lock", "--export", "pylock"]);
     let output = Output::of(lock.env("UV_DEFAULT_INDEX", index.url()));
     assert_eq!(output.status, 0, "{}", output.stderr);

@@ -8,6 +8,7 @@ pub(crate) use data::Data;
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -129,6 +130,8 @@ struct Inner {
     stop: AtomicBool,
     wheels: Mutex<BTreeMap<String, Vec<Wheel>>>,
     fault: Mutex<Option<Fault>>,
+    /// The folder whose files are at `/served/`.
+    served: Mutex<Option<PathBuf>>,
     log: Mutex<Vec<(Request, u16)>>,
 }
 
@@ -154,6 +157,7 @@ impl Index {
             stop: AtomicBool::new(false),
             wheels: Mutex::new(all),
             fault: Mutex::new(None),
+            served: Mutex::new(None),
             log: Mutex::default(),
         });
         let shared = Arc::clone(&inner);
@@ -198,6 +202,11 @@ impl Index {
         let mut wheels = self.inner.wheels.lock().expect("no panic while locked");
         let list = wheels.entry(project.to_owned()).or_default();
         list.push(wheel.clone());
+    }
+
+    /// Has the files of a folder at `/served/`, as they are when they are asked for.
+    pub(crate) fn serve_folder(&self, folder: PathBuf) {
+        *self.inner.served.lock().expect("no panic while locked") = Some(folder);
     }
 
     /// Its host and port.
@@ -292,6 +301,11 @@ impl Inner {
             }
         }
         let path = request.path();
+        if let Some(name) = path.strip_prefix("/served/") {
+            let folder = self.served.lock().expect("no panic while locked").clone();
+            let bytes = folder.and_then(|folder| std::fs::read(folder.join(name)).ok());
+            return bytes.map_or(Reply::new(404), |bytes| self.file(request, &bytes));
+        }
         let wheels = self.wheels.lock().expect("no panic while locked");
         if let Some(project) = path.strip_prefix("/simple/") {
             let wheels = wheels.get(project.trim_end_matches('/'));

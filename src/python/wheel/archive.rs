@@ -9,11 +9,44 @@ use libdeflater::Crc;
 
 use super::Problem;
 use super::directory::{Bytes, Entry, directory};
-use crate::layer::{Container, ContentError, Damage, Deflated, LayerPath, Source, Tick};
+use crate::layer::{Container, Content, ContentError, Damage, Deflated, LayerPath, Source, Tick};
 use crate::oci::{Digest, Hasher};
 
 /// How much is read and hashed at a time, in bytes.
 const CHUNK: usize = 256 << 10;
+
+/// What any zip archive holds that has one reading, and is not compressed in odd ways.
+pub(crate) struct Unzipped {
+    /// The files, sorted by path: the path, whether the archive sets an execute bit, and the content.
+    pub(crate) files: Vec<(LayerPath, bool, Content)>,
+    /// The folders that it has entries for.
+    pub(crate) folders: Vec<LayerPath>,
+}
+
+/// Opens a zip archive that is no wheel, whose bytes have the digest `digest`. `name` is what people call it. All contents are
+/// read once, and checked.
+///
+/// # Errors
+/// When it is no sound archive, or holds what is neither file nor folder, or the user stopped.
+pub(crate) fn unzip(
+    path: &Path,
+    name: &str,
+    digest: Digest,
+    tick: Tick<'_>,
+) -> Result<Unzipped, Problem> {
+    let archive = Archive::open(path, name, digest)?;
+    let mut files = Vec::new();
+    for member in &archive.members {
+        let content = Content {
+            size: member.size,
+            digest: archive.digest(member, tick)?,
+            source: member.source.clone(),
+        };
+        files.push((member.path.clone(), member.executable, content));
+    }
+    let folders = archive.folders;
+    Ok(Unzipped { files, folders })
+}
 
 /// A file in a wheel.
 #[derive(Debug)]
@@ -34,6 +67,8 @@ pub(super) struct Archive {
     pub(super) container: Arc<Container>,
     /// The files, sorted by path.
     pub(super) members: Vec<Member>,
+    /// The folders that it has entries for, in the order of the archive.
+    folders: Vec<LayerPath>,
 }
 
 /// A wheel on disk.
@@ -70,18 +105,23 @@ impl Archive {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
         let mut file = OnDisk { file, size };
-        let mut members = Vec::new();
+        let (mut members, mut folders) = (Vec::new(), Vec::new());
         for entry in directory(&mut file)? {
             let offset = entry.data(&mut file)?;
             if entry.is_folder {
                 // Deflated, nothing has two bytes: who reads from the front goes on behind them.
                 entry.read(&mut file, 2)?;
+                folders.push(entry.path);
                 continue;
             }
             members.push(member(&container, entry, offset));
         }
         members.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { container, members })
+        Ok(Self {
+            container,
+            members,
+            folders,
+        })
     }
 
     /// Finds a file by its path.

@@ -28,6 +28,7 @@ mod testing;
 #[cfg(test)]
 mod zip_testing;
 
+pub(crate) use archive::{Unzipped, unzip};
 pub(crate) use compiled::{check_compiled, is_silent};
 pub(crate) use directory::TAIL;
 pub use directory::{Bytes, Entry, directory};

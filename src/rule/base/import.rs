@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::look;
 use crate::graph::{ActionError, Base, Context, Layer, Lazy, Product};
-use crate::layer::{self, Facts, FactsBuilder, LayerPath};
+use crate::layer::{self, Facts, Gatherer, LayerPath};
 use crate::oci::{Compression, Config, Descriptor, DiffId, Hasher, Reference, last_of_each};
 use crate::rule::ecosystem::{Found as FoundInBase, Probes};
 use crate::source::{Found, Piece, SourceError};
@@ -80,7 +80,7 @@ pub(super) fn import(
         let compression = examine(context, &blob, piece, diff_id, (&mut facts, show), source)?;
         layers.push(layer(piece, diff_id, blob, compression));
     }
-    let gathered = facts.finish_all();
+    let gathered = facts.finish();
     look::remember(context, &checked.diff_ids, &gathered)?;
     let facts = gathered.facts;
     Ok(Base {
@@ -218,7 +218,7 @@ fn examine(
     blob: &Blob,
     piece: &Piece,
     diff_id: DiffId,
-    (facts, show): (&mut FactsBuilder, ShowOne<'_>),
+    (facts, show): (&mut Gatherer, ShowOne<'_>),
     source: &dyn Source,
 ) -> Result<Compression, ActionError> {
     let fail = |message: String| source.damaged(message);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounts::{AccountFile, Accounts, FILES, MOST};
 use crate::graph::{ActionError, Base, Context, KeyWriter, Layer, Part};
-use crate::layer::{self, FactsBuilder, Gathered, LayerPath, Programs};
+use crate::layer::{self, Gathered, Gatherer, LayerPath, Programs};
 use crate::oci::DiffId;
 use crate::store::{Blob, Health};
 
@@ -34,8 +34,8 @@ struct Remembered {
 }
 
 /// Begins to look.
-pub(super) fn builder() -> FactsBuilder {
-    FactsBuilder::keeping(&FILES, MOST)
+pub(super) fn builder() -> Gatherer {
+    Gatherer::keeping(&FILES, MOST)
 }
 
 /// Remembers what was seen in the layers of a base.
@@ -151,5 +151,5 @@ fn gather(context: &Context<'_>, layers: &[Layer]) -> Result<Gathered, ActionErr
         applied.map_err(|error| unreadable(&error))?;
         io::copy(&mut reader, &mut io::sink()).map_err(|error| unreadable(&error))?;
     }
-    Ok(builder.finish_all())
+    Ok(builder.finish())
 }

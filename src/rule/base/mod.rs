@@ -42,6 +42,7 @@ mod pinned;
 mod remote;
 mod users;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -51,7 +52,7 @@ use super::host::HostPath;
 use super::tar::Find;
 use super::value::{Collect, fields};
 use super::{BaseNodes, Below, Cache, Lower, Lowered, Need, Role, Rule};
-use crate::graph::{ActionError, Context};
+use crate::graph::{ActionError, Context, NodeId, Origin};
 use crate::lock::{Form, FormOf, Lock, Pin};
 use crate::oci::{Platform, Reference};
 use crate::source::SourceError;
@@ -307,7 +308,7 @@ fn in_registry(
     lower: &mut Lower<'_>,
     image: Reference,
     platform: Platform,
-    origin: crate::graph::Origin,
+    origin: Origin,
 ) -> Lowered {
     let pinned = lower.lock.get::<BasePin>(&target.id.to_string());
     let pinned = pinned.and_then(BasePin::in_registry).cloned();
@@ -351,17 +352,34 @@ fn in_registry(
         target: target.id.to_string(),
     };
     let base = lower.add(target, known, vec![], origin.clone());
-    if lower.with_bytes {
-        let fetch = Fetch {
-            origin: origin.clone(),
-        };
-        lower.add(target, fetch, vec![base], origin);
-    }
+    let name = lower.spec.short_name(&target.id);
+    let fetched = lower.kept::<InRegistries>();
+    fetched.0.insert(base, (name, origin));
     Lowered::Base(BaseNodes {
         node: base,
         below,
         users,
     })
+}
+
+/// The bases in registries, by their nodes: their names for people, and where they are named.
+#[derive(Default)]
+struct InRegistries(BTreeMap<NodeId, (String, Origin)>);
+
+/// Adds what fetches the layers of the bases among `nodes`, where an output holds them.
+pub(super) fn fetch(nodes: &[NodeId], lower: &mut Lower<'_>) {
+    if !lower.with_bytes {
+        return;
+    }
+    for node in nodes {
+        let known = lower.kept::<InRegistries>().0.get(node).cloned();
+        if let Some((name, origin)) = known {
+            let fetch = Fetch {
+                origin: origin.clone(),
+            };
+            lower.add_as(BasePin::RULE, name, fetch, vec![*node], origin);
+        }
+    }
 }
 
 const DAMAGED: &str = "the base is damaged: copy it again from where it came";

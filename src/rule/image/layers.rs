@@ -97,7 +97,12 @@ fn inlined(
         let message = format!("unknown rule `{}`", rule.get_ref());
         let (code, label) = ("imgdecl::spec::unknown_rule", "no such rule");
         let problem = target.table.problem(code, rule.span(), message, label);
-        return Err(problem.did_you_mean(near).into());
+        let advice = crate::spec::advice_on_rule(rule.get_ref()).filter(|_| near.is_none());
+        return Err(match advice {
+            Some(advice) => problem.help(advice),
+            None => problem.did_you_mean(near),
+        }
+        .into());
     };
     let lowered = lower.inline(target, index, table, number, below)?;
     Ok(Entry {
@@ -164,9 +169,10 @@ fn add_entry(target: &Target, entry: Entry, layers: &mut Vec<LayerNodes>) -> Res
             let label = format!("a target of rule {rule}");
             let problem = at.problem("imgdecl::image::not_a_layer", span, message, label);
             return Err(problem.help(match other {
-                Lowered::Base(..) | Lowered::Image(_) => {
-                    format!("write base = \"{name}\" to build on it")
-                }
+                Lowered::Base(..) | Lowered::Image(_) => format!(
+                    "write base = \"{name}\" to build on it, or take files out of it: {{ files = {{ from = \"{name}\", src = \"/…\", dest \
+                     = \"/…\" }} }}"
+                ),
                 _ => "layers are made by rules such as `files`".to_owned(),
             }));
         }

@@ -224,7 +224,9 @@ pub struct ImageNodes {
     /// The image.
     pub image: NodeId,
     /// What the image is like to layers above: its topmost layer's stack, or its base.
-    top: Option<NodeId>,
+    pub(super) top: Option<NodeId>,
+    /// The nodes whose products have its layers, bottom first: a base, and layers.
+    pub(super) layers: Vec<NodeId>,
     /// What its base is to layers.
     below: Below,
     /// The packages that it has.
@@ -233,6 +235,11 @@ pub struct ImageNodes {
     base: Option<BaseNodes>,
     /// The stacks of all layers above that, bottom first.
     stacks: Vec<NodeId>,
+}
+
+/// Adds what fetches those layers of an image that lie in a registry, where an output holds them.
+pub(crate) fn fetch(nodes: &ImageNodes, lower: &mut Lower<'_>) {
+    super::base::fetch(&nodes.layers, lower);
 }
 
 pub(super) struct Image;
@@ -342,6 +349,7 @@ impl Rule for Image {
 
         let mut top = ground.top;
         let mut inputs: Vec<NodeId> = ground.image.into_iter().collect();
+        let mut below = ground.layers;
         let (base, mut stacks) = (ground.base, ground.stacks);
         let own = stacks.len();
         for layer in &mut layers {
@@ -355,6 +363,7 @@ impl Rule for Image {
             let (stack, written) = add_layer(layer, top, compression, lower);
             inputs.push(written);
             stacks.push(stack);
+            below.push(written);
             top = Some(stack);
         }
         if let (Some(base), true) = (&base, start.has_user_name()) {
@@ -381,6 +390,7 @@ impl Rule for Image {
         Ok(Lowered::Image(ImageNodes {
             image,
             top,
+            layers: below,
             below: ground.below,
             packages,
             base,
@@ -482,6 +492,8 @@ pub(super) struct Ground {
     pub(super) image: Option<NodeId>,
     /// What layers see below them.
     pub(super) top: Option<NodeId>,
+    /// The nodes whose products have the layers below.
+    layers: Vec<NodeId>,
     /// The reference of an image of ours that is the base.
     name: Option<String>,
     /// Whether there is a base that could not be lowered.
@@ -501,6 +513,7 @@ impl Default for Ground {
         Self {
             image: None,
             top: None,
+            layers: Vec::new(),
             name: None,
             failed: false,
             below: Below::Nothing,
@@ -537,6 +550,7 @@ pub(super) fn ground(
         Some(Lowered::Base(base)) => Ok(Ground {
             image: Some(base.node),
             top: Some(base.node),
+            layers: vec![base.node],
             below: base.below.clone(),
             base: Some(base),
             ..Ground::default()
@@ -550,6 +564,7 @@ pub(super) fn ground(
             Ok(Ground {
                 image: Some(nodes.image),
                 top: nodes.top,
+                layers: nodes.layers,
                 name,
                 failed: false,
                 below: nodes.below,

@@ -5,9 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::host::HostPath;
-use super::super::patterns::Patterns;
-use super::Unpack;
+use super::{Archive, Unpack};
 use crate::graph::{ActionError, Origin};
 use crate::layer::{
     self, Attrs, Clash, Content, Entry, Kind, LayerPath, Owner, Source, Tick, Tree,
@@ -32,7 +30,7 @@ enum Named {
 /// Gathers the entries of an archive.
 pub(super) struct Listing<'a> {
     unpack: &'a Unpack,
-    src: &'a HostPath,
+    src: &'a Archive<'a>,
     /// Entries of the archive by their own names, which hard links may name: those that are not found by their places,
     /// since they are left out, or since `strip` brings several names to one place.
     named: BTreeMap<LayerPath, Named>,
@@ -48,8 +46,8 @@ pub(super) struct Listing<'a> {
 }
 
 impl<'a> Listing<'a> {
-    /// Begins the listing of an archive of `size` bytes.
-    pub(super) fn new(unpack: &'a Unpack, src: &'a HostPath, size: u64) -> Self {
+    /// Begins the listing of an archive.
+    pub(super) fn new(unpack: &'a Unpack, src: &'a Archive<'a>) -> Self {
         Self {
             unpack,
             src,
@@ -58,12 +56,12 @@ impl<'a> Listing<'a> {
             linked: BTreeMap::new(),
             nowhere: Path::new("").into(),
             offset: 0,
-            left: layer::most_unpacked(size),
+            left: layer::most_unpacked(src.size),
         }
     }
 
     fn fail(&self, message: String) -> ActionError {
-        ActionError::new("imgdecl::tar::entry", message).at(&self.src.origin)
+        ActionError::new("imgdecl::tar::entry", message).at(self.src.origin)
     }
 
     /// Refuses records for all entries that would change what this rule keeps: tools differ in whether they heed them.
@@ -75,7 +73,9 @@ impl<'a> Listing<'a> {
             b"uid" | b"gid" => self.unpack.owner.is_none(),
             b"mtime" => self.unpack.keep_mtime,
             b"uname" | b"gname" => false,
-            key => key.strip_prefix(b"SCHILY.xattr.").is_none_or(is_kept),
+            key => key
+                .strip_prefix(b"SCHILY.xattr.")
+                .is_none_or(layer::is_kept_xattr),
         };
         let keys: Vec<String> = keys
             .filter(counts)
@@ -100,7 +100,7 @@ impl<'a> Listing<'a> {
         contents: &mut (dyn Write + Send),
         tick: Tick<'_>,
     ) -> Result<(), ActionError> {
-        let text = &self.src.text;
+        let text = self.src.text;
         let name = LayerPath::parse_bytes(&found.path).map_err(|error| {
             self.fail(format!("`{text}` holds a path that no image can: {error}"))
                 .help("leave it out when the archive is made")
@@ -110,6 +110,7 @@ impl<'a> Listing<'a> {
         }
         let attrs = self.attrs(&found)?;
         let place = self
+            .unpack
             .place(&name)
             .map_err(|error| self.fail(error.to_string()))?;
         let mut range = None;
@@ -222,7 +223,7 @@ impl<'a> Listing<'a> {
     /// Returns mode and owner.
     fn attrs(&self, found: &tar::Entry) -> Result<Attrs, ActionError> {
         let id = |id: u64| {
-            let text = &self.src.text;
+            let text = self.src.text;
             let entry = shown(&found.path);
             let message =
                 || format!("`{entry}` in `{text}` has the owner {id}, which exceeds 32 bits");
@@ -243,19 +244,15 @@ impl<'a> Listing<'a> {
 
     /// Adds time and attributes to what was made of an entry.
     fn with_details(&self, made: Entry, found: &tar::Entry) -> Entry {
-        let attributes = found.attributes().filter(|(name, _)| is_kept(name));
-        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        let mut made = Entry {
+        Entry {
             mtime: if self.unpack.keep_mtime {
                 found.mtime.0
             } else {
                 0
             },
+            xattrs: layer::xattrs(found),
             ..made
-        };
-        let kept = attributes.map(|(name, value)| (text(name), value.to_vec()));
-        made.set_xattrs(kept.collect());
-        made
+        }
     }
 
     /// Returns what a link leads to.
@@ -315,7 +312,7 @@ impl<'a> Listing<'a> {
         contents: &mut (dyn Write + Send),
         tick: Tick<'_>,
     ) -> Result<Range, ActionError> {
-        let text = &self.src.text;
+        let text = self.src.text;
         let damaged = |error: io::Error| {
             self.fail(format!("/{name} in `{text}` cannot be read"))
                 .because(&error)
@@ -335,28 +332,6 @@ impl<'a> Listing<'a> {
         self.offset += size;
         self.left = left;
         Ok(content)
-    }
-
-    /// Returns where an entry goes; `None` if it is left out.
-    fn place(&self, name: &LayerPath) -> Result<Option<LayerPath>, layer::PathError> {
-        let rest: Vec<&str> = name.as_str().split('/').skip(self.unpack.strip).collect();
-        let rest = rest.join("/");
-        if rest.is_empty() {
-            return Ok(None);
-        }
-        // A pattern that matches a folder takes all of it.
-        let any = |patterns: &Patterns| {
-            let ends = rest
-                .match_indices('/')
-                .map(|(at, _)| at)
-                .chain([rest.len()]);
-            // Each pattern that matches anywhere on the way counts as used: no short cut.
-            ends.filter(|&end| patterns.matches(&rest[..end])).count() > 0
-        };
-        if any(&self.unpack.exclude) || !self.unpack.include.as_ref().is_none_or(any) {
-            return Ok(None);
-        }
-        self.unpack.dest.join(&rest).map(Some)
     }
 
     /// Returns the tree, whose contents lie in the file `path`.
@@ -437,16 +412,11 @@ fn source(path: &Arc<Path>, content: &Content) -> Source {
     }
 }
 
-/// Tells whether an extended attribute is kept.
-fn is_kept(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || name == b"security.capability"
-}
-
 /// Keeps what is written, and hashes it.
-struct Copy<'a> {
-    contents: &'a mut (dyn Write + Send),
-    hasher: Hasher,
-    tick: Tick<'a>,
+pub(in crate::rule) struct Copy<'a> {
+    pub(in crate::rule) contents: &'a mut (dyn Write + Send),
+    pub(in crate::rule) hasher: Hasher,
+    pub(in crate::rule) tick: Tick<'a>,
 }
 
 impl Write for Copy<'_> {

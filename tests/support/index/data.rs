@@ -23,6 +23,8 @@ pub(crate) struct Data {
     files: Vec<File>,
     /// What it answers in the place of every page.
     status: Option<u16>,
+    /// A folder of the case, whose files are at `/served/`.
+    served: Option<String>,
 }
 
 /// A wheel, or an archive of sources.
@@ -50,8 +52,8 @@ struct File {
 }
 
 impl Data {
-    /// Reads the file, and starts the index.
-    pub(crate) fn start(path: &Path) -> Index {
+    /// Reads the file, and starts the index. `space` is where the case runs; it is returned whether files of it are served.
+    pub(crate) fn start(path: &Path, space: &Path) -> (Index, bool) {
         let text = fs::read_to_string(path).expect("index.json");
         let data: Self = serde_json::from_str(&text)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -61,7 +63,10 @@ impl Data {
         if let Some(status) = data.status {
             index.refuse(status);
         }
-        index
+        if let Some(served) = &data.served {
+            index.serve_folder(space.join(served));
+        }
+        (index, data.served.is_some())
     }
 }
 
