@@ -51,16 +51,9 @@ impl<'a> Solver<'a> {
             Some(constraint) => range.intersection(constraint),
             None => range,
         };
-        let base = (Package::Base(name.clone()), range.clone());
-        if super::solve::toggle("4") && !requirement.extras.is_empty() {
-        } else if !super::solve::toggle("2") {
-            dependencies.push(base.clone());
-        }
+        dependencies.push((Package::Base(name.clone()), range.clone()));
         for extra in &requirement.extras {
             dependencies.push((Package::Extra(name.clone(), extra.clone()), range.clone()));
-        }
-        if super::solve::toggle("2") {
-            dependencies.push(base);
         }
     }
 

@@ -26,11 +26,6 @@ use crate::python::{Asked, Direct, Metadata, Place};
 /// How many decisions are made before it is given up: far more than any known set needs.
 const STEPS: u32 = 100_000;
 
-pub(super) fn toggle(name: &str) -> bool {
-    #[allow(clippy::disallowed_methods)]
-    std::env::var("SPEEDT").is_ok_and(|it| it.contains(name))
-}
-
 /// How often it is told how far it has come.
 const TELL: Duration = Duration::from_millis(200);
 
@@ -239,7 +234,7 @@ impl<'a> Solver<'a> {
                 Ok(conflicts) => {
                     let conflicts: Vec<_> = conflicts.iter().copied().collect();
                     for (affected, cause) in conflicts {
-                        self.record(next, affected, cause);
+                        self.record(affected, cause);
                     }
                 }
                 Err(tree) => {
@@ -326,10 +321,6 @@ impl<'a> Solver<'a> {
         }
         // Many versions of one package were tried in vain: those that come next are fetched at once, and not one by one.
         self.prefetch_batch(&name, &listing, range, &point);
-        #[allow(clippy::disallowed_macros, clippy::print_stderr)]
-        if std::env::var_os("SPEEDLOG").is_some() {
-            eprintln!("TRY {package} {point}");
-        }
         let metadata = match self.metadata(&candidate, &point)? {
             Ok(metadata) => metadata,
             Err(reason) => {
@@ -387,17 +378,12 @@ impl<'a> Solver<'a> {
             .state
             .add_package_version_dependencies(id, point, around, dependencies);
         if let Some(cause) = conflict {
-            self.record(id, id, cause);
+            self.record(id, cause);
         }
     }
 
     /// Counts a conflict for the package whose versions were rejected, and for those that were the cause.
-    fn record(
-        &mut self,
-        decided: Id<Package>,
-        id: Id<Package>,
-        cause: IncompId<Package, Ranges<Point>, String>,
-    ) {
+    fn record(&mut self, id: Id<Package>, cause: IncompId<Package, Ranges<Point>, String>) {
         let affected = self.state.package_store[id].clone();
         let causes: Vec<Id<Package>> = self.state.incompatibility_store[cause]
             .iter()
@@ -405,14 +391,6 @@ impl<'a> Solver<'a> {
             // An extra and its package always go together: neither is the other's fault.
             .filter(|it| self.state.package_store[*it].name() != affected.name())
             .collect();
-        #[allow(clippy::disallowed_macros, clippy::print_stderr)]
-        if std::env::var_os("SPEEDLOG").is_some() && !causes.is_empty() {
-            let all: Vec<String> = self.state.incompatibility_store[cause]
-                .iter()
-                .map(|(it, _)| self.state.package_store[it].to_string())
-                .collect();
-            eprintln!("CONFLICT {affected} by {}", all.join(", "));
-        }
         for cause in &causes {
             let package = self.state.package_store[*cause].clone();
             let count = self.culprit.entry(package).or_default();
@@ -422,8 +400,6 @@ impl<'a> Solver<'a> {
             }
         }
         if !causes.is_empty() {
-            let id = if toggle("1") { decided } else { id };
-            let affected = self.state.package_store[id].clone();
             let count = self.affected.entry(affected).or_default();
             *count += 1;
             if *count == LIMIT {
