@@ -84,6 +84,10 @@ const SHARED: &[(&str, &str)] = &[
         "a URL that is none of an index, wherever it is said",
     ),
     (
+        "index::transport",
+        "an index that cannot be reached, by its own client and as packages are pinned",
+    ),
+    (
         "pip::index",
         "packages that cannot be had: those of a lock, and those that were looked for",
     ),

@@ -828,14 +828,14 @@ fn the_crew_ends_with_the_client() {
         client.prefetch_project(&format!("p{number}"), Box::new(|_| Vec::new()));
     }
     let begin = Instant::now();
-    while index.log().len() < 8 && begin.elapsed() < Duration::from_secs(20) {
+    while index.log().len() < 32 && begin.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(index.log().len(), 8);
+    assert_eq!(index.log().len(), 32);
     let begin = Instant::now();
     drop(client);
     assert!(begin.elapsed() < Duration::from_secs(2));
-    assert_eq!(index.log().len(), 8);
+    assert_eq!(index.log().len(), 32);
 }
 
 #[test]
