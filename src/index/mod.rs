@@ -75,6 +75,9 @@ pub struct Indexes {
     views: Mutex<BTreeMap<IndexChoice, Arc<Indexes>>>,
 }
 
+/// The files of a package, or why they are not known.
+type FoundFiles = Result<Arc<Vec<PackageFile>>, PackageError>;
+
 /// What the threads share.
 struct Inner {
     wire: Arc<Wire>,
@@ -87,7 +90,7 @@ struct Inner {
     sources: OnceLock<Result<Vec<Source>, ActionError>>,
     freshness: Freshness,
     /// The files of packages, by their names; apart from each other before and after all is asked for anew.
-    pages: SingleFlight<(String, bool), Result<Arc<Vec<PackageFile>>, PackageError>>,
+    pages: SingleFlight<(String, bool), FoundFiles>,
     /// What pages of links list, by their URLs, likewise.
     links: SingleFlight<(String, bool), Option<Arc<Vec<PackageFile>>>>,
     /// The packages of indexes, by their URLs; `None` where an index gives no list.

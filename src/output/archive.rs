@@ -175,6 +175,9 @@ enum Target {
     Named(File),
 }
 
+/// Makes sure that a file may be replaced.
+type Check = fn(&Path) -> Result<(), OutputError>;
+
 impl Target {
     fn new(folder: &Path, partial: &Path, go_on: GoOn<'_>) -> Result<Self, OutputError> {
         match nameless(folder) {
@@ -206,7 +209,7 @@ impl Target {
         &self,
         folder: &Path,
         partial: &Path,
-        (path, check): (&Path, fn(&Path) -> Result<(), OutputError>),
+        (path, check): (&Path, Check),
         go_on: GoOn<'_>,
     ) -> Result<(), OutputError> {
         if let Self::Nameless(file) = self {
